@@ -1,0 +1,14 @@
+//! offwake: what a process was waiting for, and who ended each wait.
+//!
+//! Data flows one way, through the folders of this crate:
+//! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
+//! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
+//! is symbolized, merged, and pure.
+
+pub mod merge;
+pub mod profile;
+pub mod record;
+pub mod recording;
+pub mod render;
+pub mod snapshot;
+pub mod symbolize;

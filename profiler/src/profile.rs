@@ -1,0 +1,189 @@
+//! The result: waits with symbolized stacks. Pure values, the same whether recorded just now or
+//! read back from a file.
+
+use offwake_shared::{Loss, WaitState};
+
+pub use crate::recording::Meta;
+
+/// A symbolized recording: what every renderer takes.
+///
+/// `waits` is in canonical order (see [`Profile::new`]) and all indexes are valid, so equal
+/// recordings give equal profiles and equal output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// What was recorded.
+    pub meta: Meta,
+    /// What is missing.
+    pub losses: Losses,
+    /// Every distinct frame, once; stacks name them by index.
+    pub frames: Vec<Frame>,
+    /// Every distinct wait, once, longest first.
+    pub waits: Vec<Wait>,
+}
+
+/// An index into [`Profile::frames`].
+pub type FrameId = u32;
+
+/// All intervals with one sleeper, waker, state, and pair of stacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Who waited.
+    pub sleeper: Thread,
+    /// Who ended the wait.
+    pub waker: Waker,
+    /// In which state.
+    pub state: WaitState,
+    /// How often.
+    pub count: u64,
+    /// From switch-out to wake-up, in ns.
+    pub blocked_ns: u64,
+    /// From wake-up (or from an involuntary switch-out) to switch-in, in ns.
+    pub runqueue_ns: u64,
+    /// The longest interval from switch-out to switch-in, in ns.
+    pub max_ns: u64,
+    /// Where the sleeper waited, innermost first: kernel frames, then user frames.
+    pub sleeper_stack: Vec<FrameId>,
+    /// Where the waker was, innermost first: kernel frames, then user frames.
+    pub waker_stack: Vec<FrameId>,
+}
+
+impl Wait {
+    /// Blocked and run-queue time together, in ns.
+    pub const fn off_ns(&self) -> u64 {
+        self.blocked_ns + self.runqueue_ns
+    }
+}
+
+/// A thread and its name. The name is whatever bytes the thread chose: not to be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Thread {
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// Its name when it waited or woke. Invalid UTF-8 was replaced; nothing else is changed.
+    pub comm: String,
+}
+
+/// Who ended a wait.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Waker {
+    /// A thread, on its own behalf.
+    Task(Thread),
+    /// A hardware interrupt: a timer, a device.
+    Irq,
+    /// A softirq on the tail of an interrupt, by its kernel name, such as `NET_RX`.
+    Softirq(String),
+    /// Nobody: the thread was switched out while it was runnable.
+    Preempted,
+    /// Nobody yet: the wait went on when the recording ended.
+    NotWoken,
+    /// A wake-up that was not seen.
+    Unknown,
+}
+
+impl Waker {
+    /// The kind, as in JSON: `task`, `irq`, `softirq`, `preempted`, `not_woken`, `unknown`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Task(_) => "task",
+            Self::Irq => "irq",
+            Self::Softirq(_) => "softirq",
+            Self::Preempted => "preempted",
+            Self::NotWoken => "not_woken",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What stands for the waker in graphs and folded stacks: the name of the thread, or
+    /// `[irq]`, `[softirq:NET_RX]`, `[preempted]`, `[not woken]`, `[unknown waker]`.
+    pub fn label(&self) -> String {
+        match self {
+            Self::Task(thread) => thread.comm.clone(),
+            Self::Irq => "[irq]".into(),
+            Self::Softirq(name) => format!("[softirq:{name}]"),
+            Self::Preempted => "[preempted]".into(),
+            Self::NotWoken => "[not woken]".into(),
+            Self::Unknown => "[unknown waker]".into(),
+        }
+    }
+}
+
+/// One frame of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Frame {
+    /// The demangled name of the function, where it is known for certain.
+    pub name: Option<String>,
+    /// The file name of the program, library or kernel module; `None` in the kernel proper, and
+    /// where nothing was mapped at the address.
+    pub module: Option<String>,
+    /// In a program: the address as the ELF file counts it, what `addr2line` takes (for code
+    /// without a file: the absolute address). In the kernel: bytes from the function's start.
+    pub offset: u64,
+    /// In the kernel.
+    pub kernel: bool,
+    /// The source file, where debug information has it.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// A function that was inlined into the next outer frame.
+    pub inlined: bool,
+}
+
+impl Frame {
+    /// The frame's name; without one `[module+0xoffset]`, and `[unknown]` without a module.
+    pub fn label(&self) -> String {
+        match (&self.name, &self.module) {
+            (Some(name), _) => name.clone(),
+            (None, Some(module)) => format!("[{module}+{:#x}]", self.offset),
+            (None, None) => "[unknown]".into(),
+        }
+    }
+}
+
+/// How much is missing, for each cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses([u64; Loss::COUNT]);
+
+impl Losses {
+    /// Adds `count` to a cause.
+    pub fn add(&mut self, loss: Loss, count: u64) {
+        self.0[loss as usize] += count;
+    }
+
+    /// How often a cause was counted.
+    pub fn get(&self, loss: Loss) -> u64 {
+        self.0[loss as usize]
+    }
+
+    /// Every cause with its count, zeros too, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (Loss, u64)> + '_ {
+        Loss::ALL.into_iter().map(|loss| (loss, self.get(loss)))
+    }
+}
+
+/// What a value in a graph or a folded line means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metric {
+    /// Off-CPU time: blocked and run-queue, in µs.
+    #[default]
+    Off,
+    /// Time until the wake-up, in µs.
+    Blocked,
+    /// Time from the wake-up until the thread ran, in µs.
+    Runqueue,
+    /// Number of intervals.
+    Count,
+}
+
+impl Metric {
+    /// The metric of one wait: ns, or a number of intervals.
+    pub const fn of(self, wait: &Wait) -> u64 {
+        match self {
+            Self::Off => wait.off_ns(),
+            Self::Blocked => wait.blocked_ns,
+            Self::Runqueue => wait.runqueue_ns,
+            Self::Count => wait.count,
+        }
+    }
+}

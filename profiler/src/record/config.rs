@@ -1,0 +1,53 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to record.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which threads.
+    pub filter: Filter,
+    /// A command to start and to record from its first instruction until it ends; its process is
+    /// then the only one in `filter.pids`' place.
+    pub command: Option<Vec<OsString>>,
+    /// Record the processes that recorded processes fork, too.
+    pub follow: bool,
+    /// For how long; `None`: until the last target has ended or the recording is stopped.
+    pub duration: Option<Duration>,
+    /// Ignore intervals whose off-CPU time is shorter.
+    pub min_off: Duration,
+    /// Ignore intervals whose off-CPU time is longer.
+    pub max_off: Option<Duration>,
+    /// Which states to record: the [`bits`](offwake_shared::WaitState::bit) of each.
+    pub states: u32,
+    /// Take user stacks.
+    pub user_stacks: bool,
+    /// Take kernel stacks.
+    pub kernel_stacks: bool,
+    /// How to stand at a thread switch.
+    pub probe: ProbeChoice,
+}
+
+/// Which threads to record: those that match every part that is given. With no part, every
+/// thread of the machine except offwake's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Threads of any of these processes.
+    pub pids: Vec<u32>,
+    /// Any of these threads.
+    pub tids: Vec<u32>,
+    /// Threads in this cgroup v2 directory or below it.
+    pub cgroup: Option<PathBuf>,
+    /// Threads with this name (at most 15 bytes, as the kernel keeps them).
+    pub comm: Option<String>,
+}
+
+/// How to stand where threads are switched and woken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProbeChoice {
+    /// The best that this kernel has.
+    #[default]
+    Auto,
+    /// BTF-enabled tracepoints: the cheapest.
+    Btf,
+}

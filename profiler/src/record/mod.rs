@@ -1,0 +1,64 @@
+//! Recording: the only code that knows aya.
+
+mod config;
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+pub use config::{Config, Filter, ProbeChoice};
+
+use crate::recording::Recording;
+
+/// Live figures of a running recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Since the probes were attached.
+    pub elapsed: Duration,
+    /// Finished intervals so far.
+    pub intervals: u64,
+    /// Distinct stacks so far.
+    pub stacks: u64,
+    /// The sum of all losses so far.
+    pub lost: u64,
+}
+
+/// One thing that a recording needs or can use, and whether it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// What it is, in a few words.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub state: CapabilityState,
+    /// What was found, and where something is missing, what to do.
+    pub detail: String,
+}
+
+/// Whether a [`Capability`] is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CapabilityState {
+    /// There, and it will be used.
+    Ok,
+    /// Missing; a recording works without it, as the detail says.
+    Degraded,
+    /// Missing, and nothing can be recorded without it.
+    Missing,
+}
+
+/// Records as configured, until the duration is over, the last target has ended, or `stop` is
+/// set. Calls `progress` a few times a second.
+///
+/// # Errors
+/// When the targets do not exist, privileges are missing, or the kernel cannot do it. Each error
+/// is one line that says what to do. Once recording has begun there are none.
+pub fn record(
+    _config: &Config,
+    _stop: &AtomicBool,
+    _progress: &mut dyn FnMut(&Progress),
+) -> anyhow::Result<Recording> {
+    todo!()
+}
+
+/// What this kernel and these privileges allow.
+pub fn check() -> Vec<Capability> {
+    todo!()
+}

@@ -1,0 +1,79 @@
+use crate::{TaskId, assert_packed};
+
+/// Who ended a wait, as far as the kernel side can tell.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WakerKind {
+    /// No wake-up was seen. For a thread that was switched out while runnable there is none.
+    None = 0,
+    /// The thread that ran, on its own behalf: a system call, or a kernel thread.
+    Task = 1,
+    /// An interrupt, or a softirq on its tail. Whoever was interrupted has no part in it.
+    Interrupt = 2,
+}
+
+impl WakerKind {
+    /// The kind with this number, as found in a [`WaitKey`].
+    pub const fn from_u32(value: u32) -> Option<Self> {
+        Some(match value {
+            0 => Self::None,
+            1 => Self::Task,
+            2 => Self::Interrupt,
+            _ => return None,
+        })
+    }
+}
+
+/// What waits are aggregated by. Stack ids are keys of the map `STACKS`; 0 means no stack.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaitKey {
+    /// The thread that waited.
+    pub sleeper: TaskId,
+    /// The thread that ended the wait; all zero unless `waker_kind` is [`WakerKind::Task`].
+    pub waker: TaskId,
+    /// Where the sleeper waited, in the kernel.
+    pub sleeper_kernel: u64,
+    /// Where the sleeper waited, in its program.
+    pub sleeper_user: u64,
+    /// Where the waker was, in the kernel.
+    pub waker_kernel: u64,
+    /// Where the waker was, in its program.
+    pub waker_user: u64,
+    /// A [`crate::WaitState`].
+    pub state: u32,
+    /// A [`WakerKind`].
+    pub waker_kind: u32,
+}
+assert_packed!(WaitKey, 2 * 32 + 4 * 8 + 8);
+
+/// The sums of the intervals with one [`WaitKey`].
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct WaitStats {
+    /// How many intervals.
+    pub count: u64,
+    /// From switch-out to wake-up, in ns.
+    pub blocked_ns: u64,
+    /// From wake-up (or from an involuntary switch-out) to switch-in, in ns.
+    pub runqueue_ns: u64,
+    /// The longest interval from switch-out to switch-in, in ns.
+    pub max_ns: u64,
+}
+assert_packed!(WaitStats, 32);
+
+impl WaitStats {
+    /// Adds the intervals of `other`.
+    pub fn add(&mut self, other: &Self) {
+        let Self { count, blocked_ns, runqueue_ns, max_ns } = other;
+        self.count += count;
+        self.blocked_ns += blocked_ns;
+        self.runqueue_ns += runqueue_ns;
+        self.max_ns = self.max_ns.max(*max_ns);
+    }
+
+    /// Off-CPU time: blocked and on the run queue, in ns.
+    pub const fn off_ns(&self) -> u64 {
+        self.blocked_ns + self.runqueue_ns
+    }
+}

@@ -1,0 +1,61 @@
+//! The ABI between offwake's BPF programs and its user space.
+//!
+//! Every type here is plain old data: fixed size, no implicit padding, no `bool`, valid for any bit
+//! pattern, so that bytes written on one side can be read on the other. The asserts next to each
+//! type fail the build of both sides when one of these promises breaks.
+//!
+//! All times are nanoseconds of `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`).
+
+#![no_std]
+
+mod key;
+mod loss;
+mod notice;
+mod stack;
+mod state;
+mod thread;
+
+pub use key::{WaitKey, WaitStats, WakerKind};
+pub use loss::Loss;
+pub use notice::Notice;
+pub use stack::{MAX_FRAMES, Stack, StackContext};
+pub use state::WaitState;
+pub use thread::{TASK_KERNEL_THREAD, TaskId, ThreadState};
+
+/// Asserts that a type is as large as its fields together, so that it holds no padding.
+macro_rules! assert_packed {
+    ($type:ty, $size:expr) => {
+        const _: () = assert!(size_of::<$type>() == $size, "size or padding changed");
+        const _: () = assert!(align_of::<$type>() <= 8, "a map aligns values to 8 bytes");
+    };
+}
+pub(crate) use assert_packed;
+
+/// What [`Counters`] index a BPF program adds to, beside the losses.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Intervals that were aggregated.
+    pub intervals: u64,
+    /// Their off-CPU time, in ns.
+    pub off_ns: u64,
+    /// Entries that were inserted in a map of waits: bounds how full the active one is.
+    pub new_waits: u64,
+    /// Stacks that were inserted: bounds how full the map of stacks is.
+    pub new_stacks: u64,
+    /// What was lost, by [`Loss`].
+    pub losses: [u64; Loss::COUNT],
+}
+assert_packed!(Counters, 8 * (4 + Loss::COUNT));
+
+/// Values that user space sets before the programs are loaded; the programs see constants.
+pub mod filter {
+    /// The thread's process is in the map `TARGET_PIDS`.
+    pub const PIDS: u32 = 1;
+    /// The thread is in the map `TARGET_TIDS`.
+    pub const TIDS: u32 = 2;
+    /// The thread runs in the cgroup v2 of the map `TARGET_CGROUP`, or below it.
+    pub const CGROUP: u32 = 4;
+    /// The thread has the name in the global `TARGET_COMM`.
+    pub const COMM: u32 = 8;
+}

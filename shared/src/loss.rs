@@ -1,0 +1,64 @@
+/// Everything that can be missing from a recording, each counted where it happens.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Loss {
+    /// An interval was not seen: the map of thread states had no room for its thread.
+    ThreadsFull,
+    /// An interval was dropped: the map of waits was full.
+    WaitsFull,
+    /// A stack's frames were dropped: the map of stacks was full. Its interval counts.
+    StacksFull,
+    /// The kernel stack could not be read. Its interval counts, without the stack.
+    KernelStackUnreadable,
+    /// The user stack could not be read. Its interval counts, without the stack.
+    UserStackUnreadable,
+    /// A kernel stack had more than [`crate::MAX_FRAMES`] frames: the outermost are missing.
+    KernelStackTruncated,
+    /// A user stack had more than [`crate::MAX_FRAMES`] frames: the outermost are missing.
+    UserStackTruncated,
+    /// A sleep ended and no wake-up for it was seen.
+    UnknownWaker,
+    /// User space was not told of a process: the ring buffer was full. It is found at the next drain.
+    NoticesFull,
+    /// A probe did not run because it was interrupted by itself (`recursion_misses` of the kernel).
+    ProbeMisses,
+    /// A process was gone before its mappings could be read: its user frames have no names.
+    ProcessGone,
+}
+
+impl Loss {
+    /// How many kinds there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::ThreadsFull,
+        Self::WaitsFull,
+        Self::StacksFull,
+        Self::KernelStackUnreadable,
+        Self::UserStackUnreadable,
+        Self::KernelStackTruncated,
+        Self::UserStackTruncated,
+        Self::UnknownWaker,
+        Self::NoticesFull,
+        Self::ProbeMisses,
+        Self::ProcessGone,
+    ];
+
+    /// The name in every output: lower case, words joined by `_`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ThreadsFull => "threads_full",
+            Self::WaitsFull => "waits_full",
+            Self::StacksFull => "stacks_full",
+            Self::KernelStackUnreadable => "kernel_stack_unreadable",
+            Self::UserStackUnreadable => "user_stack_unreadable",
+            Self::KernelStackTruncated => "kernel_stack_truncated",
+            Self::UserStackTruncated => "user_stack_truncated",
+            Self::UnknownWaker => "unknown_waker",
+            Self::NoticesFull => "notices_full",
+            Self::ProbeMisses => "probe_misses",
+            Self::ProcessGone => "process_gone",
+        }
+    }
+}

@@ -1,0 +1,33 @@
+use crate::assert_packed;
+
+/// The most frames that are kept of one stack, and the kernel's default limit (`perf_event_max_stack`).
+pub const MAX_FRAMES: usize = 127;
+
+/// Where a stack was taken.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StackContext {
+    /// In the program of a process.
+    User = 0,
+    /// In the kernel, on behalf of the current thread.
+    Kernel = 1,
+    /// In the kernel, in an interrupt: the frames end with the interrupt's entry.
+    Interrupt = 2,
+}
+
+/// A value of the map `STACKS`, whose key is a hash of all of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    /// The process whose addresses these are; 0 for a kernel stack.
+    pub tgid: u32,
+    /// The program of the process, see [`crate::TaskId::exec_id`]; 0 for a kernel stack.
+    pub exec_id: u32,
+    /// How many of `frames` are set; the others are leftovers.
+    pub len: u32,
+    /// A [`StackContext`].
+    pub context: u32,
+    /// Addresses, innermost first. All but the first are return addresses.
+    pub frames: [u64; MAX_FRAMES],
+}
+assert_packed!(Stack, 16 + 8 * MAX_FRAMES);

@@ -1,0 +1,52 @@
+use crate::assert_packed;
+
+/// [`TaskId::flags`]: a kernel thread (`PF_KTHREAD`), which has no user stack.
+pub const TASK_KERNEL_THREAD: u32 = 1;
+
+/// A thread at one moment: its ids, its name then, and which program it ran.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// The process (what user space calls the pid).
+    pub tgid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// `task_struct::self_exec_id`: changes with every `execve`.
+    pub exec_id: u32,
+    /// [`TASK_KERNEL_THREAD`] or 0.
+    pub flags: u32,
+    /// The thread's name, ended by a 0 unless it fills the array. Any bytes.
+    pub comm: [u8; 16],
+}
+assert_packed!(TaskId, 32);
+
+/// The open interval of one thread: a value of the map `THREADS`, whose key is the tid.
+///
+/// The thread's own CPU writes the first half as it switches out, a waker writes the second half
+/// under the thread's `pi_lock`; the two may run at the same time and share no field. Both are
+/// complete before the thread can be switched in again.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ThreadState {
+    /// When the thread was switched out; 0 while it runs.
+    pub off_since: u64,
+    /// The thread as it was then.
+    pub sleeper: TaskId,
+    /// Stack id of its kernel stack.
+    pub sleeper_kernel: u64,
+    /// Stack id of its user stack.
+    pub sleeper_user: u64,
+    /// A [`crate::WaitState`].
+    pub state: u32,
+    /// A [`crate::WakerKind`]; belongs to the second half.
+    pub waker_kind: u32,
+    /// When the thread was last woken; 0: not since it last ran.
+    pub woken_at: u64,
+    /// Who woke it.
+    pub waker: TaskId,
+    /// Stack id of the waker's kernel stack.
+    pub waker_kernel: u64,
+    /// Stack id of the waker's user stack.
+    pub waker_user: u64,
+}
+assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 32 + 16);
