@@ -1,6 +1,8 @@
 //! The result: waits with symbolized stacks. Pure values, the same whether recorded just now or
 //! read back from a file.
 
+use std::cmp::Reverse;
+
 use offwake_shared::{Loss, WaitState};
 
 pub use crate::recording::Meta;
@@ -19,6 +21,52 @@ pub struct Profile {
     pub frames: Vec<Frame>,
     /// Every distinct wait, once, longest first.
     pub waits: Vec<Wait>,
+}
+
+impl Profile {
+    /// Makes a profile in canonical order, whatever the order of the arguments.
+    ///
+    /// Waits that differ in their sums only become one. They are sorted by off-CPU time, longest
+    /// first, and among equals by all they are made of. Frames are numbered in the order of their
+    /// first use; equal ones become one, unused ones go.
+    ///
+    /// # Panics
+    /// When a stack names a frame that `frames` does not have.
+    pub fn new(meta: Meta, losses: Losses, frames: Vec<Frame>, mut waits: Vec<Wait>) -> Self {
+        // With frames sorted by content, comparing indexes is comparing contents.
+        let mut sorted: Vec<&Frame> = frames.iter().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let ranks: Vec<FrameId> = frames
+            .iter()
+            .map(|frame| sorted.partition_point(|other| *other < frame) as FrameId)
+            .collect();
+        for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
+            *id = ranks[*id as usize];
+        }
+
+        waits.sort_unstable_by(|a, b| a.identity().cmp(&b.identity()));
+        waits.dedup_by(|next, kept| {
+            let same = next.identity() == kept.identity();
+            if same {
+                kept.add(next);
+            }
+            same
+        });
+        // Stable: waits of the same length stay in the order of their identity.
+        waits.sort_by_key(|wait| Reverse(wait.off_ns()));
+
+        let mut numbers: Vec<Option<FrameId>> = vec![None; sorted.len()];
+        let mut used = Vec::new();
+        for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
+            let rank = *id as usize;
+            *id = *numbers[rank].get_or_insert_with(|| {
+                used.push(sorted[rank].clone());
+                (used.len() - 1) as FrameId
+            });
+        }
+        Self { meta, losses, frames: used, waits }
+    }
 }
 
 /// An index into [`Profile::frames`].
@@ -48,6 +96,23 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// Everything but the sums.
+    fn identity(&self) -> impl Ord + '_ {
+        let Self { sleeper, waker, state, sleeper_stack, waker_stack, .. } = self;
+        (sleeper, waker, state, sleeper_stack, waker_stack)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.blocked_ns += other.blocked_ns;
+        self.runqueue_ns += other.runqueue_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
+    fn frame_ids_mut(&mut self) -> impl Iterator<Item = &mut FrameId> {
+        self.sleeper_stack.iter_mut().chain(&mut self.waker_stack)
+    }
+
     /// Blocked and run-queue time together, in ns.
     pub const fn off_ns(&self) -> u64 {
         self.blocked_ns + self.runqueue_ns

@@ -10,6 +10,8 @@ pub enum WakerKind {
     Task = 1,
     /// An interrupt, or a softirq on its tail. Whoever was interrupted has no part in it.
     Interrupt = 2,
+    /// Nobody yet: the wait went on when the recording ended. Set by user space only.
+    NotWoken = 3,
 }
 
 impl WakerKind {
@@ -19,6 +21,7 @@ impl WakerKind {
             0 => Self::None,
             1 => Self::Task,
             2 => Self::Interrupt,
+            3 => Self::NotWoken,
             _ => return None,
         })
     }

@@ -1,1 +1,122 @@
-//! merge
+//! Merging: a recording and its symbols become a profile.
+//!
+//! Here the two halves of a wait come together: the frames of BPF itself go, the waker gets its
+//! kind ([`Waker`]), and kernel and user frames become one stack.
+
+mod bpf_frames;
+#[cfg(test)]
+mod tests;
+mod waker;
+
+use offwake_shared::{TaskId, WaitKey, WaitState, WaitStats};
+
+use crate::profile::{Frame, FrameId, Profile, Thread, Wait, Waker};
+use crate::recording::{Recording, StackId};
+use crate::symbolize::Symbols;
+
+/// The name of the only frame of a stack whose frames were lost ([`offwake_shared::Loss`] says why).
+pub const LOST_STACK: &str = "[lost stack]";
+
+/// Merges each sleeper with its waker. Waits that differ only in what a profile does not show
+/// (such as the frames of BPF) become one.
+pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
+    let merger = Merger::new(symbols);
+    let waits = recording.waits.iter().map(|(key, stats)| merger.wait(key, stats)).collect();
+    Profile::new(recording.meta.clone(), recording.losses, merger.frames, waits)
+}
+
+struct Merger<'a> {
+    symbols: &'a Symbols,
+    /// The frames of `symbols`, and behind them the two of lost stacks.
+    frames: Vec<Frame>,
+    lost_kernel: FrameId,
+    lost_user: FrameId,
+}
+
+impl<'a> Merger<'a> {
+    fn new(symbols: &'a Symbols) -> Self {
+        let mut frames = symbols.frames.clone();
+        let mut add_lost = |kernel| {
+            frames.push(Frame {
+                name: Some(LOST_STACK.into()),
+                module: None,
+                offset: 0,
+                kernel,
+                file: None,
+                line: None,
+                inlined: false,
+            });
+            (frames.len() - 1) as FrameId
+        };
+        let (lost_kernel, lost_user) = (add_lost(true), add_lost(false));
+        Self { symbols, frames, lost_kernel, lost_user }
+    }
+
+    fn wait(&self, key: &WaitKey, stats: &WaitStats) -> Wait {
+        let WaitKey {
+            sleeper,
+            waker: waker_task,
+            sleeper_kernel,
+            sleeper_user,
+            waker_kernel,
+            waker_user,
+            state,
+            waker_kind,
+        } = key;
+        let WaitStats { count, blocked_ns, runqueue_ns, max_ns } = *stats;
+
+        // Numbers that no version of the BPF programs writes.
+        let state = WaitState::from_u32(*state).unwrap_or(WaitState::Other);
+        let waker_frames = self.kernel_stack(*waker_kernel);
+        let waker = waker::classify(*waker_kind, waker_task, state, &self.names(waker_frames));
+        let mut waker_stack = Vec::new();
+        match waker {
+            Waker::Task(_) => {
+                waker_stack.extend(waker_frames);
+                waker_stack.extend(self.user_stack(*waker_user));
+            }
+            // The program that was interrupted has no part in it.
+            Waker::Irq | Waker::Softirq(_) => waker_stack.extend(waker_frames),
+            Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
+        }
+        Wait {
+            sleeper: thread(sleeper),
+            waker,
+            state,
+            count,
+            blocked_ns,
+            runqueue_ns,
+            max_ns,
+            sleeper_stack: [self.kernel_stack(*sleeper_kernel), self.user_stack(*sleeper_user)]
+                .concat(),
+            waker_stack,
+        }
+    }
+
+    fn kernel_stack(&self, id: StackId) -> &[FrameId] {
+        let stack = self.stack(id, &self.lost_kernel);
+        &stack[bpf_frames::count(&self.names(stack))..]
+    }
+
+    fn user_stack(&self, id: StackId) -> &[FrameId] {
+        self.stack(id, &self.lost_user)
+    }
+
+    fn stack<'b>(&'b self, id: StackId, lost: &'b FrameId) -> &'b [FrameId] {
+        match self.symbols.stacks.get(&id) {
+            _ if id == 0 => &[],
+            Some(stack) => stack,
+            None => std::slice::from_ref(lost),
+        }
+    }
+
+    fn names(&self, stack: &[FrameId]) -> Vec<&Frame> {
+        stack.iter().map(|id| &self.frames[*id as usize]).collect()
+    }
+}
+
+fn thread(task: &TaskId) -> Thread {
+    let TaskId { tgid, tid, exec_id: _, flags: _, comm } = task;
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    Thread { pid: *tgid, tid: *tid, comm: String::from_utf8_lossy(&comm[..end]).into_owned() }
+}
