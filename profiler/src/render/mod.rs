@@ -1,1 +1,98 @@
-//! render
+//! Rendering: a profile as text for people or programs, one file a format.
+//!
+//! All output is a function of the profile and the options alone: the same input gives the same
+//! bytes. Names of threads and functions are hostile input everywhere.
+
+mod colors;
+mod escape;
+mod folded;
+mod human;
+mod json;
+mod stacks;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+
+use crate::profile::{Metric, Profile};
+
+/// An output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An off-wake flame graph.
+    Svg,
+    /// Merged stacks, one a line, for inferno, flamegraph.pl and speedscope.
+    Folded,
+    /// Every wait with both stacks, for reading.
+    Text,
+    /// Everything that is known, for programs.
+    Json,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Svg, Self::Folded, Self::Text, Self::Json];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Svg => "svg",
+            Self::Folded => "folded",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    /// The extension of its files, without the dot.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Text => "txt",
+            Self::Svg | Self::Folded | Self::Json => self.name(),
+        }
+    }
+
+    /// The format with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// The format whose files have this extension (without the dot).
+    pub fn from_extension(extension: &OsStr) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| extension == format.extension())
+    }
+}
+
+/// What all formats can be asked for. JSON has everything always and ignores these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RenderOptions {
+    /// What the values of graphs and folded lines are, and what text is sorted by.
+    pub metric: Metric,
+    /// In graphs and folded lines, keep sleepers of the same name apart: the root frame is
+    /// `comm-tid`. Text always does.
+    pub per_thread: bool,
+    /// Put a frame `-` between user and kernel frames.
+    pub delimited: bool,
+    /// The title of a graph or a text, in place of one that says what was recorded.
+    pub title: Option<String>,
+}
+
+/// Writes a profile.
+///
+/// # Errors
+/// Those of `out` only.
+pub fn write(
+    format: Format,
+    profile: &Profile,
+    options: &RenderOptions,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match format {
+        Format::Svg => svg::write(profile, options, out),
+        Format::Folded => folded::write(profile, options, out),
+        Format::Text => text::write(profile, options, out),
+        Format::Json => json::write(profile, out),
+    }
+}

@@ -1,0 +1,200 @@
+//! JSON: one object with everything a profile has. All times are ns unless the name says else.
+//! Names are as they were read, escaped as JSON only. Members may be added; none changes its
+//! meaning.
+//!
+//! ```text
+//! {
+//!   "recording": {
+//!     "started": 1750000000.25,       seconds since 1970
+//!     "seconds": 30.0,                how long
+//!     "kernel": "6.1.0", "probe": "btf",
+//!     "targets": ["envoy (pid 4182)"]
+//!   },
+//!   "losses": {"threads_full": 0, …}, every cause with its count, zeros too
+//!   "waits": [{                       every distinct wait, longest off-CPU time first
+//!     "sleeper": {"pid": 4182, "tid": 4449, "comm": "wrk:worker_0"},
+//!     "waker": {
+//!       "kind": "task",               task, irq, softirq, preempted, not_woken, unknown
+//!       "pid": 1, "tid": 2, "comm": "", of a task only
+//!       "softirq": "NET_RX"           of a softirq only
+//!     },
+//!     "state": "interruptible",       why it was off-CPU; the names that --state takes
+//!     "count": 12,                    how many intervals; the times are their sums
+//!     "blocked_ns": 200110000,        from switch-out to wake-up
+//!     "runqueue_ns": 980100,          from wake-up (or preemption) to switch-in
+//!     "max_ns": 50010000,             the longest interval, switch-out to switch-in
+//!     "sleeper_stack": [{             innermost first: kernel frames, then user frames
+//!       "name": "ep_poll",            null where it is not known for certain
+//!       "module": null,               file name; null in the kernel proper and in no file
+//!       "offset": 18,                 in a program: address as in the ELF file; in the kernel:
+//!                                     bytes from the function's start
+//!       "kernel": true,
+//!       "file": "a.c", "line": 7,     where debug information has them
+//!       "inlined": true               only of a function inlined into the next frame
+//!     }],
+//!     "waker_stack": []               likewise
+//!   }]
+//! }
+//! ```
+//!
+//! Each wait is on a line of its own.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::profile::{self, FrameId, Losses, Meta, Profile};
+
+pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(b"{\"recording\":")?;
+    serde_json::to_writer(&mut *out, &Recording::new(&profile.meta))?;
+    out.write_all(b",\n\"losses\":")?;
+    serde_json::to_writer(&mut *out, &losses(&profile.losses))?;
+    // One wait at a time: a profile can be far larger than its waits are.
+    out.write_all(b",\n\"waits\":[")?;
+    for (index, wait) in profile.waits.iter().enumerate() {
+        out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut *out, &Wait::new(profile, wait))?;
+    }
+    out.write_all(b"\n]}\n")
+}
+
+#[derive(Serialize)]
+struct Recording<'a> {
+    started: f64,
+    seconds: f64,
+    kernel: &'a str,
+    probe: &'a str,
+    targets: &'a [String],
+}
+
+impl<'a> Recording<'a> {
+    fn new(meta: &'a Meta) -> Self {
+        let Meta { started, duration, kernel, probe, targets } = meta;
+        Self {
+            // A clock before 1970 is not set.
+            started: started
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0.0, |since| since.as_secs_f64()),
+            seconds: duration.as_secs_f64(),
+            kernel,
+            probe,
+            targets,
+        }
+    }
+}
+
+fn losses(losses: &Losses) -> BTreeMap<&'static str, u64> {
+    losses.iter().map(|(loss, count)| (loss.name(), count)).collect()
+}
+
+#[derive(Serialize)]
+struct Wait<'a> {
+    sleeper: Thread<'a>,
+    waker: Waker<'a>,
+    state: &'static str,
+    count: u64,
+    blocked_ns: u64,
+    runqueue_ns: u64,
+    max_ns: u64,
+    sleeper_stack: Vec<Frame<'a>>,
+    waker_stack: Vec<Frame<'a>>,
+}
+
+impl<'a> Wait<'a> {
+    fn new(profile: &'a Profile, wait: &'a profile::Wait) -> Self {
+        let profile::Wait {
+            sleeper,
+            waker,
+            state,
+            count,
+            blocked_ns,
+            runqueue_ns,
+            max_ns,
+            sleeper_stack,
+            waker_stack,
+        } = wait;
+        let stack = |ids: &[FrameId]| {
+            ids.iter().map(|id| Frame::new(&profile.frames[*id as usize])).collect()
+        };
+        Self {
+            sleeper: Thread::new(sleeper),
+            waker: Waker::new(waker),
+            state: state.name(),
+            count: *count,
+            blocked_ns: *blocked_ns,
+            runqueue_ns: *runqueue_ns,
+            max_ns: *max_ns,
+            sleeper_stack: stack(sleeper_stack),
+            waker_stack: stack(waker_stack),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Thread<'a> {
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+}
+
+impl<'a> Thread<'a> {
+    fn new(thread: &'a profile::Thread) -> Self {
+        let profile::Thread { pid, tid, comm } = thread;
+        Self { pid: *pid, tid: *tid, comm }
+    }
+}
+
+#[derive(Serialize)]
+struct Waker<'a> {
+    kind: &'static str,
+    #[serde(flatten)]
+    thread: Option<Thread<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    softirq: Option<&'a str>,
+}
+
+impl<'a> Waker<'a> {
+    fn new(waker: &'a profile::Waker) -> Self {
+        let (thread, softirq) = match waker {
+            profile::Waker::Task(thread) => (Some(Thread::new(thread)), None),
+            profile::Waker::Softirq(name) => (None, Some(name.as_str())),
+            profile::Waker::Irq
+            | profile::Waker::Preempted
+            | profile::Waker::NotWoken
+            | profile::Waker::Unknown => (None, None),
+        };
+        Self { kind: waker.kind(), thread, softirq }
+    }
+}
+
+#[derive(Serialize)]
+struct Frame<'a> {
+    name: Option<&'a str>,
+    module: Option<&'a str>,
+    offset: u64,
+    kernel: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    inlined: bool,
+}
+
+impl<'a> Frame<'a> {
+    fn new(frame: &'a profile::Frame) -> Self {
+        let profile::Frame { name, module, offset, kernel, file, line, inlined } = frame;
+        Self {
+            name: name.as_deref(),
+            module: module.as_deref(),
+            offset: *offset,
+            kernel: *kernel,
+            file: file.as_deref(),
+            line: *line,
+            inlined: *inlined,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The off-wake flame graph, by inferno: sleepers grow from the bottom, their wakers stand upside
+//! down on top of them.
+//!
+//! Frames narrower than 0.01 % of the graph are not drawn. Widths are exact (ns), texts are in µs.
+//!
+//! # Colours
+//! inferno chooses a colour by a frame's name, but the same function can be in a sleeper and in a
+//! waker. So each frame's name carries its [`Role`] as one control character behind it, which
+//! names cannot contain (they are escaped); the palette is keyed by both, and [`Unmark`] takes the
+//! characters out of what inferno writes. Titles and search see clean names.
+
+use std::io::{self, BufWriter, Write};
+
+use inferno::flamegraph::color::{BackgroundColor, PaletteMap};
+use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
+
+use super::stacks::{Role, merge_stacks};
+use super::{RenderOptions, colors, escape, human};
+use crate::profile::{Metric, Profile};
+
+/// As many characters as fit beside `Reset Zoom` and `Search` at inferno's 1200 pixels.
+const TITLE_CHARS: usize = 90;
+
+/// As many characters as fit at inferno's 1200 pixels.
+const SUBTITLE_CHARS: usize = 150;
+
+/// Every role that has a mark, in the order of the marks. None of the marks is a line break.
+const MARKED: [Role; 9] = [
+    Role::SleeperThread,
+    Role::SleeperUser,
+    Role::SleeperKernel,
+    Role::WakerKernel,
+    Role::WakerUser,
+    Role::WakerThread,
+    Role::Interrupt,
+    Role::Preempted,
+    Role::NoWaker,
+];
+const FIRST_MARK: u8 = 0x10;
+const LAST_MARK: u8 = FIRST_MARK + MARKED.len() as u8 - 1;
+
+pub(super) fn write(
+    profile: &Profile,
+    options: &RenderOptions,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let title = title(profile, options);
+    let subtitle = subtitle(profile);
+    let stacks = merge_stacks(profile, options, push_marked);
+    if stacks.is_empty() {
+        return write_empty(&title, &subtitle, out);
+    }
+
+    let mut palette = PaletteMap::default();
+    // The frame of everything, at the root; inferno would choose its colour by chance.
+    palette.insert("", colors::ROOT);
+    for frame in stacks.keys().flat_map(|stack| stack.split(';')) {
+        if palette.get(frame).is_none()
+            && let Some((role, name)) = split_mark(frame)
+            && let Some(color) = colors::color(role, name)
+        {
+            palette.insert(frame, color);
+        }
+    }
+    let lines: Vec<String> =
+        stacks.iter().map(|(stack, value)| format!("{stack} {value}")).collect();
+
+    let mut graph = Options::default();
+    graph.title = title;
+    graph.subtitle = Some(subtitle);
+    graph.notes = all_losses(profile);
+    graph.name_type = "Frame:".into();
+    graph.count_name = human::unit(options.metric).into();
+    graph.factor = match options.metric {
+        Metric::Count => 1.0,
+        Metric::Off | Metric::Blocked | Metric::Runqueue => 0.001,
+    };
+    graph.text_truncate_direction = TextTruncateDirection::Right;
+    graph.bgcolors = Some(BackgroundColor::Flat(colors::BACKGROUND));
+    graph.palette_map = Some(&mut palette);
+    let mut out = BufWriter::new(Unmark(out));
+    from_lines(&mut graph, lines.iter().map(String::as_str), &mut out)?;
+    out.flush()
+}
+
+fn push_marked(stack: &mut String, role: Role, name: &str) {
+    stack.push_str(name);
+    if let Some(index) = MARKED.iter().position(|marked| *marked == role) {
+        stack.push(char::from(FIRST_MARK + index as u8));
+    }
+}
+
+fn split_mark(frame: &str) -> Option<(Role, &str)> {
+    let mark = frame.bytes().last()?;
+    let role = MARKED.get(usize::from(mark.checked_sub(FIRST_MARK)?))?;
+    Some((*role, &frame[..frame.len() - 1]))
+}
+
+/// Takes out the marks. They are ASCII, so they are no part of another character.
+struct Unmark<'a>(&'a mut dyn Write);
+
+impl Write for Unmark<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for clean in bytes.split(|byte| (FIRST_MARK..=LAST_MARK).contains(byte)) {
+            self.0.write_all(clean)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn title(profile: &Profile, options: &RenderOptions) -> String {
+    if let Some(title) = &options.title {
+        return shorten(&escape::name(title), TITLE_CHARS);
+    }
+    let facts =
+        format!(": {} in {}", human::metric(options.metric), human::length(profile.meta.duration));
+    let targets = escape::name(&profile.meta.targets.join(", "));
+    shorten(&targets, TITLE_CHARS - facts.chars().count()) + &facts
+}
+
+fn subtitle(profile: &Profile) -> String {
+    let intervals = profile.waits.iter().map(|wait| wait.count).sum();
+    let mut text = format!(
+        "{} waits · probe {} · kernel {} · lost {}",
+        human::count(intervals),
+        escape::name(&profile.meta.probe),
+        escape::name(&profile.meta.kernel),
+        human::count(human::total_lost(&profile.losses)),
+    );
+    // As many causes as fit; a comment in the file has all of them.
+    let causes: Vec<String> = profile
+        .losses
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(loss, count)| format!("{} {}", loss.name(), human::count(count)))
+        .collect();
+    if !causes.is_empty() {
+        text += &format!(" ({})", causes.join(", "));
+    }
+    shorten(&text, SUBTITLE_CHARS)
+}
+
+fn all_losses(profile: &Profile) -> String {
+    let causes: Vec<String> =
+        profile.losses.iter().map(|(loss, count)| format!("{} {count}", loss.name())).collect();
+    format!("lost: {}", causes.join(", "))
+}
+
+fn shorten(text: &str, chars: usize) -> String {
+    if text.chars().count() <= chars {
+        return text.into();
+    }
+    text.chars().take(chars - 1).chain(['…']).collect()
+}
+
+/// inferno has an error for a graph of nothing.
+fn write_empty(title: &str, subtitle: &str, out: &mut dyn Write) -> io::Result<()> {
+    write!(
+        out,
+        r##"<?xml version="1.0" standalone="no"?>
+<svg version="1.1" width="1200" height="120" viewBox="0 0 1200 120" xmlns="http://www.w3.org/2000/svg">
+<rect width="100%" height="100%" fill="#ffffff"/>
+<g font-family="monospace" font-size="12" text-anchor="middle">
+<text x="600" y="24" font-size="17">{}</text>
+<text x="600" y="48">{}</text>
+<text x="600" y="88">No waits: nothing of this metric was recorded.</text>
+</g>
+</svg>
+"##,
+        escape_xml(title),
+        escape_xml(subtitle),
+    )
+}
+
+fn escape_xml(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,130 @@
+//! Text: every wait with both stacks, longest first, in the order of BCC's offwaketime: the waker
+//! and its stack from the outermost frame, `--`, the sleeper's stack from the innermost frame, the
+//! sleeper. Read from top to bottom it is the way of the wake-up.
+//!
+//! ```text
+//!     waker:           client 5000
+//!     entry_SYSCALL_64_after_hwframe
+//!     tcp_v4_rcv
+//!     --               --
+//!     ep_poll
+//!     epoll_wait
+//!     target:          wrk:worker_0 4449
+//!         201.09 ms  interruptible, 12 waits, 200.11 ms blocked, 980.1 µs run queue, max 50.01 ms
+//! ```
+
+use std::cmp::Reverse;
+use std::io::{self, Write};
+
+use super::stacks::split;
+use super::{RenderOptions, escape, human};
+use crate::profile::{FrameId, Profile, Thread, Wait, Waker};
+
+pub(super) fn write(
+    profile: &Profile,
+    options: &RenderOptions,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    write_header(profile, options, out)?;
+    let mut waits: Vec<&Wait> = profile.waits.iter().collect();
+    // Stable: equal values stay in canonical order.
+    waits.sort_by_key(|wait| Reverse(options.metric.of(wait)));
+    for wait in waits {
+        writeln!(out)?;
+        write_wait(profile, wait, options.delimited, out)?;
+    }
+    Ok(())
+}
+
+fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
+    let Profile { meta, losses, frames: _, waits } = profile;
+    if let Some(title) = &options.title {
+        writeln!(out, "{}", escape::name(title))?;
+    }
+    for target in &meta.targets {
+        writeln!(out, "target: {}", escape::name(target))?;
+    }
+    writeln!(
+        out,
+        "recorded: {}, kernel {}, probe {}",
+        human::length(meta.duration),
+        escape::name(&meta.kernel),
+        escape::name(&meta.probe)
+    )?;
+    let sum = |of: fn(&Wait) -> u64| waits.iter().map(of).sum::<u64>();
+    writeln!(
+        out,
+        "waits: {}, {} off-CPU ({} blocked, {} run queue)",
+        human::count(sum(|wait| wait.count)),
+        human::time(sum(Wait::off_ns)),
+        human::time(sum(|wait| wait.blocked_ns)),
+        human::time(sum(|wait| wait.runqueue_ns)),
+    )?;
+    writeln!(out, "lost: {}", human::count(human::total_lost(losses)))?;
+    for (loss, count) in losses.iter() {
+        writeln!(out, "    {:<24} {}", loss.name(), human::count(count))?;
+    }
+    Ok(())
+}
+
+fn write_wait(
+    profile: &Profile,
+    wait: &Wait,
+    delimited: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let Wait {
+        sleeper,
+        waker,
+        state,
+        count,
+        blocked_ns,
+        runqueue_ns,
+        max_ns,
+        sleeper_stack,
+        waker_stack,
+    } = wait;
+    let frame = |out: &mut dyn Write, id: &FrameId| {
+        writeln!(out, "    {}", escape::name(&profile.frames[*id as usize].label()))
+    };
+    let is_kernel = |id: &FrameId| profile.frames[*id as usize].kernel;
+
+    match waker {
+        Waker::Task(thread) => writeln!(out, "    waker:           {}", name_and_tid(thread))?,
+        Waker::Irq | Waker::Softirq(_) | Waker::Preempted | Waker::NotWoken | Waker::Unknown => {
+            writeln!(out, "    waker:           {}", escape::name(&waker.label()))?;
+        }
+    }
+    let (kernel, user) = split(waker_stack, is_kernel);
+    let delimiter = |out: &mut dyn Write, kernel: &[_], user: &[_]| {
+        let wanted = delimited && !kernel.is_empty() && !user.is_empty();
+        if wanted { writeln!(out, "    -") } else { Ok(()) }
+    };
+    user.iter().rev().try_for_each(|id| frame(out, id))?;
+    delimiter(out, kernel, user)?;
+    kernel.iter().rev().try_for_each(|id| frame(out, id))?;
+
+    writeln!(out, "    --               --")?;
+
+    let (kernel, user) = split(sleeper_stack, is_kernel);
+    kernel.iter().try_for_each(|id| frame(out, id))?;
+    delimiter(out, kernel, user)?;
+    user.iter().try_for_each(|id| frame(out, id))?;
+    writeln!(out, "    target:          {}", name_and_tid(sleeper))?;
+    writeln!(
+        out,
+        "        {}  {}, {} {}, {} blocked, {} run queue, max {}",
+        human::time(wait.off_ns()),
+        state.name(),
+        human::count(*count),
+        if *count == 1 { "wait" } else { "waits" },
+        human::time(*blocked_ns),
+        human::time(*runqueue_ns),
+        human::time(*max_ns),
+    )
+}
+
+fn name_and_tid(thread: &Thread) -> String {
+    let name = if thread.comm.is_empty() { escape::UNNAMED } else { &escape::name(&thread.comm) };
+    format!("{name} {}", thread.tid)
+}
