@@ -98,10 +98,21 @@ pub struct Wait {
 impl Wait {
     /// Everything but the sums.
     fn identity(&self) -> impl Ord + '_ {
-        let Self { sleeper, waker, state, sleeper_stack, waker_stack, .. } = self;
+        let Self {
+            sleeper,
+            waker,
+            state,
+            count: _,
+            blocked_ns: _,
+            runqueue_ns: _,
+            max_ns: _,
+            sleeper_stack,
+            waker_stack,
+        } = self;
         (sleeper, waker, state, sleeper_stack, waker_stack)
     }
 
+    /// Adds the intervals of `other`, which has the same identity.
     fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.blocked_ns += other.blocked_ns;
