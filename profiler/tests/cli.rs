@@ -108,6 +108,19 @@ fn short_and_long_help_name_every_option() {
 }
 
 #[test]
+fn subcommands_have_help_of_their_own() {
+    for (arguments, expected) in [
+        (["check", "--help"], "The exit code is 1 when something is missing"),
+        (["generate", "-h"], "[possible values: man, bash, zsh, fish]"),
+    ] {
+        let output = run(&arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        let words: Vec<_> = stdout(&output).split_whitespace().collect();
+        assert!(words.join(" ").contains(expected), "{arguments:?}: {}", stdout(&output));
+    }
+}
+
+#[test]
 fn the_version_is_that_of_the_package() {
     let output = run(&["-V"]);
     assert_eq!(stdout(&output), format!("offwake {}\n", env!("CARGO_PKG_VERSION")));

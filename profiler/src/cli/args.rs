@@ -72,7 +72,8 @@ pub(crate) enum Subcommand {
     Check,
     /// Print the man page or a shell's completion script
     ///
-    /// Both are made from the definition that --help shows, so they fit this very version.
+    /// Both are made from the definition that --help shows, so they fit this very version. Write them
+    /// to /usr/local/share/man/man1/offwake.1 and to where the shell looks for completions.
     Generate {
         /// What to print
         #[arg(value_name = "WHAT")]
@@ -171,7 +172,7 @@ pub(crate) struct RecordArgs {
 
     /// Record only intervals in these states
     ///
-    /// The state in which the thread was switched out. `interruptible` is most waiting for
+    /// The state in which the thread was switched out. `interruptible` is most of the waiting for
     /// locks, sockets, pipes and timers; `uninterruptible` and `killable` are mostly disks and page
     /// faults; `preempted` had no wish to wait at all. Without it every state is recorded.
     #[arg(long, value_name = "STATE,...", value_delimiter = ',', value_parser = wait_state_parser(), help_heading = RECORDING)]
@@ -245,7 +246,7 @@ pub(crate) struct RecordArgs {
     pub(crate) debug_dir: Vec<PathBuf>,
 
     /// Print help; -h is short, --help is complete
-    #[arg(short, long, action = ArgAction::Help, help_heading = HELP)]
+    #[arg(short, long, action = ArgAction::Help, global = true, help_heading = HELP)]
     help: Option<bool>,
 
     /// Print the version

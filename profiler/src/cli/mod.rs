@@ -19,6 +19,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use args::{Cli, Subcommand};
 use config::Job;
@@ -69,11 +70,19 @@ fn say(line: impl Display) {
 /// `--help` that end it.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    text.trim_start_matches("error: ")
+    let mut parts: Vec<String> = text
+        .trim_start_matches("error: ")
         .split("\n\n")
         .map(str::trim)
         .filter(|part| !part.starts_with("Usage:") && !part.starts_with("For more information"))
         .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect::<Vec<_>>()
-        .join("; ")
+        .collect();
+    // `offwake sleep 1` is what users of other profilers type.
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && !argument.starts_with('-')
+    {
+        parts.push("a command to record goes after --".into());
+    }
+    parts.join("; ")
 }

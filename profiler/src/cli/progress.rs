@@ -15,7 +15,7 @@ pub(crate) struct RecordingBar {
 /// A bar for a recording of this length, or until something ends it.
 pub(crate) fn recording(duration: Option<Duration>) -> RecordingBar {
     let template = match duration {
-        Some(_) => "recording [{bar:24}] {msg}",
+        Some(_) => "recording [{bar:12}] {msg}",
         None => "recording {spinner} {msg}",
     };
     let length = duration.map(millis);
@@ -24,9 +24,8 @@ pub(crate) fn recording(duration: Option<Duration>) -> RecordingBar {
 
 impl RecordingBar {
     pub(crate) fn update(&self, now: &Progress) {
-        self.bar.set_position(millis(now.elapsed));
         self.bar.set_message(figures(now, self.duration));
-        self.bar.tick();
+        self.bar.set_position(millis(now.elapsed));
     }
 
     pub(crate) fn clear(&self) {
@@ -39,7 +38,7 @@ pub(crate) struct SymbolizingBar(ProgressBar);
 
 /// A bar for the symbolization.
 pub(crate) fn symbolizing() -> SymbolizingBar {
-    SymbolizingBar(new_bar(Some(0), "symbolizing [{bar:24}] {pos}/{len} addresses"))
+    SymbolizingBar(new_bar(Some(0), "symbolizing [{bar:12}] {pos}/{len} addresses"))
 }
 
 impl SymbolizingBar {
@@ -80,6 +79,13 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn templates_are_valid() {
+        recording(None).clear();
+        recording(Some(Duration::from_secs(1))).clear();
+        symbolizing().clear();
+    }
 
     #[test]
     fn the_figures_of_a_recording() {

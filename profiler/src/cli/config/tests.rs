@@ -232,8 +232,8 @@ fn errors_are_one_line_that_says_what_is_wrong() {
             "-p 1 --folow",
             "unexpected argument '--folow' found; tip: a similar argument exists: '--follow'",
         ),
-        ("-p 1 check", "the subcommand 'check' cannot be used with '--pid <PID,...>'"),
-        ("chekc", "unrecognized subcommand 'chekc'"),
+        ("-p 1 check", "unexpected argument 'check' found"),
+        ("sleep 1", "unexpected argument 'sleep' found; a command to record goes after --"),
         ("generate tcsh", "invalid value 'tcsh' for '<WHAT>'"),
         ("generate", "required arguments were not provided: <WHAT>"),
     ];
