@@ -217,7 +217,7 @@ pub(crate) struct RecordArgs {
 
     /// What the width of a frame and the value of a folded stack mean
     ///
-    /// Text and JSON always have all of them.
+    /// Text is sorted by it, and shows all of them; JSON has all of them.
     #[arg(long, value_name = "METRIC", value_enum, default_value_t, help_heading = GRAPH)]
     pub(crate) metric: MetricName,
 
@@ -230,18 +230,18 @@ pub(crate) struct RecordArgs {
 
     /// Put a frame `-` between user and kernel frames
     ///
-    /// For svg and folded.
+    /// It shows where each stack enters the kernel. For svg, folded and text.
     #[arg(long, help_heading = GRAPH)]
     pub(crate) delimited: bool,
 
-    /// The title of the flame graph, instead of one that names the target
+    /// The title of the flame graph or the text, instead of one that names the target
     #[arg(long, value_name = "TEXT", help_heading = GRAPH)]
     pub(crate) title: Option<String>,
 
     /// Look for separate debug files here, too; may be given several times
     ///
-    /// A directory that is laid out like /usr/lib/debug, which is always searched: files by build id under
-    /// .build-id. With them, stripped programs have names instead of addresses.
+    /// Directories laid out like /usr/lib/debug, which is always searched last: files by build id
+    /// under .build-id. With them, stripped programs have names instead of addresses.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = GRAPH)]
     pub(crate) debug_dir: Vec<PathBuf>,
 

@@ -1,6 +1,5 @@
 //! Arguments → what will be done, or one line that says why not.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ fn outputs(args: &RecordArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, S
 }
 
 fn format_of(path: &Path) -> Result<Format, String> {
-    path.extension().and_then(OsStr::to_str).and_then(Format::from_extension).ok_or_else(|| {
+    path.extension().and_then(Format::from_extension).ok_or_else(|| {
         format!(
             "unknown format of -o '{}': its name must end with .svg, .folded, .txt or .json, or \
              -F must name the format",

@@ -37,12 +37,13 @@ const OUTPUT_FORMATS: [Entry; 4] = [
     ),
 ];
 
-const SPECIAL_FRAMES: [Entry; 7] = [
+const SPECIAL_FRAMES: [Entry; 8] = [
     ("[irq]", "The wait was ended by a hardware interrupt, such as a timer."),
     ("[softirq:NET_RX]", "The wait was ended by a softirq on the tail of an interrupt."),
     ("[preempted]", "The thread never slept: another one took the CPU."),
     ("[not woken]", "The wait went on when the recording ended."),
     ("[unknown waker]", "The wake-up was not seen; counted as unknown_waker."),
+    ("[lost stack]", "The stack could not be kept or read; the losses say why. Its time is right."),
     (
         "[envoy+0x1f3a]",
         "No symbol is known for the address: its place in the file, as addr2line takes it.",
@@ -72,13 +73,14 @@ const EXIT_STATUS: [Entry; 3] = [
     ("2", "The arguments make no sense together, or one is invalid."),
 ];
 
-const LOSSES: &str = "Nothing is lost silently. The last line on standard error, and every output, \
-    count what is missing for each cause: intervals that did not fit (threads_full, waits_full), \
-    stacks that did not fit (stacks_full), could not be read (kernel_stack_unreadable, \
-    user_stack_unreadable) or are deeper than the kernel records (kernel_stack_truncated, \
-    user_stack_truncated), wake-ups that were not seen (unknown_waker), late news of processes \
-    (notices_full), probes that the kernel skipped (probe_misses), and processes that ended before \
-    their mappings were read (process_gone).";
+const LOSSES: &str = "\
+    Nothing is lost silently. The last line on standard error, and every output but folded \
+    stacks, count what is missing for each cause: intervals that did not fit (threads_full, \
+    waits_full), stacks that did not fit (stacks_full), could not be read \
+    (kernel_stack_unreadable, user_stack_unreadable) or are deeper than the kernel records \
+    (kernel_stack_truncated, user_stack_truncated), wake-ups that were not seen (unknown_waker), \
+    late news of processes (notices_full), probes that the kernel skipped (probe_misses), and \
+    processes that ended before their mappings were read (process_gone).";
 
 /// Writes the man page.
 ///

@@ -63,7 +63,21 @@ fn report(error: impl Display) {
 
 /// Prints a line to stderr. There is nobody to tell when that fails.
 fn say(line: impl Display) {
-    let _ = writeln!(io::stderr(), "offwake: {line}");
+    let _ = writeln!(io::stderr(), "offwake: {}", escape(&line.to_string()));
+}
+
+/// Without control characters: messages quote names of threads and files, and those may hold
+/// anything.
+fn escape(line: &str) -> String {
+    let mut escaped = String::with_capacity(line.len());
+    for character in line.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// A clap error as one line, like every other error: without the usage and the pointer to
@@ -85,4 +99,15 @@ fn one_line(error: &clap::Error) -> String {
         parts.push("a command to record goes after --".into());
     }
     parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_cannot_leave_its_line_or_command_the_terminal() {
+        assert_eq!(escape("a\nb\x1b[2J\u{9b}2J\r"), "a\\nb\\u{1b}[2J\\u{9b}2J\\r");
+        assert_eq!(escape("µs, 'wrk:worker_0' \\"), "µs, 'wrk:worker_0' \\");
+    }
 }

@@ -39,6 +39,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         bar.update(done, total);
     });
     bar.clear();
+    for warning in &symbols.warnings {
+        say(format_args!("warning: {warning}"));
+    }
     let profile = merge::merge(&recording, &symbols);
     drop(recording);
 
