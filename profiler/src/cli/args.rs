@@ -1,0 +1,339 @@
+//! The command line as clap sees it. Help, man page and completions are made from this.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
+use offwake::profile::Metric;
+use offwake::record::ProbeChoice;
+use offwake::render::Format;
+use offwake_shared::WaitState;
+
+use super::examples;
+
+/// The kernel's `TASK_COMM_LEN` without the final 0.
+const COMM_BYTES: usize = 15;
+/// Times travel through the kernel as 64-bit nanoseconds.
+const MAX_MICROS: u64 = u64::MAX / 1000;
+/// More than thirty years.
+const MAX_SECONDS: f64 = 1e9;
+
+const TARGETS: &str = "Targets";
+const RECORDING: &str = "Recording";
+const OUTPUT: &str = "Output";
+const GRAPH: &str = "Content of the output";
+const HELP: &str = "Help";
+
+/// Show what threads wait for, and who ends each wait
+///
+/// For every interval that a thread of the target spends off-CPU, offwake records the stack of
+/// the thread that sleeps and the stack of the thread or interrupt that wakes it, and shows both
+/// as one merged stack: as a flame graph, as folded stacks, as text, or as JSON. The intervals
+/// are summed in the kernel, so a busy target costs little and a recording may last for hours.
+///
+/// Recording goes on for the time that -d gives, until Ctrl-C or SIGTERM, or until the last
+/// target has ended, whichever comes first. All three give complete results. Without -o they go
+/// to standard output: as a flame graph, or as text when that is a terminal.
+///
+/// Recording needs root, or the capabilities CAP_BPF and CAP_PERFMON. `offwake check` tells what
+/// this machine allows.
+#[derive(Debug, Parser)]
+#[command(
+    name = "offwake",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    disable_version_flag = true,
+    override_usage = "offwake [OPTIONS] -p PID,... | -t TID,... | --cgroup DIR | --comm NAME | -a\n       \
+                      offwake [OPTIONS] -- COMMAND [ARG]...\n       \
+                      offwake check\n       \
+                      offwake generate man|bash|zsh|fish",
+    after_help = "'--help' says more about each option.",
+    after_long_help = examples::help(),
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) subcommand: Option<Subcommand>,
+    #[command(flatten)]
+    pub(crate) record: RecordArgs,
+}
+
+/// What else offwake does, beside recording.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub(crate) enum Subcommand {
+    /// Tell what this kernel and these privileges allow, and what a recording will use
+    ///
+    /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
+    /// line says), or `missing` (nothing can be recorded). The exit code is 1 when something is
+    /// missing.
+    Check,
+    /// Print the man page or a shell's completion script
+    ///
+    /// Both are made from the definition that --help shows, so they fit this very version. Write them
+    /// to /usr/local/share/man/man1/offwake.1 and to where the shell looks for completions.
+    Generate {
+        /// What to print
+        #[arg(value_name = "WHAT")]
+        what: Generated,
+    },
+}
+
+/// What `offwake generate` prints.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Generated {
+    /// The man page offwake(1), in roff
+    Man,
+    /// Completions for bash
+    Bash,
+    /// Completions for zsh
+    Zsh,
+    /// Completions for fish
+    Fish,
+}
+
+/// What to record, and where to put it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RecordArgs {
+    /// Record the threads of these processes
+    ///
+    /// Every thread counts, also those that a process creates later. The recording ends when the
+    /// last of the processes has ended. Pids are those of the pid namespace that offwake runs in.
+    #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, help_heading = TARGETS)]
+    pub(crate) pid: Vec<u32>,
+
+    /// Record these threads
+    ///
+    /// As `ps -L` and `top -H` show them. The recording ends when the last of them has ended.
+    #[arg(short, long, value_name = "TID,...", value_delimiter = ',', value_parser = parse_id, help_heading = TARGETS)]
+    pub(crate) tid: Vec<u32>,
+
+    /// Record the threads in this cgroup directory and below it
+    ///
+    /// A directory of the cgroup v2 hierarchy, such as that of a pod or of a systemd unit:
+    /// /sys/fs/cgroup/system.slice/nginx.service. Threads that join it later are recorded, too.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = TARGETS)]
+    pub(crate) cgroup: Option<PathBuf>,
+
+    /// Record the threads with this name
+    ///
+    /// The whole name as the kernel keeps it, at most 15 bytes, such as `wrk:worker_0`. A thread
+    /// that changes its name is recorded while the name matches.
+    #[arg(long, value_name = "NAME", value_parser = parse_comm, help_heading = TARGETS)]
+    pub(crate) comm: Option<String>,
+
+    /// Record every thread of the machine, except offwake's own
+    ///
+    /// On a large machine this is the most that offwake can be asked to do: narrow it with
+    /// --min-block-time or --state where it is too much.
+    #[arg(short, long, conflicts_with_all = ["pid", "tid", "cgroup", "comm"], help_heading = TARGETS)]
+    pub(crate) all: bool,
+
+    /// Take the children of -p or of COMMAND along
+    ///
+    /// Processes that a recorded process forks while the recording runs are recorded, too, and
+    /// theirs in turn. Without it a shell or a supervisor shows up alone.
+    #[arg(long, help_heading = TARGETS)]
+    pub(crate) follow: bool,
+
+    /// Start this command, and record it from its first instruction until it ends
+    ///
+    /// Everything after -- belongs to the command. It runs as the user that runs offwake.
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandName, conflicts_with_all = ["pid", "tid", "all"], help_heading = TARGETS)]
+    pub(crate) command: Vec<OsString>,
+
+    /// Record for this many seconds
+    ///
+    /// Fractions are allowed. Without it the recording goes on until Ctrl-C, SIGTERM, or the end
+    /// of the last target.
+    #[arg(short, long, value_name = "SECS", value_parser = parse_duration, help_heading = RECORDING)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Leave out intervals that are shorter than this many microseconds
+    ///
+    /// Counted is the whole interval off-CPU, blocked and run-queue time together. What is left out is
+    /// missing from every sum, so the times no longer add up to the length of the recording.
+    #[arg(
+        short, long, value_name = "US", default_value_t = 0, hide_default_value = true,
+        value_parser = clap::value_parser!(u64).range(..=MAX_MICROS), help_heading = RECORDING
+    )]
+    pub(crate) min_block_time: u64,
+
+    /// Leave out intervals that are longer than this many microseconds
+    ///
+    /// Hides threads that idle for long between pieces of work. Counted as for --min-block-time.
+    #[arg(
+        short = 'M', long, value_name = "US",
+        value_parser = clap::value_parser!(u64).range(1..=MAX_MICROS), help_heading = RECORDING
+    )]
+    pub(crate) max_block_time: Option<u64>,
+
+    /// Record only intervals in these states
+    ///
+    /// The state in which the thread was switched out. `interruptible` is most of the waiting for
+    /// locks, sockets, pipes and timers; `uninterruptible` and `killable` are mostly disks and page
+    /// faults; `preempted` had no wish to wait at all. Without it every state is recorded.
+    #[arg(long, value_name = "STATE,...", value_delimiter = ',', value_parser = wait_state_parser(), help_heading = RECORDING)]
+    pub(crate) state: Vec<WaitState>,
+
+    /// Take user stacks only
+    ///
+    /// The kernel's part of a wait, such as the system call, is missing then, and wakers in
+    /// interrupts have no stack at all. Costs less.
+    #[arg(short = 'U', long, conflicts_with = "kernel_stacks_only", help_heading = RECORDING)]
+    pub(crate) user_stacks_only: bool,
+
+    /// Take kernel stacks only
+    ///
+    /// Shows by which way into the kernel threads wait and are woken, and not which code of the
+    /// program did it. Costs less, and needs no symbols of the program.
+    #[arg(short = 'K', long, help_heading = RECORDING)]
+    pub(crate) kernel_stacks_only: bool,
+
+    /// How to stand where the kernel switches and wakes threads
+    #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = RECORDING)]
+    pub(crate) probe: Probe,
+
+    /// Write to this file; may be given several times
+    ///
+    /// The extension tells the format: .svg, .folded, .txt or .json; with -F it may be anything.
+    /// `-` is standard output. A file appears under its name only when it is complete; pipes and
+    /// devices are written as they are.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
+    pub(crate) output: Vec<PathBuf>,
+
+    /// Write every output in this format
+    ///
+    /// Without it the extension of each -o decides. Standard output gets svg, or text when it is a
+    /// terminal.
+    #[arg(short = 'F', long, value_name = "FORMAT", value_parser = format_parser(), conflicts_with = "folded", help_heading = OUTPUT)]
+    pub(crate) format: Option<Format>,
+
+    /// The same as -F folded
+    #[arg(short, long, help_heading = OUTPUT)]
+    pub(crate) folded: bool,
+
+    /// What the width of a frame and the value of a folded stack mean
+    ///
+    /// Text is sorted by it, and shows all of them; JSON has all of them.
+    #[arg(long, value_name = "METRIC", value_enum, default_value_t, help_heading = GRAPH)]
+    pub(crate) metric: MetricName,
+
+    /// Keep the threads of a name apart: the root frame gets the thread id
+    ///
+    /// Without it the threads of a pool that share a name share a tower, too. For svg and folded;
+    /// text and JSON always name each thread.
+    #[arg(long, help_heading = GRAPH)]
+    pub(crate) per_thread: bool,
+
+    /// Put a frame `-` between user and kernel frames
+    ///
+    /// It shows where each stack enters the kernel. For svg, folded and text.
+    #[arg(long, help_heading = GRAPH)]
+    pub(crate) delimited: bool,
+
+    /// The title of the flame graph or the text, instead of one that names the target
+    #[arg(long, value_name = "TEXT", help_heading = GRAPH)]
+    pub(crate) title: Option<String>,
+
+    /// Look for separate debug files here, too; may be given several times
+    ///
+    /// Directories laid out like /usr/lib/debug, which is always searched last: files by build id
+    /// under .build-id. With them, stripped programs have names instead of addresses.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = GRAPH)]
+    pub(crate) debug_dir: Vec<PathBuf>,
+
+    /// Print help; -h is short, --help is complete
+    #[arg(short, long, action = ArgAction::Help, global = true, help_heading = HELP)]
+    help: Option<bool>,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = HELP)]
+    version: Option<bool>,
+}
+
+/// A [`Metric`] and its help.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum MetricName {
+    /// Time off-CPU in µs: blocked and run-queue time together
+    #[default]
+    Off,
+    /// Time until the wake-up, in µs: what the thread waited for
+    Blocked,
+    /// Time from the wake-up until the thread ran, in µs: waiting for a CPU
+    Runqueue,
+    /// Number of intervals
+    Count,
+}
+
+impl From<MetricName> for Metric {
+    fn from(name: MetricName) -> Self {
+        match name {
+            MetricName::Off => Self::Off,
+            MetricName::Blocked => Self::Blocked,
+            MetricName::Runqueue => Self::Runqueue,
+            MetricName::Count => Self::Count,
+        }
+    }
+}
+
+/// A [`ProbeChoice`] and its help.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Probe {
+    /// The best that this kernel has
+    #[default]
+    Auto,
+    /// BTF-enabled tracepoints: the cheapest; the kernel needs BTF
+    Btf,
+}
+
+impl From<Probe> for ProbeChoice {
+    fn from(probe: Probe) -> Self {
+        match probe {
+            Probe::Auto => Self::Auto,
+            Probe::Btf => Self::Btf,
+        }
+    }
+}
+
+fn parse_id(text: &str) -> Result<u32, String> {
+    match text.parse::<i32>() {
+        Ok(id) if id > 0 => Ok(id.unsigned_abs()),
+        _ => Err("ids are whole numbers from 1, separated by commas".into()),
+    }
+}
+
+fn parse_comm(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("a thread name cannot be empty".into()),
+        1..=COMM_BYTES => Ok(text.into()),
+        len => Err(format!(
+            "the kernel keeps {COMM_BYTES} bytes of a thread's name, and this one has {len}"
+        )),
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    // Not a range check: NaN must fail, too.
+    if !(seconds > 0.0 && seconds <= MAX_SECONDS) {
+        return Err(format!("must be more than 0 and at most {MAX_SECONDS} seconds"));
+    }
+    match Duration::from_secs_f64(seconds) {
+        Duration::ZERO => Err("must be at least a nanosecond".into()),
+        duration => Ok(duration),
+    }
+}
+
+fn wait_state_parser() -> impl TypedValueParser<Value = WaitState> {
+    PossibleValuesParser::new(WaitState::ALL.map(WaitState::name)).try_map(|name| {
+        WaitState::ALL.into_iter().find(|state| state.name() == name).ok_or("not a state")
+    })
+}
+
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name))
+        .try_map(|name| Format::from_name(&name).ok_or("not a format"))
+}

@@ -1,0 +1,60 @@
+//! `offwake check`: what this kernel and these privileges allow.
+
+use std::process::ExitCode;
+
+use offwake::record::{self, Capability, CapabilityState};
+
+use super::output::Sink;
+
+/// Prints one line for each capability. Fails when something is missing that recordings need.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    let capabilities = record::check();
+    Sink::stdout()?.write(|out| Ok(out.write_all(table(&capabilities).as_bytes())?))?;
+    let missing = capabilities.iter().any(|found| found.state == CapabilityState::Missing);
+    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn table(capabilities: &[Capability]) -> String {
+    let width = capabilities.iter().map(|found| found.name.chars().count()).max().unwrap_or(0);
+    capabilities
+        .iter()
+        .map(|Capability { name, state, detail }| {
+            let line = format!("{:8}  {name:width$}  {detail}", state_name(*state));
+            format!("{}\n", line.trim_end())
+        })
+        .collect()
+}
+
+const fn state_name(state: CapabilityState) -> &'static str {
+    match state {
+        CapabilityState::Ok => "ok",
+        CapabilityState::Degraded => "degraded",
+        CapabilityState::Missing => "missing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_aligned_line_a_capability() {
+        let found = |name, state, detail: &str| Capability { name, state, detail: detail.into() };
+        let capabilities = [
+            found("kernel BTF", CapabilityState::Ok, "/sys/kernel/btf/vmlinux"),
+            found("cgroup v2", CapabilityState::Degraded, "not mounted: --cgroup is not available"),
+            found("CAP_BPF", CapabilityState::Missing, "run as root"),
+            found("probe", CapabilityState::Ok, ""),
+        ];
+        assert_eq!(
+            table(&capabilities),
+            "ok        kernel BTF  /sys/kernel/btf/vmlinux\n\
+             degraded  cgroup v2   not mounted: --cgroup is not available\n\
+             missing   CAP_BPF     run as root\n\
+             ok        probe\n"
+        );
+    }
+}

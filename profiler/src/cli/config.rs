@@ -1,0 +1,145 @@
+//! Arguments → what will be done, or one line that says why not.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use offwake::record::{self, Filter};
+use offwake::render::{Format, RenderOptions};
+use offwake::symbolize;
+use offwake_shared::WaitState;
+
+use super::args::RecordArgs;
+
+/// A recording with all that happens to it: valid, as far as arguments alone can tell.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) record: record::Config,
+    pub(crate) symbolize: symbolize::Options,
+    pub(crate) render: RenderOptions,
+    pub(crate) outputs: Vec<Output>,
+}
+
+/// One result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) destination: Destination,
+    pub(crate) format: Format,
+}
+
+/// Where a result goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Stdout,
+    File(PathBuf),
+}
+
+impl Job {
+    /// # Errors
+    /// One line for the user when the arguments contradict each other or leave something open.
+    pub(crate) fn new(args: RecordArgs, stdout_is_terminal: bool) -> Result<Self, String> {
+        check_targets(&args)?;
+        check_block_times(&args)?;
+        let outputs = outputs(&args, stdout_is_terminal)?;
+        let states = if args.state.is_empty() { &WaitState::ALL[..] } else { &args.state };
+        Ok(Self {
+            record: record::Config {
+                filter: Filter {
+                    pids: unique(&args.pid),
+                    tids: unique(&args.tid),
+                    cgroup: args.cgroup,
+                    comm: args.comm,
+                },
+                command: Some(args.command).filter(|command| !command.is_empty()),
+                follow: args.follow,
+                duration: args.duration,
+                min_off: Duration::from_micros(args.min_block_time),
+                max_off: args.max_block_time.map(Duration::from_micros),
+                states: states.iter().fold(0, |set, state| set | state.bit()),
+                user_stacks: !args.kernel_stacks_only,
+                kernel_stacks: !args.user_stacks_only,
+                probe: args.probe.into(),
+            },
+            symbolize: symbolize::Options { debug_dirs: args.debug_dir },
+            render: RenderOptions {
+                metric: args.metric.into(),
+                per_thread: args.per_thread,
+                delimited: args.delimited,
+                title: args.title,
+            },
+            outputs,
+        })
+    }
+}
+
+fn check_targets(args: &RecordArgs) -> Result<(), String> {
+    let RecordArgs { pid, tid, cgroup, comm, all, follow, command, .. } = args;
+    let has_process = !pid.is_empty() || !command.is_empty();
+    if !(has_process || !tid.is_empty() || cgroup.is_some() || comm.is_some() || *all) {
+        return Err("nothing to record: name a target with -p, -t, --cgroup or --comm, give a \
+                    command after --, or record everything with -a (see 'offwake --help')"
+            .into());
+    }
+    if *follow && !has_process {
+        return Err("--follow takes the children of processes along: name the processes with -p, \
+                    or give a command after --"
+            .into());
+    }
+    Ok(())
+}
+
+fn check_block_times(args: &RecordArgs) -> Result<(), String> {
+    let min = args.min_block_time;
+    match args.max_block_time {
+        Some(max) if min > max => Err(format!(
+            "no interval can be both longer than -m {min} and shorter than -M {max}: swap them"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn outputs(args: &RecordArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, String> {
+    let forced = if args.folded { Some(Format::Folded) } else { args.format };
+    let for_stdout = if stdout_is_terminal { Format::Text } else { Format::Svg };
+    let stdout = Output { destination: Destination::Stdout, format: forced.unwrap_or(for_stdout) };
+    if args.output.is_empty() {
+        return Ok(vec![stdout]);
+    }
+    let mut outputs: Vec<Output> = Vec::new();
+    for path in &args.output {
+        let output = if path.as_os_str() == "-" {
+            stdout.clone()
+        } else {
+            let format = forced.map_or_else(|| format_of(path), Ok)?;
+            Output { destination: Destination::File(path.clone()), format }
+        };
+        if outputs.iter().any(|other| other.destination == output.destination) {
+            return Err(format!("-o '{}' is given twice", path.display()));
+        }
+        outputs.push(output);
+    }
+    Ok(outputs)
+}
+
+fn format_of(path: &Path) -> Result<Format, String> {
+    path.extension().and_then(Format::from_extension).ok_or_else(|| {
+        format!(
+            "unknown format of -o '{}': its name must end with .svg, .folded, .txt or .json, or \
+             -F must name the format",
+            path.display()
+        )
+    })
+}
+
+/// The ids, each once, in the order given.
+fn unique(ids: &[u32]) -> Vec<u32> {
+    let mut seen = Vec::with_capacity(ids.len());
+    for id in ids {
+        if !seen.contains(id) {
+            seen.push(*id);
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests;

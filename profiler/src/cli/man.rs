@@ -1,0 +1,211 @@
+//! The man page offwake(1). Options and commands come from clap; the rest is here.
+
+use std::io::{self, Write};
+
+use clap::Command;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use super::examples::{EXAMPLES, Example};
+
+/// A term and what there is to say about it.
+type Entry = (&'static str, &'static str);
+
+const OUTPUT_FORMATS: [Entry; 4] = [
+    (
+        "svg (.svg)",
+        "A flame graph for any browser; click to zoom, Ctrl-F to search. From the bottom up: the thread \
+         that waited, its stack, a grey frame --, and above it the stack of whoever ended the wait, upside \
+         down, so that the code that waited and the code that woke it face each other. The width of \
+         a frame is the metric. Title and subtitle name the target, the length and what was lost.",
+    ),
+    (
+        "folded (.folded)",
+        "One line for each merged stack, frames from the sleeper's name to the waker's name joined by \
+         semicolons, a space, and the metric (times in microseconds). inferno-flamegraph, flamegraph.pl \
+         and speedscope read it.",
+    ),
+    (
+        "text (.txt)",
+        "For reading: each wait with the waker's stack, --, the sleeper's stack, the thread, and its \
+         times, the longest first.",
+    ),
+    (
+        "json (.json)",
+        "Everything that was recorded, as one object for scripts: recording, losses, and waits with \
+         sleeper, waker, state, count, times in nanoseconds, and both stacks innermost first.",
+    ),
+];
+
+const SPECIAL_FRAMES: [Entry; 8] = [
+    ("[irq]", "The wait was ended by a hardware interrupt, such as a timer."),
+    ("[softirq:NET_RX]", "The wait was ended by a softirq on the tail of an interrupt."),
+    ("[preempted]", "The thread never slept: another one took the CPU."),
+    ("[not woken]", "The wait went on when the recording ended."),
+    ("[unknown waker]", "The wake-up was not seen; counted as unknown_waker."),
+    ("[lost stack]", "The stack could not be kept or read; the losses say why. Its time is right."),
+    (
+        "[envoy+0x1f3a]",
+        "No symbol is known for the address: its place in the file, as addr2line takes it.",
+    ),
+    (
+        "[unknown]",
+        "Nothing was mapped at the address, or the process was gone before it could be asked.",
+    ),
+];
+
+const SIGNALS: [Entry; 2] = [
+    (
+        "SIGINT, SIGTERM",
+        "End the recording. Results are complete for the time that was recorded. A second one ends \
+         offwake at once, without results.",
+    ),
+    ("SIGPIPE", "Ignored: when the reader of standard output goes away, offwake ends quietly."),
+];
+
+const EXIT_STATUS: [Entry; 3] = [
+    ("0", "Every output is complete."),
+    (
+        "1",
+        "Nothing could be recorded, no interval was seen, or an output could not be written. One \
+         line on standard error says which. From offwake check: something needed is missing.",
+    ),
+    ("2", "The arguments make no sense together, or one is invalid."),
+];
+
+const LOSSES: &str = "\
+    Nothing is lost silently. The last line on standard error, and every output but folded \
+    stacks, count what is missing for each cause: intervals that did not fit (threads_full, \
+    waits_full), stacks that did not fit (stacks_full), could not be read \
+    (kernel_stack_unreadable, user_stack_unreadable) or are deeper than the kernel records \
+    (kernel_stack_truncated, user_stack_truncated), wake-ups that were not seen (unknown_waker), \
+    late news of processes (notices_full), probes that the kernel skipped (probe_misses), and \
+    processes that ended before their mappings were read (process_gone).";
+
+/// Writes the man page.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub(crate) fn write(command: Command, out: &mut dyn Write) -> io::Result<()> {
+    let mut built = command.clone();
+    built.build();
+    // The blank stands for a date: none would shift the fields behind it.
+    let page = Man::new(command).title("OFFWAKE").date(" ").manual("User Commands");
+
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    page.render_synopsis_section(out)?;
+    description(&built).to_writer(out)?;
+    options(&page, out)?;
+    commands(&built).to_writer(out)?;
+    let mut rest = Roff::new();
+    section(&mut rest, "OUTPUT FORMATS", &OUTPUT_FORMATS);
+    rest.control("SS", ["Special frames"]);
+    entries(&mut rest, &SPECIAL_FRAMES);
+    rest.control("SH", ["LOSSES"]);
+    rest.text([roman(LOSSES)]);
+    section(&mut rest, "SIGNALS", &SIGNALS);
+    section(&mut rest, "EXIT STATUS", &EXIT_STATUS);
+    examples(&mut rest);
+    rest.control("SH", ["SEE ALSO"]);
+    rest.text([
+        bold("perf"),
+        roman("(1), "),
+        bold("bpftrace"),
+        roman("(8), "),
+        bold("capabilities"),
+        roman("(7)"),
+    ]);
+    rest.to_writer(out)
+}
+
+/// The long text without its first paragraph, which is NAME's.
+fn description(command: &Command) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["DESCRIPTION"]);
+    let text = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+    for paragraph in text.split("\n\n").skip(1) {
+        roff.control("PP", []);
+        roff.text([roman(paragraph)]);
+    }
+    roff
+}
+
+/// clap_mangen makes a section of each help heading; together they are one section here.
+fn options(page: &Man, out: &mut dyn Write) -> io::Result<()> {
+    let mut sections = Vec::new();
+    page.render_options_section(&mut sections)?;
+    out.write_all(b".SH OPTIONS\n")?;
+    for line in sections.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_prefix(b".SH ") {
+            Some(heading) => {
+                out.write_all(b".SS ")?;
+                out.write_all(heading)?;
+            }
+            None => out.write_all(line)?,
+        }
+    }
+    Ok(())
+}
+
+fn commands(command: &Command) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["COMMANDS"]);
+    for sub in command.get_subcommands() {
+        let mut usage = format!("{} {}", command.get_name(), sub.get_name());
+        for argument in sub.get_positionals() {
+            let values = argument.get_possible_values();
+            let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
+            usage += &format!(" {}", names.join("|"));
+        }
+        roff.control("TP", []);
+        roff.text([bold(usage)]);
+        let about = sub.get_long_about().or(sub.get_about());
+        roff.text([roman(about.map(ToString::to_string).unwrap_or_default())]);
+    }
+    roff
+}
+
+fn section(roff: &mut Roff, heading: &str, list: &[Entry]) {
+    roff.control("SH", [heading]);
+    entries(roff, list);
+}
+
+fn entries(roff: &mut Roff, list: &[Entry]) {
+    for (term, text) in list {
+        roff.control("TP", []);
+        roff.text([bold(*term)]);
+        roff.text([roman(*text)]);
+    }
+}
+
+fn examples(roff: &mut Roff) {
+    roff.control("SH", ["EXAMPLES"]);
+    for Example { purpose, command } in EXAMPLES {
+        roff.control("PP", []);
+        roff.text([roman(purpose)]);
+        roff.control("PP", []);
+        roff.control("RS", ["4"]);
+        roff.control("nf", []);
+        roff.text([bold(command)]);
+        roff.control("fi", []);
+        roff.control("RE", []);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use offwake::render::Format;
+    use offwake_shared::Loss;
+
+    use super::*;
+
+    #[test]
+    fn every_loss_and_every_format_is_explained() {
+        for loss in Loss::ALL {
+            assert!(LOSSES.contains(loss.name()), "{} is missing", loss.name());
+        }
+        let formats = OUTPUT_FORMATS.map(|(term, _)| term.split(' ').next().unwrap());
+        assert_eq!(formats, Format::ALL.map(Format::name));
+    }
+}

@@ -1,0 +1,38 @@
+//! Ctrl-C and SIGTERM end a recording, not its results.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// A flag that the first SIGINT or SIGTERM sets. The next one ends the process, as it would have
+/// without offwake's doing: for a user who does not want to wait for the results.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub(crate) fn on_signals() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Before the other: it must still see the flag as the signal found it.
+        flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn a_signal_sets_the_flag_and_does_not_end_the_process() {
+        let stop = on_signals().unwrap();
+        assert!(!stop.load(Ordering::Relaxed));
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        assert!(stop.load(Ordering::Relaxed));
+    }
+}

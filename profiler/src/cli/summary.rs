@@ -1,0 +1,167 @@
+//! The line at the end of a recording.
+
+use std::fmt;
+use std::time::Duration;
+
+use offwake::profile::Losses;
+use offwake::record::Config;
+use offwake::recording::Recording;
+use offwake_shared::WaitState;
+
+/// What was recorded, in figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    intervals: u64,
+    off: Duration,
+    stacks: usize,
+    losses: Losses,
+}
+
+impl Summary {
+    pub(crate) fn of(recording: &Recording) -> Self {
+        Self {
+            intervals: recording.waits.values().map(|stats| stats.count).sum(),
+            off: Duration::from_nanos(recording.waits.values().map(|stats| stats.off_ns()).sum()),
+            stacks: recording.stacks.len(),
+            losses: recording.losses,
+        }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { intervals, off, stacks, losses } = self;
+        write!(f, "{intervals} intervals, {:.3} s off-CPU, {stacks} stacks, ", off.as_secs_f64())?;
+        f.write_str(&lost(losses))
+    }
+}
+
+/// The sum of all losses, and each cause.
+fn lost(losses: &Losses) -> String {
+    let sum: u64 = losses.iter().map(|(_, count)| count).sum();
+    let causes: Vec<_> =
+        losses.iter().map(|(loss, count)| format!("{} {count}", loss.name())).collect();
+    format!("lost {sum} ({})", causes.join(", "))
+}
+
+/// Why there is no result, and what to try.
+pub(crate) fn no_interval(recording: &Recording, config: &Config) -> String {
+    let Recording { meta, losses, .. } = recording;
+    let mut advice = String::from("record for longer, and while the target has work to do");
+    let all_states = WaitState::ALL.iter().fold(0, |set, state| set | state.bit());
+    if !config.min_off.is_zero() || config.max_off.is_some() || config.states != all_states {
+        advice += "; -m, -M or --state may leave nothing";
+    }
+    if losses.iter().any(|(_, count)| count > 0) {
+        advice += "; ";
+        advice += &lost(losses);
+    }
+    format!(
+        "no interval off-CPU was seen in {:.1} s of {}: {advice}",
+        meta.duration.as_secs_f64(),
+        meta.targets.join(", "),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use offwake::record::{Filter, ProbeChoice};
+    use offwake::recording::{Meta, RawStack};
+    use offwake_shared::{Loss, StackContext, TaskId, WaitKey, WaitStats};
+
+    use super::*;
+
+    fn recording() -> Recording {
+        Recording {
+            meta: Meta {
+                started: SystemTime::UNIX_EPOCH,
+                duration: Duration::from_millis(2500),
+                kernel: "6.18.0".into(),
+                probe: "btf".into(),
+                targets: vec!["envoy (pid 4182)".into(), "thread name wrk:worker_0".into()],
+            },
+            waits: Default::default(),
+            stacks: Default::default(),
+            images: Default::default(),
+            files: Vec::new(),
+            losses: Losses::default(),
+        }
+    }
+
+    fn key(tid: u32) -> WaitKey {
+        WaitKey {
+            sleeper: TaskId { tgid: 1, tid, exec_id: 0, flags: 0, comm: [0; 16] },
+            waker: TaskId::default(),
+            sleeper_kernel: 7,
+            sleeper_user: 0,
+            waker_kernel: 0,
+            waker_user: 0,
+            state: 1,
+            waker_kind: 0,
+        }
+    }
+
+    fn config() -> Config {
+        Config {
+            filter: Filter::default(),
+            command: None,
+            follow: false,
+            duration: None,
+            min_off: Duration::ZERO,
+            max_off: None,
+            states: WaitState::ALL.iter().fold(0, |set, state| set | state.bit()),
+            user_stacks: true,
+            kernel_stacks: true,
+            probe: ProbeChoice::Auto,
+        }
+    }
+
+    #[test]
+    fn the_line_sums_waits_and_names_every_cause() {
+        let mut recording = recording();
+        let stats =
+            WaitStats { count: 2, blocked_ns: 1_500_000_000, runqueue_ns: 500_000, max_ns: 9 };
+        recording.waits.insert(key(1), stats);
+        recording.waits.insert(key(2), stats);
+        let stack = RawStack { context: StackContext::Kernel, image: None, frames: [1].into() };
+        recording.stacks.insert(7, stack);
+        recording.losses.add(Loss::UnknownWaker, 3);
+        assert_eq!(
+            Summary::of(&recording).to_string(),
+            "4 intervals, 3.001 s off-CPU, 1 stacks, lost 3 (threads_full 0, waits_full 0, \
+             stacks_full 0, kernel_stack_unreadable 0, user_stack_unreadable 0, \
+             kernel_stack_truncated 0, user_stack_truncated 0, unknown_waker 3, notices_full 0, \
+             probe_misses 0, process_gone 0)"
+        );
+    }
+
+    #[test]
+    fn no_interval_says_how_long_of_whom_and_what_to_do() {
+        let message = no_interval(&recording(), &config());
+        assert_eq!(
+            message,
+            "no interval off-CPU was seen in 2.5 s of envoy (pid 4182), thread name wrk:worker_0: \
+             record for longer, and while the target has work to do"
+        );
+    }
+
+    #[test]
+    fn no_interval_suspects_filters_and_losses_only_where_there_are_any() {
+        let plain = no_interval(&recording(), &config());
+        let narrow = [
+            Config { min_off: Duration::from_micros(5), ..config() },
+            Config { max_off: Some(Duration::from_micros(5)), ..config() },
+            Config { states: WaitState::Stopped.bit(), ..config() },
+        ];
+        for config in narrow {
+            let message = no_interval(&recording(), &config);
+            assert_eq!(message, format!("{plain}; -m, -M or --state may leave nothing"));
+        }
+        let mut lossy = recording();
+        lossy.losses.add(Loss::ThreadsFull, 12);
+        let message = no_interval(&lossy, &config());
+        assert!(message.starts_with(&format!("{plain}; lost 12 (threads_full 12, ")), "{message}");
+    }
+}
