@@ -12,6 +12,7 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -32,6 +33,14 @@ const MAX_PERF_MAP: u64 = 256 << 20;
 /// The process ended, or offwake may not look at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the process ended, or its mappings may not be read")
+    }
+}
+
+impl std::error::Error for Gone {}
 
 /// The programs of processes, as they were seen.
 pub struct Snapshots {

@@ -171,7 +171,6 @@ fn nothing_to_read() {
     let id = ImageId { tgid: child.id(), exec_id: 1 };
     child.wait().unwrap();
     assert_eq!(snapshots.read(id), Err(Gone));
-    // kthreadd, where there is one: a kernel thread maps nothing.
     assert_eq!(snapshots.read(ImageId { tgid: u32::MAX, exec_id: 1 }), Err(Gone));
     assert!(!snapshots.contains(id));
 }

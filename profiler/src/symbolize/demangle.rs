@@ -10,19 +10,68 @@ const MAX_DEMANGLED: usize = 64 << 10;
 pub(super) fn demangle(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(without_version(name));
     let mut out = Bounded(String::new());
-    let done = if is_rust(&name) {
-        rustc_demangle::try_demangle(&name)
-            .is_ok_and(|symbol| fmt::write(&mut out, format_args!("{symbol:#}")).is_ok())
+    if is_rust(&name) {
+        let symbol = rustc_demangle::try_demangle(&name);
+        if symbol.is_ok_and(|symbol| fmt::write(&mut out, format_args!("{symbol:#}")).is_ok()) {
+            return out.0;
+        }
     } else if name.starts_with("_Z") {
         // What LLVM appends to functions that it made visible to other modules says nothing.
         let plain = name.split(".llvm.").next().unwrap_or(&name);
-        BorrowedSymbol::new(plain.as_bytes()).is_ok_and(|symbol| {
-            symbol.structured_demangle(&mut out, &DemangleOptions::default()).is_ok()
-        })
-    } else {
-        false
+        let symbol = BorrowedSymbol::new(plain.as_bytes());
+        let options = DemangleOptions::default();
+        if symbol.is_ok_and(|symbol| symbol.structured_demangle(&mut out, &options).is_ok()) {
+            return with_short_literals(&out.0);
+        }
+    }
+    name.into_owned()
+}
+
+/// Writes the literals in template arguments as other demanglers do: `ratio<1l, 1000l>` for
+/// `ratio<(long)1, (long)1000>`. `std::chrono` puts them in many names.
+fn with_short_literals(name: &str) -> String {
+    let mut result = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(start) = rest.find('(') {
+        result.push_str(&rest[..start]);
+        rest = &rest[start..];
+        match literal(rest) {
+            Some((text, behind)) => {
+                result.push_str(&text);
+                rest = behind;
+            }
+            None => {
+                result.push('(');
+                rest = &rest[1..];
+            }
+        }
+    }
+    result + rest
+}
+
+/// The short form of the literal that `text` begins with, and what is behind it.
+fn literal(text: &str) -> Option<(String, &str)> {
+    let (kind, value) = text.strip_prefix('(')?.split_once(')')?;
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let behind = digits.trim_start_matches(|character: char| character.is_ascii_digit());
+    let value = &value[..value.len() - behind.len()];
+    if behind.len() == digits.len() {
+        return None;
+    }
+    let suffix = match kind {
+        "bool" => {
+            let truth = if value == "0" { "false" } else { "true" };
+            return Some((truth.into(), behind));
+        }
+        "int" => "",
+        "unsigned int" => "u",
+        "long" => "l",
+        "unsigned long" => "ul",
+        "long long" => "ll",
+        "unsigned long long" => "ull",
+        _ => return None,
     };
-    if done { out.0 } else { name.into_owned() }
+    Some((format!("{value}{suffix}"), behind))
 }
 
 /// Without the symbol version that the linker leaves in `.symtab`: `read@@GLIBC_2.2.5`.
@@ -79,6 +128,29 @@ mod tests {
         );
         assert_eq!(name("_ZN3foo3barEv.llvm.123456"), "foo::bar()");
         assert_eq!(name("_ZN3foo3barEv.part.0"), "foo::bar() [clone .part.0]");
+    }
+
+    #[test]
+    fn cpp_literals_are_short() {
+        for (argument, literal) in [
+            ("Ll1E", "1l"),
+            ("Lln5E", "-5l"),
+            ("Lb1E", "true"),
+            ("Lb0E", "false"),
+            ("Li7E", "7"),
+            ("Lj7E", "7u"),
+            ("Lm7E", "7ul"),
+            ("Lx7E", "7ll"),
+            ("Ly7E", "7ull"),
+            ("Lc65E", "(char)65"),
+            ("PFvlE", "void (*)(long)"),
+        ] {
+            assert_eq!(name(&format!("_Z3fooI{argument}Evv")), format!("void foo<{literal}>()"));
+        }
+        assert_eq!(
+            name("_Z4waitNSt3__16chrono8durationIxNS_5ratioILl1ELl1000EEEEE"),
+            "wait(std::__1::chrono::duration<long long, std::__1::ratio<1l, 1000l> >)"
+        );
     }
 
     #[test]
