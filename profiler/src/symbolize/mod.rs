@@ -8,7 +8,8 @@
 //!   thread may well sleep at the first byte of a function, waiting for its page. The others are
 //!   return addresses: looked up, and shown, one byte before, which is part of the call; the byte
 //!   at the return address may belong to the next line or the next function.
-//! - In the kernel every frame is taken for a return address, see [`kallsyms`].
+//! - In the kernel every frame is a return address, also the first: that of the function that
+//!   called into BPF.
 
 mod alias;
 mod binary;

@@ -412,6 +412,33 @@ fn kernel_functions() {
     assert!(frames.iter().all(|frame| frame.kernel));
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn programs_of_32_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    let source = "int inner(int x) { return x * 7; } void _start(void) { for (;;) inner(3); }";
+    compile("gcc", source, &program, &["-m32", "-nostdlib", "-static", "-Wl,--build-id"]);
+    let (address, size) = nm(&program, "inner");
+    let image = std::fs::read(&program).unwrap();
+    let elf = Elf::new(Bytes::Memory(&image)).unwrap();
+    assert!(elf.build_id().is_some());
+    let segment = elf.executable_segments().remove(0);
+    let offset = address - segment.address + segment.file.start;
+    let file = File::open(&program).unwrap();
+    let mapped = crate::recording::MappedFile {
+        path: program,
+        device: (0, 0),
+        inode: 0,
+        build_id: None,
+        handle: None,
+    };
+    let places = binary::places(&mapped, &file, &[offset, offset + size - 1, u64::MAX], &[]);
+    assert_eq!(places[0], Place { name: Some("inner".into()), address });
+    assert_eq!(places[1], Place { name: Some("inner".into()), address: address + size - 1 });
+    assert_eq!(places[2], Place { name: None, address: u64::MAX });
+}
+
 /// Every reader, on an image that may be broken.
 fn read_everything(image: &[u8]) -> usize {
     let bytes = Bytes::Memory(image);
