@@ -190,11 +190,14 @@ impl Waker {
 pub struct Frame {
     /// The demangled name of the function, where it is known for certain.
     pub name: Option<String>,
-    /// The file name of the program, library or kernel module; `None` in the kernel proper, and
-    /// where nothing was mapped at the address.
+    /// The file name of the program, library or kernel module; `vdso`, `anon` or `perf-PID.map`
+    /// for code without a file, `kernel` for kernel code without a name. `None` for functions of
+    /// the kernel proper, and where nothing was mapped at the address.
     pub module: Option<String>,
-    /// In a program: the address as the ELF file counts it, what `addr2line` takes (for code
-    /// without a file: the absolute address). In the kernel: bytes from the function's start.
+    /// In a program: the address as the ELF file counts it, what `addr2line` takes: of a return
+    /// address the byte before, which is part of the call (for code without a file: the absolute
+    /// address). In the kernel: bytes from the function's start to the return address, as in
+    /// `schedule+0x21` (without a name: the absolute address).
     pub offset: u64,
     /// In the kernel.
     pub kernel: bool,

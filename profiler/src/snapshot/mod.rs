@@ -1,1 +1,163 @@
-//! snapshot
+//! The only code that reads a live `/proc`: what processes map, and what they and their threads
+//! are called.
+//!
+//! All of this races with the processes, which may end at any moment. So the mappings are read
+//! first, in one read; then the files are opened; everything else can wait. Nothing here ends a
+//! recording.
+
+mod files;
+mod maps;
+mod overlay;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use hashbrown::HashMap;
+
+use self::files::Files;
+use self::maps::{Content, Line};
+use crate::recording::{Image, ImageId, MappedFile, Mapping, MappingContent};
+use crate::symbolize::open_regular;
+
+pub use self::process::{ProcessError, comm, process_of, start_time, threads};
+
+/// The most that is read of one perf map, in bytes.
+const MAX_PERF_MAP: u64 = 256 << 20;
+
+/// The process ended, or offwake may not look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the process ended, or its mappings may not be read")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+/// The programs of processes, as they were seen.
+pub struct Snapshots {
+    images: HashMap<ImageId, Image>,
+    files: Files,
+    /// Perf maps, opened when the image was read and read at the end: they grow all the time, and
+    /// can be read when their process is gone.
+    perf_maps: HashMap<ImageId, File>,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Snapshots {
+    /// None yet. Raises this process's limit of open files to what is allowed, since every mapped
+    /// file stays open.
+    pub fn new() -> Self {
+        Self { images: HashMap::new(), files: Files::new(), perf_maps: HashMap::new() }
+    }
+
+    /// Reads what a process maps now, on top of what is already known of this image: newer
+    /// mappings win, and an unloaded library stays where nothing took its place.
+    ///
+    /// The caller answers for the process still being in the `execve` that `id` names; there is
+    /// nothing in `/proc` to tell.
+    ///
+    /// # Errors
+    /// When the process has no mappings any more. What was known stays.
+    pub fn read(&mut self, id: ImageId) -> Result<(), Gone> {
+        let (owner, text) = read_maps(id.tgid).ok_or(Gone)?;
+        let process = process::folder(owner);
+        let first_new = self.files.len();
+        let lines = maps::parse(&text).into_iter();
+        let newer: Vec<Mapping> = lines.map(|line| self.mapping(&process, line)).collect();
+
+        let has_jit =
+            newer.iter().any(|mapping| matches!(mapping.content, MappingContent::Anonymous));
+        let image = self.images.entry(id).or_default();
+        image.mappings = overlay::overlay(std::mem::take(&mut image.mappings), newer);
+        if image.namespace_pid == 0 {
+            image.namespace_pid = id.tgid;
+            if let Ok(status) = process::status(owner) {
+                image.namespace_pid = status.namespace_pid;
+            }
+        }
+        if has_jit {
+            self.open_perf_map(id);
+        }
+        self.files.read_build_ids(first_new);
+        Ok(())
+    }
+
+    /// Whether an address is in a known mapping of an image. When it is not, [`Snapshots::read`]
+    /// may find what was mapped since.
+    pub fn covers(&self, id: ImageId, address: u64) -> bool {
+        let Some(image) = self.images.get(&id) else { return false };
+        let behind = image.mappings.partition_point(|mapping| mapping.start <= address);
+        image.mappings[..behind].last().is_some_and(|mapping| address < mapping.end)
+    }
+
+    /// Whether an image was read.
+    pub fn contains(&self, id: ImageId) -> bool {
+        self.images.contains_key(&id)
+    }
+
+    /// Reads the perf maps, and returns everything: for the end of a recording.
+    pub fn finish(mut self) -> (HashMap<ImageId, Image>, Vec<MappedFile>) {
+        let ids: Vec<ImageId> = self.images.keys().copied().collect();
+        for id in ids {
+            self.open_perf_map(id);
+        }
+        for (id, file) in self.perf_maps {
+            let mut content = Vec::new();
+            let read = file.take(MAX_PERF_MAP).read_to_end(&mut content);
+            if let (Ok(_), Some(image)) = (read, self.images.get_mut(&id)) {
+                image.perf_map = Some(content.into());
+            }
+        }
+        (self.images, self.files.into_vec())
+    }
+
+    fn mapping(&mut self, process: &Path, line: Line) -> Mapping {
+        let Line { start, end, offset, content } = line;
+        let content = match content {
+            Content::File(key) => MappingContent::File(self.files.add(process, start, end, &key)),
+            Content::Vdso => MappingContent::Vdso,
+            Content::Anonymous => MappingContent::Anonymous,
+        };
+        Mapping { start, end, file_offset: offset, content }
+    }
+
+    /// Opens the perf map of a process that lives and has one.
+    fn open_perf_map(&mut self, id: ImageId) {
+        if self.perf_maps.contains_key(&id) {
+            return;
+        }
+        let Some(image) = self.images.get(&id) else { return };
+        let name = format!("root/tmp/perf-{}.map", image.namespace_pid);
+        let Some(file) = open_regular(&process::folder(id.tgid).join(name)) else { return };
+        let Ok(status) = process::status(id.tgid) else { return };
+        // Anyone can write to /tmp: only the process itself and root may name its functions.
+        let owner = file.metadata().map(|metadata| metadata.uid());
+        if owner.is_ok_and(|owner| owner == 0 || owner == status.user) {
+            self.perf_maps.insert(id, file);
+        }
+    }
+}
+
+/// The maps of a process, and the thread that they were read from. A process whose main thread
+/// ended shows its maps only in its other threads.
+fn read_maps(pid: u32) -> Option<(u32, Vec<u8>)> {
+    let read = |id: u32| {
+        let text = std::fs::read(process::folder(id).join("maps")).ok()?;
+        (!text.is_empty()).then_some((id, text))
+    };
+    read(pid).or_else(|| threads(pid).ok()?.into_iter().find_map(read))
+}

@@ -1,15 +1,294 @@
-//! Symbolization: names for the addresses of a recording.
+//! From addresses to names: the only code that opens ELF files or kallsyms.
+//!
+//! A name is given only where it is certain: where a symbol with a size contains the address. The
+//! nearest symbol before an address is no evidence, in a stripped binary it is nearly always
+//! another function. Everything else is `[module+0xoffset]`.
+//!
+//! - In a program, the first frame of a stack is where the thread stood, and looked up as it is: a
+//!   thread may well sleep at the first byte of a function, waiting for its page. The others are
+//!   return addresses: looked up, and shown, one byte before, which is part of the call; the byte
+//!   at the return address may belong to the next line or the next function.
+//! - In the kernel every frame is a return address, also the first: that of the function that
+//!   called into BPF.
 
-use hashbrown::HashMap;
+mod alias;
+mod binary;
+mod debug_file;
+mod demangle;
+mod elf;
+mod kallsyms;
+mod pending;
+mod perf_map;
+#[cfg(test)]
+mod tests;
+mod vdso;
 
+use std::cell::OnceCell;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use offwake_shared::StackContext;
+
+use self::binary::Place;
+use self::elf::{Bytes, Elf};
+use self::kallsyms::Kallsyms;
 use crate::profile::{Frame, FrameId};
-use crate::recording::StackId;
+use crate::recording::{ImageId, Mapping, MappingContent, RawStack, Recording, StackId};
 
-/// The names of everything in a recording.
+pub(crate) use self::elf::{build_id, open_regular};
+
+/// How to symbolize.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Folders with separate debug files, laid out like `/usr/lib/debug`, which comes last.
+    pub debug_dirs: Vec<PathBuf>,
+}
+
+/// The frames of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Symbols {
     /// Every distinct frame, once.
     pub frames: Vec<Frame>,
     /// The frames of each stack of the recording, innermost first.
     pub stacks: HashMap<StackId, Vec<FrameId>>,
+    /// What could not be done, one line each, and what to do about it.
+    pub warnings: Vec<String>,
+}
+
+/// Names the frames of all stacks. What cannot be read stays without a name; nothing fails.
+///
+/// Calls `progress` with how many of all distinct addresses are done, each time a file is.
+pub fn symbolize(
+    recording: &Recording,
+    options: &Options,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Symbols {
+    let files = Files::new(recording);
+    let mut locations = HashSet::new();
+    for stack in recording.stacks.values() {
+        locations.extend(locate(recording, &files, stack));
+    }
+    // Sorted, so that equal recordings give equal frames, and each file is one run.
+    let mut locations: Vec<Location> = locations.into_iter().collect();
+    locations.sort_unstable();
+
+    let mut interner = Interner::default();
+    let mut ids = HashMap::with_capacity(locations.len());
+    let mut warnings = Vec::new();
+    progress(0, locations.len() as u64);
+    for group in locations.chunk_by(Location::same_source) {
+        let frames = match group[0] {
+            Location::Kernel(_) => kernel_frames(group, &mut warnings),
+            Location::File { file, .. } => file_frames(recording, &files, options, file, group),
+            Location::Vdso(_) => vdso_frames(group),
+            Location::Code { image, .. } => code_frames(recording, image, group),
+        };
+        ids.extend(group.iter().copied().zip(frames.into_iter().map(|frame| interner.id(frame))));
+        progress(ids.len() as u64, locations.len() as u64);
+    }
+    let stacks = recording.stacks.iter().map(|(&id, stack)| {
+        (id, locate(recording, &files, stack).map(|location| ids[&location]).collect())
+    });
+    Symbols { stacks: stacks.collect(), frames: interner.frames, warnings }
+}
+
+/// Where an address leads; what has the same location has the same frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Location {
+    /// A return address in the kernel.
+    Kernel(u64),
+    /// In an ELF file, by index.
+    File { file: usize, offset: u64 },
+    /// In the vDSO, by offset.
+    Vdso(u64),
+    /// In anything else that a process has, or where nothing is mapped.
+    Code { image: Option<ImageId>, address: u64 },
+}
+
+impl Location {
+    /// Whether both are symbolized from the same source.
+    fn same_source(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Kernel(_), Self::Kernel(_)) | (Self::Vdso(_), Self::Vdso(_)) => true,
+            (Self::File { file, .. }, Self::File { file: other, .. }) => file == other,
+            (Self::Code { image, .. }, Self::Code { image: other, .. }) => image == other,
+            _ => false,
+        }
+    }
+
+    /// The offset or address.
+    const fn position(&self) -> u64 {
+        match *self {
+            Self::Kernel(position)
+            | Self::Vdso(position)
+            | Self::File { offset: position, .. }
+            | Self::Code { address: position, .. } => position,
+        }
+    }
+}
+
+/// The locations of the frames of a stack.
+fn locate<'a>(
+    recording: &'a Recording,
+    files: &'a Files<'a>,
+    stack: &'a RawStack,
+) -> impl Iterator<Item = Location> + 'a {
+    stack.frames.iter().enumerate().map(move |(index, &address)| {
+        if stack.context != StackContext::User {
+            return Location::Kernel(address);
+        }
+        let address = if index == 0 { address } else { address.saturating_sub(1) };
+        let mapping = mapping(recording, stack.image, address);
+        match mapping.map(|mapping| (mapping, &mapping.content)) {
+            Some((mapping, &MappingContent::File(file))) if files.is_elf(file) => {
+                Location::File { file, offset: file_offset(mapping, address) }
+            }
+            Some((mapping, MappingContent::Vdso)) if vdso::is_ours(mapping.start) => {
+                Location::Vdso(address - mapping.start)
+            }
+            _ => Location::Code { image: stack.image, address },
+        }
+    })
+}
+
+fn mapping(recording: &Recording, image: Option<ImageId>, address: u64) -> Option<&Mapping> {
+    let mappings = &recording.images.get(&image?)?.mappings;
+    let behind = mappings.partition_point(|mapping| mapping.start <= address);
+    mappings[..behind].last().filter(|mapping| address < mapping.end)
+}
+
+const fn file_offset(mapping: &Mapping, address: u64) -> u64 {
+    (address - mapping.start).wrapping_add(mapping.file_offset)
+}
+
+/// The files of a recording, opened on first use.
+struct Files<'a> {
+    recording: &'a Recording,
+    opened: Vec<OnceCell<Option<Arc<File>>>>,
+}
+
+impl<'a> Files<'a> {
+    fn new(recording: &'a Recording) -> Self {
+        Self { recording, opened: vec![OnceCell::new(); recording.files.len()] }
+    }
+
+    /// An ELF file; `None` for anything else, and for what cannot be opened.
+    fn elf(&self, file: usize) -> Option<&Arc<File>> {
+        let open = || {
+            let opened = binary::open(self.recording.files.get(file)?)?;
+            Elf::new(Bytes::File(&opened))?;
+            Some(opened)
+        };
+        self.opened.get(file)?.get_or_init(open).as_ref()
+    }
+
+    fn is_elf(&self, file: usize) -> bool {
+        self.elf(file).is_some()
+    }
+}
+
+fn kernel_frames(group: &[Location], warnings: &mut Vec<String>) -> Vec<Frame> {
+    let kallsyms = Kallsyms::read().unwrap_or_else(|warning| {
+        warnings.push(warning);
+        Kallsyms::default()
+    });
+    group.iter().map(|location| kallsyms.frame(location.position())).collect()
+}
+
+fn file_frames(
+    recording: &Recording,
+    files: &Files<'_>,
+    options: &Options,
+    file: usize,
+    group: &[Location],
+) -> Vec<Frame> {
+    let offsets = positions(group);
+    let places = match files.elf(file) {
+        Some(opened) => {
+            binary::places(&recording.files[file], opened, &offsets, &options.debug_dirs)
+        }
+        None => binary::unnamed(&offsets),
+    };
+    let module = file_name(recording, file);
+    places.into_iter().map(|place| user_frame(place, Some(module.clone()))).collect()
+}
+
+fn vdso_frames(group: &[Location]) -> Vec<Frame> {
+    let offsets = positions(group);
+    let places = match vdso::image() {
+        Some(image) => binary::places_in_memory(image, &offsets),
+        None => binary::unnamed(&offsets),
+    };
+    places.into_iter().map(|place| user_frame(place, Some("vdso".into()))).collect()
+}
+
+/// Frames in code that is in no ELF file: from the process's perf map, where it has one.
+fn code_frames(recording: &Recording, image: Option<ImageId>, group: &[Location]) -> Vec<Frame> {
+    let addresses = positions(group);
+    let process = image.and_then(|image| recording.images.get(&image));
+    let perf_map = process.and_then(|process| process.perf_map.as_deref());
+    let mut names = perf_map.map(|map| perf_map::names(map, &addresses)).unwrap_or_default();
+    let code_frame = |address: u64| {
+        if let Some(name) = names.remove(&address) {
+            let pid = process.map_or(0, |process| process.namespace_pid);
+            let place = Place { name: Some(name), address };
+            return user_frame(place, Some(format!("perf-{pid}.map")));
+        }
+        let unnamed = |address| Place { name: None, address };
+        match mapping(recording, image, address) {
+            Some(mapping) => match mapping.content {
+                MappingContent::File(file) => {
+                    let module = file_name(recording, file);
+                    user_frame(unnamed(file_offset(mapping, address)), Some(module))
+                }
+                MappingContent::Vdso => {
+                    user_frame(unnamed(address - mapping.start), Some("vdso".into()))
+                }
+                MappingContent::Anonymous => user_frame(unnamed(address), Some("anon".into())),
+            },
+            None => user_frame(unnamed(address), None),
+        }
+    };
+    addresses.into_iter().map(code_frame).collect()
+}
+
+fn positions(group: &[Location]) -> Vec<u64> {
+    group.iter().map(Location::position).collect()
+}
+
+/// The file name of a mapped file's path. The target chose it: invalid UTF-8 is replaced.
+fn file_name(recording: &Recording, file: usize) -> String {
+    let path = recording.files.get(file).map(|file| &file.path);
+    let name = path.and_then(|path| path.file_name());
+    name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
+}
+
+fn user_frame(place: Place, module: Option<String>) -> Frame {
+    Frame {
+        name: place.name,
+        module,
+        offset: place.address,
+        kernel: false,
+        file: None,
+        line: None,
+        inlined: false,
+    }
+}
+
+/// Gives each distinct frame one id.
+#[derive(Default)]
+struct Interner {
+    frames: Vec<Frame>,
+    ids: HashMap<Frame, FrameId>,
+}
+
+impl Interner {
+    fn id(&mut self, frame: Frame) -> FrameId {
+        *self.ids.entry(frame).or_insert_with_key(|frame| {
+            self.frames.push(frame.clone());
+            FrameId::try_from(self.frames.len() - 1).expect("fewer than 2^32 frames fit in memory")
+        })
+    }
 }

@@ -1,0 +1,158 @@
+//! The files that processes map, each once, opened while it can be.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::maps::FileKey;
+use crate::recording::MappedFile;
+use crate::symbolize::{build_id, open_regular};
+
+/// File descriptors that are left for everything else: BPF, outputs, debug files.
+const RESERVED: u64 = 256;
+
+/// Files, each once.
+pub(super) struct Files {
+    files: Vec<MappedFile>,
+    index: HashMap<FileKey, usize>,
+    /// How many more files may stay open.
+    budget: u64,
+}
+
+impl Files {
+    /// Raises the limit of open files to what is allowed.
+    pub(super) fn new() -> Self {
+        Self::with_budget(raise_file_limit().saturating_sub(RESERVED))
+    }
+
+    fn with_budget(budget: u64) -> Self {
+        Self { files: Vec::new(), index: HashMap::new(), budget }
+    }
+
+    /// The index of a file that the process with this `/proc` folder maps at `start..end`.
+    /// Opens a new file. Quick: the process may end any moment, and what can be done later is left
+    /// to [`Files::read_build_ids`].
+    pub(super) fn add(&mut self, process: &Path, start: u64, end: u64, key: &FileKey) -> usize {
+        if let Some(&index) = self.index.get(key) {
+            return index;
+        }
+        let index = self.files.len();
+        self.files.push(MappedFile {
+            path: key.path.clone(),
+            device: key.device,
+            inode: key.inode,
+            build_id: None,
+            handle: open(process, start, end, key).map(Arc::new),
+        });
+        self.index.insert(key.clone(), index);
+        index
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Reads the build ids of the files from index `first` on. When the file descriptors run out
+    /// it closes them again: they are then found by their path, and recognized by the build id.
+    pub(super) fn read_build_ids(&mut self, first: usize) {
+        for file in &mut self.files[first..] {
+            let Some(handle) = &file.handle else { continue };
+            file.build_id = build_id(handle);
+            match self.budget.checked_sub(1) {
+                Some(left) => self.budget = left,
+                None => file.handle = None,
+            }
+        }
+    }
+
+    /// The files, by index.
+    pub(super) fn into_vec(self) -> Vec<MappedFile> {
+        self.files
+    }
+}
+
+/// Opens a mapped file: the very file by `map_files`, which needs `CAP_CHECKPOINT_RESTORE` or
+/// `CAP_SYS_ADMIN`; else by its path, if that still leads to the same inode. (Not compared: the
+/// device, see [`FileKey`].)
+fn open(process: &Path, start: u64, end: u64, key: &FileKey) -> Option<File> {
+    let exact = process.join(format!("map_files/{start:x}-{end:x}"));
+    if let Some(file) = open_regular(&exact) {
+        return Some(file);
+    }
+    // Paths of processes that did chroot are seen from outside of it.
+    let in_root = process.join("root").join(key.path.strip_prefix("/").ok()?);
+    [in_root, key.path.clone()]
+        .iter()
+        .filter_map(|path| open_regular(path))
+        .find(|file| file.metadata().is_ok_and(|metadata| metadata.ino() == key.inode))
+}
+
+/// Raises the soft limit of open files to the hard one. Returns the limit that holds then.
+fn raise_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a valid rlimit that the kernel fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return RESERVED;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } {
+        0 => raised.rlim_cur,
+        _ => limit.rlim_cur,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn key(path: PathBuf, inode: u64) -> FileKey {
+        FileKey { device: (8, 1), inode, path }
+    }
+
+    #[test]
+    fn a_path_counts_only_while_it_leads_to_the_same_inode() {
+        let path = std::env::current_exe().unwrap();
+        let inode = path.metadata().unwrap().ino();
+        let gone = Path::new("/proc/0");
+        assert!(open(gone, 0, 1, &key(path.clone(), inode)).is_some());
+        assert!(open(gone, 0, 1, &key(path, inode + 1)).is_none());
+        assert!(open(gone, 0, 1, &key("memfd:x".into(), inode)).is_none());
+        let in_root = Path::new("/proc/self");
+        let path = std::env::current_exe().unwrap();
+        assert!(open(in_root, 0, 1, &key(path, inode)).is_some());
+    }
+
+    #[test]
+    fn without_file_descriptors_the_build_id_remains() {
+        let path = std::env::current_exe().unwrap();
+        let inode = path.metadata().unwrap().ino();
+        let mut files = Files::with_budget(1);
+        let gone = Path::new("/proc/0");
+        let first = files.add(gone, 0, 1, &key(path.clone(), inode));
+        let second = files.add(gone, 0, 1, &FileKey { device: (8, 2), ..key(path.clone(), inode) });
+        assert_eq!(files.add(gone, 5, 6, &key(path, inode)), first, "the same file again");
+        files.read_build_ids(0);
+        let files = files.into_vec();
+        assert_eq!(files.len(), 2);
+        assert!(files[first].handle.is_some());
+        assert!(files[second].handle.is_none());
+        assert!(files[second].build_id.is_some());
+    }
+
+    #[test]
+    fn a_named_pipe_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: the path is a C string.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        assert!(open_regular(&path).is_none());
+    }
+}

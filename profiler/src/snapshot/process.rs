@@ -1,0 +1,182 @@
+//! Processes and threads: whether they are there, what they are called.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why something of a process or thread cannot be told.
+#[derive(Debug)]
+pub enum ProcessError {
+    /// There is no process or thread with this id.
+    Missing(u32),
+    /// It is there, but its files in `/proc` cannot be read.
+    Unreadable(u32, io::Error),
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(id) => write!(f, "pid {id} does not exist"),
+            Self::Unreadable(id, error) => write!(f, "cannot read /proc/{id}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ProcessError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Missing(_) => None,
+            Self::Unreadable(_, error) => Some(error),
+        }
+    }
+}
+
+impl ProcessError {
+    fn new(id: u32, error: io::Error) -> Self {
+        // ESRCH: it ended between open and read.
+        if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) {
+            Self::Missing(id)
+        } else {
+            Self::Unreadable(id, error)
+        }
+    }
+}
+
+/// What `/proc/ID/status` says of a process or a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    /// The process.
+    pub(super) tgid: u32,
+    /// Its pid in the innermost pid namespace that it is in.
+    pub(super) namespace_pid: u32,
+    /// Its effective user.
+    pub(super) user: u32,
+}
+
+/// The process that a thread belongs to: equal to `id` for the id of a process.
+///
+/// # Errors
+/// When there is no such process or thread, or `/proc` cannot be read.
+pub fn process_of(id: u32) -> Result<u32, ProcessError> {
+    status(id).map(|status| status.tgid)
+}
+
+/// The threads of a process, in ascending order.
+///
+/// # Errors
+/// When there is no such process, or `/proc` cannot be read.
+pub fn threads(pid: u32) -> Result<Vec<u32>, ProcessError> {
+    let entries = std::fs::read_dir(folder(pid).join("task"));
+    let entries = entries.map_err(|error| ProcessError::new(pid, error))?;
+    let mut threads: Vec<u32> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    threads.sort_unstable();
+    Ok(threads)
+}
+
+/// The name of a thread, or of the main thread of a process. Invalid UTF-8 is replaced.
+///
+/// # Errors
+/// When there is no such process or thread, or `/proc` cannot be read.
+pub fn comm(id: u32) -> Result<String, ProcessError> {
+    let comm = read(id, "comm")?;
+    // Only the last newline is the kernel's.
+    let comm = comm.strip_suffix(b"\n").unwrap_or(&comm);
+    Ok(String::from_utf8_lossy(comm).into_owned())
+}
+
+/// When a process or thread was started, in clock ticks since boot: with the id, this tells it from
+/// a later one that got the same id.
+///
+/// # Errors
+/// When there is no such process or thread, or `/proc` cannot be read.
+pub fn start_time(id: u32) -> Result<u64, ProcessError> {
+    let stat = read(id, "stat")?;
+    parse_start_time(&stat).ok_or_else(|| {
+        ProcessError::Unreadable(id, io::Error::new(io::ErrorKind::InvalidData, "stat"))
+    })
+}
+
+pub(super) fn status(id: u32) -> Result<Status, ProcessError> {
+    let text = read(id, "status")?;
+    parse_status(&text).ok_or_else(|| {
+        ProcessError::Unreadable(id, io::Error::new(io::ErrorKind::InvalidData, "status"))
+    })
+}
+
+/// The folder of a process or thread. (The folder of a thread that is not its process's first is
+/// not listed in `/proc`, but it is there.)
+pub(super) fn folder(id: u32) -> PathBuf {
+    Path::new("/proc").join(id.to_string())
+}
+
+fn read(id: u32, name: &str) -> Result<Vec<u8>, ProcessError> {
+    std::fs::read(folder(id).join(name)).map_err(|error| ProcessError::new(id, error))
+}
+
+fn parse_status(text: &[u8]) -> Option<Status> {
+    let numbers = |key: &[u8]| -> Option<Vec<u32>> {
+        // The name of the thread comes first, but newlines in it are escaped.
+        let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(key))?;
+        str::from_utf8(line).ok()?.split_whitespace().map(|number| number.parse().ok()).collect()
+    };
+    let tgid = *numbers(b"Tgid:")?.first()?;
+    let user = *numbers(b"Uid:")?.get(1)?;
+    // Missing in a kernel without pid namespaces.
+    let namespace_pid = numbers(b"NStgid:").and_then(|pids| pids.last().copied()).unwrap_or(tgid);
+    Some(Status { tgid, namespace_pid, user })
+}
+
+/// Field 22. The name, field 2, is in parentheses and may contain some.
+fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_names_do_not_shift_fields() {
+        let stat = b"42 (a) S 1 (b) R 0) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
+        assert_eq!(parse_start_time(stat), Some(98765));
+        assert_eq!(parse_start_time(b""), None);
+        assert_eq!(parse_start_time(b"42 (x"), None);
+        assert_eq!(parse_start_time(b"42 (x) S 1"), None);
+
+        let status = b"Name:\tTgid:\\n7\nTgid:\t42\nUid:\t1\t1000\t2\t3\nNStgid:\t42\t9\t3\n";
+        assert_eq!(parse_status(status), Some(Status { tgid: 42, namespace_pid: 3, user: 1000 }));
+        let plain = b"Tgid:\t42\nUid:\t1\t1000\t2\t3\n";
+        assert_eq!(parse_status(plain), Some(Status { tgid: 42, namespace_pid: 42, user: 1000 }));
+        assert_eq!(parse_status(b"Tgid:\tx\n"), None);
+    }
+
+    #[test]
+    fn this_process() {
+        let pid = std::process::id();
+        // SAFETY: no arguments, and it cannot fail.
+        let tid = unsafe { libc::gettid() }.unsigned_abs();
+        assert!(threads(pid).unwrap().contains(&tid));
+        assert_eq!(process_of(tid).unwrap(), pid);
+        assert!(!comm(tid).unwrap().is_empty());
+        assert!(start_time(pid).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_missing_process_is_a_clear_error() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        for error in [
+            threads(pid).unwrap_err(),
+            process_of(pid).unwrap_err(),
+            comm(pid).unwrap_err(),
+            start_time(pid).unwrap_err(),
+        ] {
+            assert!(matches!(error, ProcessError::Missing(_)));
+            assert_eq!(error.to_string(), format!("pid {pid} does not exist"));
+        }
+    }
+}
