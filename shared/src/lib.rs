@@ -8,6 +8,7 @@
 
 #![no_std]
 
+mod existing;
 mod key;
 mod loss;
 mod notice;
@@ -15,12 +16,13 @@ mod stack;
 mod state;
 mod thread;
 
+pub use existing::ExistingThread;
 pub use key::{WaitKey, WaitStats, WakerKind};
 pub use loss::Loss;
-pub use notice::Notice;
+pub use notice::{Notice, Program};
 pub use stack::{MAX_FRAMES, Stack, StackContext};
 pub use state::WaitState;
-pub use thread::{TASK_KERNEL_THREAD, TaskId, ThreadState};
+pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState};
 
 /// Asserts that a type is as large as its fields together, so that it holds no padding.
 macro_rules! assert_packed {

@@ -3,24 +3,29 @@ use crate::assert_packed;
 /// [`TaskId::flags`]: a kernel thread (`PF_KTHREAD`), which has no user stack.
 pub const TASK_KERNEL_THREAD: u32 = 1;
 
+/// [`TaskId::flags`]: the idle thread of a CPU, which does nothing of its own.
+pub const TASK_IDLE: u32 = 2;
+
 /// A thread at one moment: its ids, its name then, and which program it ran.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {
-    /// The process (what user space calls the pid).
+    /// The process (what user space calls the pid), in offwake's pid namespace; 0 if that does
+    /// not show it.
     pub tgid: u32,
-    /// The thread.
+    /// The thread, likewise.
     pub tid: u32,
     /// `task_struct::self_exec_id`: changes with every `execve`.
     pub exec_id: u32,
-    /// [`TASK_KERNEL_THREAD`] or 0.
+    /// [`TASK_KERNEL_THREAD`] and [`TASK_IDLE`].
     pub flags: u32,
     /// The thread's name, ended by a 0 unless it fills the array. Any bytes.
     pub comm: [u8; 16],
 }
 assert_packed!(TaskId, 32);
 
-/// The open interval of one thread: a value of the map `THREADS`, whose key is the tid.
+/// The open interval of one thread: a value of the map `THREADS`, whose key is the
+/// tid in the initial pid namespace.
 ///
 /// The thread's own CPU writes the first half as it switches out, a waker writes the second half
 /// under the thread's `pi_lock`; the two may run at the same time and share no field. Both are

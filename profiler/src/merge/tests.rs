@@ -222,7 +222,14 @@ fn a_softirq_on_the_tail_of_a_system_call_is_the_callers() {
 
 #[test]
 fn the_idle_thread_wakes_nobody_itself() {
-    let idle = WaitKey { waker: TaskId { comm: comm(b"swapper/0"), ..TaskId::default() }, ..key() };
+    let idle = WaitKey {
+        waker: TaskId {
+            flags: offwake_shared::TASK_IDLE,
+            comm: comm(b"swapper/0"),
+            ..TaskId::default()
+        },
+        ..key()
+    };
     let softirq = WaitKey { waker_kernel: 1, ..idle };
     let stack: &[&str] = &["net_rx_action", "do_softirq", "flush_smp_call_function_queue"];
     assert_eq!(merge_one(softirq, &[(1, stack)]).1.waker, Waker::Softirq("NET_RX".into()));

@@ -1,6 +1,6 @@
 //! Who ended a wait: what BPF saw, made precise by the names in the waker's kernel stack.
 
-use offwake_shared::{TaskId, WaitState, WakerKind};
+use offwake_shared::{TASK_IDLE, TaskId, WaitState, WakerKind};
 
 use crate::profile::{Frame, Waker};
 
@@ -13,7 +13,7 @@ pub(super) fn classify(kind: u32, task: &TaskId, state: WaitState, stack: &[&Fra
     }
     match WakerKind::from_u32(kind) {
         // The idle thread does nothing on its own behalf: it runs what interrupts left for it.
-        Some(WakerKind::Task) if task.tid == 0 => interrupt(stack),
+        Some(WakerKind::Task) if task.flags & TASK_IDLE != 0 => interrupt(stack),
         Some(WakerKind::Task) => Waker::Task(super::thread(task)),
         Some(WakerKind::Interrupt) => interrupt(stack),
         Some(WakerKind::NotWoken) => Waker::NotWoken,

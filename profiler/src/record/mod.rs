@@ -1,6 +1,16 @@
 //! Recording: the only code that knows aya.
 
+mod batch;
+mod btf;
+mod collect;
+mod command;
 mod config;
+mod existing;
+mod load;
+mod notices;
+mod preflight;
+mod session;
+mod targets;
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -51,14 +61,14 @@ pub enum CapabilityState {
 /// When the targets do not exist, privileges are missing, or the kernel cannot do it. Each error
 /// is one line that says what to do. Once recording has begun there are none.
 pub fn record(
-    _config: &Config,
-    _stop: &AtomicBool,
-    _progress: &mut dyn FnMut(&Progress),
+    config: &Config,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
 ) -> anyhow::Result<Recording> {
-    todo!()
+    session::record(config, stop, progress)
 }
 
 /// What this kernel and these privileges allow.
 pub fn check() -> Vec<Capability> {
-    todo!()
+    preflight::check()
 }

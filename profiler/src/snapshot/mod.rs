@@ -8,7 +8,8 @@
 mod files;
 mod maps;
 mod overlay;
-mod process;
+pub mod process;
+pub mod system;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +25,6 @@ use self::files::Files;
 use self::maps::{Content, Line};
 use crate::recording::{Image, ImageId, MappedFile, Mapping, MappingContent};
 use crate::symbolize::open_regular;
-
-pub use self::process::{ProcessError, comm, process_of, start_time, threads};
 
 /// The most that is read of one perf map, in bytes.
 const MAX_PERF_MAP: u64 = 256 << 20;
@@ -45,6 +44,8 @@ impl std::error::Error for Gone {}
 /// The programs of processes, as they were seen.
 pub struct Snapshots {
     images: HashMap<ImageId, Image>,
+    /// See [`Snapshots::read`].
+    start_stacks: HashMap<ImageId, u64>,
     files: Files,
     /// Perf maps, opened when the image was read and read at the end: they grow all the time, and
     /// can be read when their process is gone.
@@ -61,19 +62,55 @@ impl Snapshots {
     /// None yet. Raises this process's limit of open files to what is allowed, since every mapped
     /// file stays open.
     pub fn new() -> Self {
-        Self { images: HashMap::new(), files: Files::new(), perf_maps: HashMap::new() }
+        Self {
+            images: HashMap::new(),
+            start_stacks: HashMap::new(),
+            files: Files::new(),
+            perf_maps: HashMap::new(),
+        }
     }
 
     /// Reads what a process maps now, on top of what is already known of this image: newer
     /// mappings win, and an unloaded library stays where nothing took its place.
     ///
-    /// The caller answers for the process still being in the `execve` that `id` names; there is
-    /// nothing in `/proc` to tell.
+    /// `start_stack`: where the kernel says that the image's stack begins
+    /// ([`offwake_shared::Notice`]). Nothing else in `/proc` tells whether the process has called
+    /// `execve` since. A process that was forked and is gone, or runs another program by now, has
+    /// the mappings of the image that it was forked from, which has the same stack.
     ///
     /// # Errors
-    /// When the process has no mappings any more. What was known stays.
-    pub fn read(&mut self, id: ImageId) -> Result<(), Gone> {
+    /// When the process has ended or runs another program, and so does its parent. What was known
+    /// stays.
+    pub fn read(&mut self, id: ImageId, start_stack: u64) -> Result<(), Gone> {
+        let read = self.read_live(id, start_stack).or_else(|gone| {
+            let parent = self.forked_from(start_stack, id).ok_or(gone)?;
+            self.images.insert(id, parent);
+            Ok(())
+        });
+        if read.is_ok() {
+            self.start_stacks.insert(id, start_stack);
+        }
+        read
+    }
+
+    /// An image with a stack in the same place, which only a fork has. Unless addresses are not
+    /// random: then all are at the top of the address space.
+    fn forked_from(&self, start_stack: u64, forked: ImageId) -> Option<Image> {
+        /// `STACK_TOP` of 64-bit x86 less the most that arguments and environment take.
+        const NOT_RANDOM: u64 = 0x7fff_ffff_f000 - (8 << 20);
+        if start_stack >= NOT_RANDOM {
+            return None;
+        }
+        let mut others = self.start_stacks.iter().filter(|&(&id, _)| id != forked);
+        let (parent, _) = others.find(|&(_, &other)| other == start_stack)?;
+        self.images.get(parent).cloned()
+    }
+
+    fn read_live(&mut self, id: ImageId, start_stack: u64) -> Result<(), Gone> {
         let (owner, text) = read_maps(id.tgid).ok_or(Gone)?;
+        if process::start_stack(owner).map_err(|_| Gone)? != start_stack {
+            return Err(Gone);
+        }
         let process = process::folder(owner);
         let first_new = self.files.len();
         let lines = maps::parse(&text).into_iter();
@@ -96,7 +133,15 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Whether an address is in a known mapping of an image. When it is not, [`Snapshots::read`]
+    /// Reads again what the process of a known image maps, if it still runs it.
+    pub fn refresh(&mut self, id: ImageId) {
+        if let Some(&start_stack) = self.start_stacks.get(&id) {
+            // A process that is gone maps nothing new.
+            let _ = self.read_live(id, start_stack);
+        }
+    }
+
+    /// Whether an address is in a known mapping of an image. When it is not, [`Snapshots::refresh`]
     /// may find what was mapped since.
     pub fn covers(&self, id: ImageId, address: u64) -> bool {
         let Some(image) = self.images.get(&id) else { return false };
@@ -105,7 +150,7 @@ impl Snapshots {
     }
 
     /// Whether an image was read.
-    pub fn contains(&self, id: ImageId) -> bool {
+    pub fn has(&self, id: ImageId) -> bool {
         self.images.contains_key(&id)
     }
 
@@ -159,5 +204,5 @@ fn read_maps(pid: u32) -> Option<(u32, Vec<u8>)> {
         let text = std::fs::read(process::folder(id).join("maps")).ok()?;
         (!text.is_empty()).then_some((id, text))
     };
-    read(pid).or_else(|| threads(pid).ok()?.into_iter().find_map(read))
+    read(pid).or_else(|| process::threads(pid).ok()?.into_iter().find_map(read))
 }

@@ -16,7 +16,9 @@ pub enum ProcessError {
 impl fmt::Display for ProcessError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing(id) => write!(f, "pid {id} does not exist"),
+            Self::Missing(id) => {
+                write!(f, "no process or thread has the id {id}: `ps -eL` lists those that exist")
+            }
             Self::Unreadable(id, error) => write!(f, "cannot read /proc/{id}: {error}"),
         }
     }
@@ -45,20 +47,15 @@ impl ProcessError {
 /// What `/proc/ID/status` says of a process or a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Status {
-    /// The process.
-    pub(super) tgid: u32,
     /// Its pid in the innermost pid namespace that it is in.
     pub(super) namespace_pid: u32,
     /// Its effective user.
     pub(super) user: u32,
 }
 
-/// The process that a thread belongs to: equal to `id` for the id of a process.
-///
-/// # Errors
-/// When there is no such process or thread, or `/proc` cannot be read.
-pub fn process_of(id: u32) -> Result<u32, ProcessError> {
-    status(id).map(|status| status.tgid)
+/// Whether there is a process or thread with this id.
+pub fn exists(id: u32) -> bool {
+    folder(id).exists()
 }
 
 /// The threads of a process, in ascending order.
@@ -85,14 +82,14 @@ pub fn comm(id: u32) -> Result<String, ProcessError> {
     Ok(String::from_utf8_lossy(comm).into_owned())
 }
 
-/// When a process or thread was started, in clock ticks since boot: with the id, this tells it from
-/// a later one that got the same id.
+/// Where the stack of the process's first thread begins: an address that every `execve` chooses
+/// anew, and the same that the kernel has in `mm_struct::start_stack`.
 ///
 /// # Errors
 /// When there is no such process or thread, or `/proc` cannot be read.
-pub fn start_time(id: u32) -> Result<u64, ProcessError> {
+pub(crate) fn start_stack(id: u32) -> Result<u64, ProcessError> {
     let stat = read(id, "stat")?;
-    parse_start_time(&stat).ok_or_else(|| {
+    parse_start_stack(&stat).ok_or_else(|| {
         ProcessError::Unreadable(id, io::Error::new(io::ErrorKind::InvalidData, "stat"))
     })
 }
@@ -124,14 +121,14 @@ fn parse_status(text: &[u8]) -> Option<Status> {
     let user = *numbers(b"Uid:")?.get(1)?;
     // Missing in a kernel without pid namespaces.
     let namespace_pid = numbers(b"NStgid:").and_then(|pids| pids.last().copied()).unwrap_or(tgid);
-    Some(Status { tgid, namespace_pid, user })
+    Some(Status { namespace_pid, user })
 }
 
-/// Field 22. The name, field 2, is in parentheses and may contain some.
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
+/// Field 28. The name, field 2, is in parentheses and may contain some.
+fn parse_start_stack(stat: &[u8]) -> Option<u64> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    rest.split_whitespace().nth(25)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -140,16 +137,16 @@ mod tests {
 
     #[test]
     fn hostile_names_do_not_shift_fields() {
-        let stat = b"42 (a) S 1 (b) R 0) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
-        assert_eq!(parse_start_time(stat), Some(98765));
-        assert_eq!(parse_start_time(b""), None);
-        assert_eq!(parse_start_time(b"42 (x"), None);
-        assert_eq!(parse_start_time(b"42 (x) S 1"), None);
+        let stat = b"42 (a) S 1 (b) R 0) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3 4 5 140722 6";
+        assert_eq!(parse_start_stack(stat), Some(140722));
+        assert_eq!(parse_start_stack(b""), None);
+        assert_eq!(parse_start_stack(b"42 (x"), None);
+        assert_eq!(parse_start_stack(b"42 (x) S 1"), None);
 
         let status = b"Name:\tTgid:\\n7\nTgid:\t42\nUid:\t1\t1000\t2\t3\nNStgid:\t42\t9\t3\n";
-        assert_eq!(parse_status(status), Some(Status { tgid: 42, namespace_pid: 3, user: 1000 }));
+        assert_eq!(parse_status(status), Some(Status { namespace_pid: 3, user: 1000 }));
         let plain = b"Tgid:\t42\nUid:\t1\t1000\t2\t3\n";
-        assert_eq!(parse_status(plain), Some(Status { tgid: 42, namespace_pid: 42, user: 1000 }));
+        assert_eq!(parse_status(plain), Some(Status { namespace_pid: 42, user: 1000 }));
         assert_eq!(parse_status(b"Tgid:\tx\n"), None);
     }
 
@@ -159,9 +156,9 @@ mod tests {
         // SAFETY: no arguments, and it cannot fail.
         let tid = unsafe { libc::gettid() }.unsigned_abs();
         assert!(threads(pid).unwrap().contains(&tid));
-        assert_eq!(process_of(tid).unwrap(), pid);
+        assert!(exists(tid));
         assert!(!comm(tid).unwrap().is_empty());
-        assert!(start_time(pid).unwrap() > 0);
+        assert!(start_stack(pid).unwrap() > 0);
     }
 
     #[test]
@@ -169,14 +166,14 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
         child.wait().unwrap();
-        for error in [
-            threads(pid).unwrap_err(),
-            process_of(pid).unwrap_err(),
-            comm(pid).unwrap_err(),
-            start_time(pid).unwrap_err(),
-        ] {
+        for error in
+            [threads(pid).unwrap_err(), comm(pid).unwrap_err(), start_stack(pid).unwrap_err()]
+        {
             assert!(matches!(error, ProcessError::Missing(_)));
-            assert_eq!(error.to_string(), format!("pid {pid} does not exist"));
+            assert_eq!(
+                error.to_string(),
+                format!("no process or thread has the id {pid}: `ps -eL` lists those that exist")
+            );
         }
     }
 }

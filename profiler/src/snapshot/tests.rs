@@ -9,6 +9,12 @@ fn this_process() -> ImageId {
     ImageId { tgid: std::process::id(), exec_id: 1 }
 }
 
+/// Where the stack of a process begins; 0 when it is gone.
+fn start_stack(id: ImageId) -> u64 {
+    let threads = process::threads(id.tgid).unwrap_or_default();
+    threads.into_iter().filter_map(|tid| process::start_stack(tid).ok()).max().unwrap_or(0)
+}
+
 /// Starts a C program, and waits for the line that it prints; it goes on when its input is closed.
 fn start(dir: &Path, source: &str) -> (Child, String) {
     let program = dir.join("program");
@@ -37,9 +43,9 @@ fn own_mappings() {
     let id = this_process();
     let mut snapshots = Snapshots::new();
     let address = own_mappings as fn() as usize as u64;
-    assert!(!snapshots.contains(id) && !snapshots.covers(id, address));
-    snapshots.read(id).unwrap();
-    assert!(snapshots.contains(id) && snapshots.covers(id, address));
+    assert!(!snapshots.has(id) && !snapshots.covers(id, address));
+    snapshots.read(id, start_stack(id)).unwrap();
+    assert!(snapshots.has(id) && snapshots.covers(id, address));
     assert!(!snapshots.covers(id, 0) && !snapshots.covers(id, u64::MAX));
 
     let (images, files) = snapshots.finish();
@@ -59,7 +65,7 @@ fn own_mappings() {
 fn code_that_appears_and_disappears() {
     let id = this_process();
     let mut snapshots = Snapshots::new();
-    snapshots.read(id).unwrap();
+    snapshots.read(id, start_stack(id)).unwrap();
     let size = 4096;
     // SAFETY: a new anonymous mapping, which touches nothing else.
     let memory = unsafe {
@@ -75,11 +81,11 @@ fn code_that_appears_and_disappears() {
     assert_ne!(memory, libc::MAP_FAILED);
     let address = memory as u64;
     assert!(!snapshots.covers(id, address));
-    snapshots.read(id).unwrap();
+    snapshots.read(id, start_stack(id)).unwrap();
     assert!(snapshots.covers(id, address));
     // SAFETY: the mapping is ours, and nothing uses it.
     assert_eq!(unsafe { libc::munmap(memory, size) }, 0);
-    snapshots.read(id).unwrap();
+    snapshots.read(id, start_stack(id)).unwrap();
     assert!(snapshots.covers(id, address), "what was unloaded is remembered");
 }
 
@@ -91,10 +97,11 @@ fn processes_that_share_a_library_share_its_file() {
     let (child, _) = start(dir.path(), source);
     let other = ImageId { tgid: child.id(), exec_id: 9 };
     let mut snapshots = Snapshots::new();
-    snapshots.read(this_process()).unwrap();
-    snapshots.read(other).unwrap();
+    snapshots.read(this_process(), start_stack(this_process())).unwrap();
+    let stack = start_stack(other);
+    snapshots.read(other, stack).unwrap();
     end(child);
-    assert_eq!(snapshots.read(other), Err(Gone));
+    assert_eq!(snapshots.read(other, stack), Err(Gone));
     let (images, files) = snapshots.finish();
     assert!(!images[&other].mappings.is_empty(), "what was known of a process stays");
     let libc = files.iter().filter(|file| file.path.to_string_lossy().contains("libc.so"));
@@ -124,7 +131,7 @@ fn a_process_whose_main_thread_ended() {
     let (child, _) = start(dir.path(), source);
     let id = ImageId { tgid: child.id(), exec_id: 1 };
     let mut snapshots = Snapshots::new();
-    let read = snapshots.read(id);
+    let read = snapshots.read(id, start_stack(id));
     end(child);
     assert_eq!(read, Ok(()));
     let (_, files) = snapshots.finish();
@@ -155,7 +162,7 @@ fn the_perf_map_of_a_process_that_ended() {
     let (mut child, _) = start(dir.path(), source);
     let id = ImageId { tgid: child.id(), exec_id: 1 };
     let mut snapshots = Snapshots::new();
-    snapshots.read(id).unwrap();
+    snapshots.read(id, start_stack(id)).unwrap();
     drop(child.stdin.take());
     child.wait().unwrap();
     std::fs::remove_file(format!("/tmp/perf-{}.map", id.tgid)).unwrap();
@@ -170,7 +177,30 @@ fn nothing_to_read() {
     let mut child = Command::new("true").spawn().unwrap();
     let id = ImageId { tgid: child.id(), exec_id: 1 };
     child.wait().unwrap();
-    assert_eq!(snapshots.read(id), Err(Gone));
-    assert_eq!(snapshots.read(ImageId { tgid: u32::MAX, exec_id: 1 }), Err(Gone));
-    assert!(!snapshots.contains(id));
+    assert_eq!(snapshots.read(id, start_stack(id)), Err(Gone));
+    assert_eq!(snapshots.read(ImageId { tgid: u32::MAX, exec_id: 1 }, 1), Err(Gone));
+    assert!(!snapshots.has(id));
+}
+
+#[test]
+fn a_process_that_runs_another_program_is_gone() {
+    let mut snapshots = Snapshots::new();
+    let id = this_process();
+    assert_eq!(snapshots.read(id, start_stack(id) + 16), Err(Gone));
+    assert!(!snapshots.has(id));
+}
+
+#[test]
+fn a_forked_process_that_is_gone_has_the_mappings_of_its_parent() {
+    let mut snapshots = Snapshots::new();
+    let parent = this_process();
+    let mut child = Command::new("true").spawn().unwrap();
+    let forked = ImageId { tgid: child.id(), exec_id: 1 };
+    child.wait().unwrap();
+    let stack = start_stack(parent);
+    assert_eq!(snapshots.read(forked, stack), Err(Gone), "its parent is not known yet");
+    snapshots.read(parent, stack).unwrap();
+    snapshots.read(forked, stack).unwrap();
+    let (images, _) = snapshots.finish();
+    assert_eq!(images[&forked].mappings, images[&parent].mappings);
 }

@@ -16,6 +16,7 @@ mod binary;
 mod debug_file;
 mod demangle;
 mod elf;
+pub mod interrupts;
 mod kallsyms;
 mod pending;
 mod perf_map;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::profile::Losses;
 use crate::recording::{Image, Meta};
-use crate::snapshot::Snapshots;
+use crate::snapshot::{Snapshots, process};
 
 /// An exported function right before a static one, so that the nearest export is the wrong answer;
 /// a static one that ends in a call; an assembly function without a size.
@@ -97,7 +97,7 @@ const STACK: StackId = 7;
 fn record(pid: u32, frames: &[u64]) -> Recording {
     let id = ImageId { tgid: pid, exec_id: 1 };
     let mut snapshots = Snapshots::new();
-    snapshots.read(id).unwrap();
+    snapshots.read(id, process::start_stack(pid).unwrap()).unwrap();
     let (images, files) = snapshots.finish();
     let mut recording = recording(StackContext::User, Some(id), frames);
     recording.images = images;

@@ -1,0 +1,148 @@
+//! Every map and every constant that user space sets before loading.
+
+use aya_ebpf::Global;
+use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use offwake_shared::{
+    Counters, ExistingThread, Notice, Program, Stack, ThreadState, WaitKey, WaitStats,
+};
+
+/// The open interval of each thread, by tid.
+#[btf_map]
+pub static THREADS: HashMap<u32, ThreadState, 65536> = HashMap::new();
+
+/// Finished intervals. Two maps, of which `CONTROL[0]` names the one in use: user space switches
+/// over and drains the other, so that it reads no sum that is still being added to.
+#[btf_map]
+pub static WAITS_0: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
+/// See [`WAITS_0`].
+#[btf_map]
+pub static WAITS_1: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
+/// 0 or 1: which of the two maps of waits is in use.
+#[btf_map]
+pub static CONTROL: Array<u32, 1> = Array::new();
+
+/// Stacks, by a hash of all that they hold. User space keeps what it has read: an entry may be
+/// deleted at any time, and is put in again when the stack is seen again.
+#[btf_map]
+pub static STACKS: HashMap<u64, Stack, 32768> = HashMap::new();
+
+/// Programs that user space was told of.
+#[btf_map]
+pub static SEEN: HashMap<Program, u32, 16384> = HashMap::new();
+/// Tells user space of a program's first stack.
+#[btf_map]
+pub static NOTICES: RingBuf<Notice, 262144> = RingBuf::new();
+
+/// Processes to record, with `FILTER & PIDS`.
+#[btf_map]
+pub static TARGET_PIDS: HashMap<u32, u32, 16384> = HashMap::new();
+/// Threads to record, with `FILTER & TIDS`.
+#[btf_map]
+pub static TARGET_TIDS: HashMap<u32, u32, 16384> = HashMap::new();
+/// The cgroup to record, with `FILTER & CGROUP`.
+#[btf_map]
+pub static TARGET_CGROUP: CgroupArray<1> = CgroupArray::new();
+
+/// What was done and what was lost, on each CPU.
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+/// Memory that does not fit the 512 bytes of a BPF program's own stack.
+#[repr(C)]
+pub struct Scratch {
+    pub stack: Stack,
+    pub thread: ThreadState,
+    pub key: WaitKey,
+}
+/// One for the switch of threads, one for wake-ups: an interrupt's wake-up may come while a
+/// wake-up without interrupts disabled (of the current thread, by itself) is recorded, but then
+/// the kernel does not run the same program twice.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
+/// The index in [`SCRATCH`] of the programs on thread switches.
+pub const SWITCH: u32 = 0;
+/// The index in [`SCRATCH`] of the programs on wake-ups.
+pub const WAKE: u32 = 1;
+
+/// What the iterator over tasks is about to write. Only one runs at a time.
+#[btf_map]
+pub static EXISTING: PerCpuArray<ExistingThread, 1> = PerCpuArray::new();
+
+/// A constant of the recording.
+macro_rules! constants {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {$(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub static $name: Global<$type> = Global::new($default);
+    )*};
+}
+
+constants! {
+    /// Which tests a thread must pass, bits of [`offwake_shared::filter`]. 0: all are recorded.
+    FILTER: u32 = 0;
+    /// The name, padded with 0, as two little-endian words, with `FILTER & COMM`.
+    TARGET_COMM_LOW: u64 = 0;
+    /// See [`TARGET_COMM_LOW`].
+    TARGET_COMM_HIGH: u64 = 0;
+    /// Never recorded: offwake itself.
+    OWN_TGID: u32 = 0;
+    /// Inode number of offwake's pid namespace; 0 for the initial one.
+    OWN_NAMESPACE: u32 = 0;
+    /// 1: a process that a recorded process forks is recorded.
+    FOLLOW: u32 = 0;
+    /// The states to record, bits of [`offwake_shared::WaitState::bit`].
+    STATES: u32 = u32::MAX;
+    /// 1: take user stacks.
+    USER_STACKS: u32 = 1;
+    /// 1: take kernel stacks.
+    KERNEL_STACKS: u32 = 1;
+    /// Intervals that are shorter, in ns, are ignored.
+    MIN_OFF_NS: u64 = 0;
+    /// Intervals that are longer, in ns, are ignored.
+    MAX_OFF_NS: u64 = u64::MAX;
+
+    /// Where interrupts enter the kernel: first address of each range; see [`INTERRUPT_LEN_0`].
+    INTERRUPT_START_0: u64 = 0;
+    /// Bytes of the range, 0 where there is none.
+    INTERRUPT_LEN_0: u64 = 0;
+    /// See [`INTERRUPT_START_0`].
+    INTERRUPT_START_1: u64 = 0;
+    /// See [`INTERRUPT_LEN_0`].
+    INTERRUPT_LEN_1: u64 = 0;
+
+    /// Byte offset in `task_struct` of `pid`.
+    TASK_PID: u32 = 0;
+    /// Byte offset in `task_struct` of `tgid`.
+    TASK_TGID: u32 = 0;
+    /// Byte offset in `task_struct` of `flags`.
+    TASK_FLAGS: u32 = 0;
+    /// Byte offset in `task_struct` of `self_exec_id`.
+    TASK_EXEC_ID: u32 = 0;
+    /// Byte offset in `task_struct` of `__state` (`state` before 5.14).
+    TASK_STATE: u32 = 0;
+    /// Byte offset in `task_struct` of `comm`.
+    TASK_COMM: u32 = 0;
+    /// Byte offset in `task_struct` of `on_cpu`.
+    TASK_ON_CPU: u32 = 0;
+    /// Byte offset in `pt_regs` of the instruction pointer.
+    REGS_IP: u32 = 0;
+    /// Byte offset in `pt_regs` of the frame pointer.
+    REGS_FP: u32 = 0;
+    /// Byte offset in `task_struct` of `mm`.
+    TASK_MM: u32 = 0;
+    /// Byte offset in `mm_struct` of `start_stack`.
+    MM_START_STACK: u32 = 0;
+    /// Byte offset in `task_struct` of `group_leader`.
+    TASK_GROUP_LEADER: u32 = 0;
+    /// Byte offset in `task_struct` of `thread_pid`.
+    TASK_THREAD_PID: u32 = 0;
+    /// Byte offset in `pid` of `level`.
+    PID_LEVEL: u32 = 0;
+    /// Byte offset in `pid` of `numbers`.
+    PID_NUMBERS: u32 = 0;
+    /// Byte offset in `pid_namespace` of `ns.inum`.
+    NAMESPACE_INUM: u32 = 0;
+    /// 1: `sched_switch` passes the state of the thread that is switched out (5.18+).
+    HAS_PREV_STATE: u32 = 0;
+}

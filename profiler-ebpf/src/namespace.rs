@@ -1,0 +1,72 @@
+//! Ids in offwake's own pid namespace, when it is not the initial one: in a container.
+
+use core::ffi::c_void;
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+
+use crate::maps::{
+    NAMESPACE_INUM, OWN_NAMESPACE, PID_LEVEL, PID_NUMBERS, TASK_GROUP_LEADER, TASK_THREAD_PID,
+};
+use crate::task::{Ids, Task};
+
+/// Namespaces nest at most this deep below the initial one (`MAX_PID_NS_LEVEL`).
+const MAX_LEVEL: u32 = 32;
+
+/// `struct upid` (include/linux/pid.h).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Number {
+    nr: u32,
+    _padding: u32,
+    namespace: u64,
+}
+
+/// The ids of a task; 0 where the namespace does not show it.
+#[inline(always)]
+pub fn ids(task: Task) -> Ids {
+    let task = task.as_ptr() as u64;
+    let leader: u64 = read(member(task, &TASK_GROUP_LEADER));
+    Ids { tgid: number(leader), tid: number(task) }
+}
+
+/// Every pid has a number in each namespace from the initial one down to its own.
+#[inline(never)]
+fn number(task: u64) -> u32 {
+    let pid: u64 = read(member(task, &TASK_THREAD_PID));
+    let level: u32 = read(member(pid, &PID_LEVEL));
+    let numbers = member(pid, &PID_NUMBERS);
+    for above in 0..MAX_LEVEL {
+        if above >= level {
+            break;
+        }
+        let number: Number = read(numbers + u64::from(above + 1) * size_of::<Number>() as u64);
+        let inum: u32 = read(member(number.namespace, &NAMESPACE_INUM));
+        if inum == OWN_NAMESPACE.load() {
+            return number.nr;
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn member(structure: u64, offset: &Global<u32>) -> u64 {
+    structure + u64::from(offset.load())
+}
+
+/// Kernel memory; 0 where it cannot be read. An `Option` would be more honest, but the compiler
+/// then copies values that were never written, which the verifier forbids.
+#[inline(always)]
+fn read<T: Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address, and writes as many bytes as the value has: zeros
+    // where it fails.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast::<c_void>(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        );
+    }
+    value
+}

@@ -1,0 +1,174 @@
+//! Taking stacks: the one place where it happens.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::bpf_get_stack;
+use offwake_shared::{
+    Loss, MAX_FRAMES, Notice, Program, Stack, StackContext, TASK_KERNEL_THREAD, TaskId,
+};
+
+use crate::count;
+use crate::maps::{
+    INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_START_0, INTERRUPT_START_1, KERNEL_STACKS, NOTICES,
+    SEEN, STACKS, USER_STACKS,
+};
+use crate::task::Task;
+
+/// Takes the kernel stack of the current thread and returns its id, 0 where there is none.
+#[inline(always)]
+pub fn kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> u64 {
+    if KERNEL_STACKS.load() == 0 || !take_kernel(ctx, stack) {
+        return 0;
+    }
+    let id = hash(stack);
+    store(id, stack);
+    id
+}
+
+/// Takes the kernel stack of whoever runs now, thread or interrupt. Returns its id, 0 where there
+/// is none, and whether it is an interrupt's; then it ends with the entry of the interrupt, and
+/// says nothing of whoever was interrupted.
+#[inline(always)]
+pub fn kernel_or_interrupt(ctx: &impl EbpfContext, stack: &mut Stack) -> (u64, bool) {
+    if !take_kernel(ctx, stack) {
+        return (0, false);
+    }
+    let interrupt = cut_at_interrupt(stack);
+    if KERNEL_STACKS.load() == 0 {
+        return (0, interrupt);
+    }
+    let id = hash(stack);
+    store(id, stack);
+    (id, interrupt)
+}
+
+/// Takes the user stack of the current thread, and returns its id, 0 where there is none.
+#[inline(always)]
+pub fn user(ctx: &impl EbpfContext, stack: &mut Stack, current: Task, id: &TaskId) -> u64 {
+    if USER_STACKS.load() == 0 || id.flags & TASK_KERNEL_THREAD != 0 {
+        return 0;
+    }
+    let Some(len) = take(ctx, stack, BPF_F_USER_STACK as u64) else {
+        // A thread that is exiting has given up its memory: it has no user stack any more.
+        if current.start_stack() != 0 {
+            count::lost(Loss::UserStackUnreadable);
+        }
+        return 0;
+    };
+    if len as usize >= MAX_FRAMES {
+        count::lost(Loss::UserStackTruncated);
+    }
+    stack.len = len;
+    stack.tgid = id.tgid;
+    stack.exec_id = id.exec_id;
+    stack.context = StackContext::User as u32;
+    let stack_id = hash(stack);
+    if store(stack_id, stack) {
+        announce(Program { tgid: id.tgid, exec_id: id.exec_id }, current);
+    }
+    stack_id
+}
+
+#[inline(always)]
+fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
+    let Some(len) = take(ctx, stack, 0) else {
+        count::lost(Loss::KernelStackUnreadable);
+        return false;
+    };
+    if len as usize >= MAX_FRAMES {
+        count::lost(Loss::KernelStackTruncated);
+    }
+    stack.len = len;
+    stack.tgid = 0;
+    stack.exec_id = 0;
+    stack.context = StackContext::Kernel as u32;
+    true
+}
+
+/// Writes the frames and returns their number, which is not 0.
+#[inline(always)]
+fn take(ctx: &impl EbpfContext, stack: &mut Stack, flags: u64) -> Option<u32> {
+    let frames = stack.frames.as_mut_ptr().cast::<c_void>();
+    // SAFETY: the buffer has the size that is passed.
+    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, (8 * MAX_FRAMES) as u32, flags) };
+    if bytes < 8 { None } else { Some((bytes >> 3) as u32) }
+}
+
+/// Ends a kernel stack with the innermost entry of an interrupt, if there is one.
+#[inline(always)]
+fn cut_at_interrupt(stack: &mut Stack) -> bool {
+    let in_range = |address: u64, start: u64, len: u64| address.wrapping_sub(start) < len;
+    for i in 0..MAX_FRAMES {
+        if i >= stack.len as usize {
+            break;
+        }
+        let address = stack.frames[i];
+        if in_range(address, INTERRUPT_START_0.load(), INTERRUPT_LEN_0.load())
+            || in_range(address, INTERRUPT_START_1.load(), INTERRUPT_LEN_1.load())
+        {
+            stack.len = i as u32 + 1;
+            stack.context = StackContext::Interrupt as u32;
+            return true;
+        }
+    }
+    false
+}
+
+/// A 64-bit hash of all that the stack holds; never 0.
+#[inline(always)]
+fn hash(stack: &Stack) -> u64 {
+    let mut hash = mix(u64::from(stack.tgid) << 32 | u64::from(stack.exec_id), 1);
+    hash = mix(hash, u64::from(stack.context) << 32 | u64::from(stack.len));
+    for i in 0..MAX_FRAMES {
+        if i >= stack.len as usize {
+            break;
+        }
+        hash = mix(hash, stack.frames[i]);
+    }
+    if hash == 0 { 1 } else { hash }
+}
+
+/// Folds a word into a hash: multiplication carries low bits up, the shift brings them back down.
+#[inline(always)]
+const fn mix(hash: u64, word: u64) -> u64 {
+    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ (product >> 32)
+}
+
+/// Puts a stack into the map unless it is there. Whether it was put in.
+#[inline(always)]
+fn store(id: u64, stack: &Stack) -> bool {
+    if STACKS.get_ptr(id).is_some() {
+        return false;
+    }
+    match STACKS.insert(id, stack, u64::from(BPF_NOEXIST)) {
+        Ok(()) => {
+            count::with(|counters| counters.new_stacks += 1);
+            true
+        }
+        // -EEXIST: another CPU was faster.
+        Err(error) => {
+            if error != -17 {
+                count::lost(Loss::StacksFull);
+            }
+            false
+        }
+    }
+}
+
+/// Tells user space of a program, once.
+#[inline(always)]
+fn announce(program: Program, current: Task) {
+    if SEEN.get_ptr(program).is_some() {
+        return;
+    }
+    let notice = Notice { program, start_stack: current.start_stack() };
+    if NOTICES.output(notice, 0).is_err() {
+        count::lost(Loss::NoticesFull);
+        return;
+    }
+    // When there is no room, user space is told again.
+    let _ = SEEN.insert(program, 1, 0);
+}

@@ -1,0 +1,64 @@
+//! Which threads are recorded.
+
+use aya_ebpf::helpers::bpf_get_current_comm;
+use offwake_shared::filter;
+
+use crate::maps::{
+    FILTER, OWN_TGID, TARGET_CGROUP, TARGET_COMM_HIGH, TARGET_COMM_LOW, TARGET_PIDS, TARGET_TIDS,
+};
+use crate::task::Ids;
+
+/// Whether a thread is recorded: the current one, or one that it is creating, which shares its
+/// name and its cgroup.
+#[inline(always)]
+pub fn is_target(Ids { tgid, tid }: Ids) -> bool {
+    let filter = FILTER.load();
+    if tid == 0 || tgid == OWN_TGID.load() {
+        return false;
+    }
+    if filter & filter::PIDS != 0 && !is_target_process(tgid) {
+        return false;
+    }
+    if filter & filter::TIDS != 0 && TARGET_TIDS.get_ptr(tid).is_none() {
+        return false;
+    }
+    if filter & filter::COMM != 0 && !bpf_get_current_comm().is_ok_and(|comm| is_target_comm(&comm))
+    {
+        return false;
+    }
+    filter & filter::CGROUP == 0 || TARGET_CGROUP.current_task_under_cgroup(0) == Ok(true)
+}
+
+/// Whether a thread other than the current one is recorded, as far as its cgroup does not matter.
+#[inline(always)]
+pub fn is_target_but_for_cgroup(Ids { tgid, tid }: Ids, comm: &[u8; 16]) -> bool {
+    let filter = FILTER.load();
+    tid != 0
+        && tgid != OWN_TGID.load()
+        && (filter & filter::PIDS == 0 || is_target_process(tgid))
+        && (filter & filter::TIDS == 0 || TARGET_TIDS.get_ptr(tid).is_some())
+        && (filter & filter::COMM == 0 || is_target_comm(comm))
+}
+
+/// Whether a process is among those to record.
+#[inline(always)]
+pub fn is_target_process(tgid: u32) -> bool {
+    TARGET_PIDS.get_ptr(tgid).is_some()
+}
+
+#[inline(always)]
+fn is_target_comm(comm: &[u8; 16]) -> bool {
+    let word = |from: usize| {
+        u64::from_le_bytes([
+            comm[from],
+            comm[from + 1],
+            comm[from + 2],
+            comm[from + 3],
+            comm[from + 4],
+            comm[from + 5],
+            comm[from + 6],
+            comm[from + 7],
+        ])
+    };
+    word(0) == TARGET_COMM_LOW.load() && word(8) == TARGET_COMM_HIGH.load()
+}

@@ -1,0 +1,145 @@
+//! The two ends of an interval: switch-out and switch-in.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_NOEXIST;
+use offwake_shared::{Loss, TaskId, ThreadState, WaitState, WaitStats, WakerKind};
+
+use crate::maps::{
+    CONTROL, MAX_OFF_NS, MIN_OFF_NS, SCRATCH, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1,
+};
+use crate::task::Task;
+use crate::{count, stack, target, task};
+
+/// The current thread, `prev`, is switched out. `state`: why; `None` if it is dead.
+#[inline(always)]
+pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
+    let ids = task::current_ids(prev);
+    if !target::is_target(ids) {
+        return;
+    }
+    let tid = prev.tid();
+    let Some(state) = state else {
+        let _ = THREADS.remove(tid);
+        return;
+    };
+    if STATES.load() & state.bit() == 0 {
+        return;
+    }
+    let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
+    // SAFETY: thread switches do not nest, so nothing else uses this CPU's value now.
+    let scratch = unsafe { &mut *scratch };
+    let sleeper = prev.id(ids);
+    let sleeper_kernel = stack::kernel(ctx, &mut scratch.stack);
+    let sleeper_user = stack::user(ctx, &mut scratch.stack, prev, &sleeper);
+    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+        // SAFETY: only a waker writes to the value at the same time, and to other fields.
+        unsafe {
+            (*thread).sleeper = sleeper;
+            (*thread).sleeper_kernel = sleeper_kernel;
+            (*thread).sleeper_user = sleeper_user;
+            (*thread).state = state as u32;
+            (*thread).off_since = now;
+        }
+        return;
+    }
+    let thread = &mut scratch.thread;
+    thread.sleeper = sleeper;
+    thread.sleeper_kernel = sleeper_kernel;
+    thread.sleeper_user = sleeper_user;
+    thread.state = state as u32;
+    thread.off_since = now;
+    clear_waker(thread);
+    insert(tid, thread);
+}
+
+/// Forgets who woke a thread.
+#[inline(always)]
+pub fn clear_waker(thread: &mut ThreadState) {
+    thread.waker_kind = WakerKind::None as u32;
+    thread.woken_at = 0;
+    thread.waker = TaskId::default();
+    thread.waker_kernel = 0;
+    thread.waker_user = 0;
+}
+
+/// Makes a thread known.
+#[inline(always)]
+pub fn insert(tid: u32, thread: &ThreadState) {
+    if THREADS.insert(tid, thread, u64::from(BPF_NOEXIST)).is_err() {
+        count::lost(Loss::ThreadsFull);
+    }
+}
+
+/// The thread `tid` is switched in: its interval is complete.
+#[inline(always)]
+pub fn end(tid: u32, now: u64) {
+    let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
+    // SAFETY: the thread was just chosen to run, so its waker is done and it has no new one.
+    let thread = unsafe { &mut *thread };
+    if thread.off_since == 0 {
+        return;
+    }
+    let off_ns = now.wrapping_sub(thread.off_since);
+    if off_ns >= MIN_OFF_NS.load() && off_ns <= MAX_OFF_NS.load() {
+        let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
+        // SAFETY: as in `begin`.
+        aggregate(thread, off_ns, unsafe { &mut *scratch });
+    }
+    thread.off_since = 0;
+    thread.woken_at = 0;
+}
+
+#[inline(always)]
+fn aggregate(thread: &ThreadState, off_ns: u64, scratch: &mut Scratch) {
+    let key = &mut scratch.key;
+    key.sleeper = thread.sleeper;
+    key.sleeper_kernel = thread.sleeper_kernel;
+    key.sleeper_user = thread.sleeper_user;
+    key.state = thread.state;
+    let preempted = thread.state == WaitState::Preempted as u32;
+    let runqueue_ns = if preempted || thread.woken_at == 0 {
+        key.waker = TaskId::default();
+        key.waker_kernel = 0;
+        key.waker_user = 0;
+        key.waker_kind = WakerKind::None as u32;
+        if preempted {
+            off_ns
+        } else {
+            count::lost(Loss::UnknownWaker);
+            0
+        }
+    } else {
+        key.waker = thread.waker;
+        key.waker_kernel = thread.waker_kernel;
+        key.waker_user = thread.waker_user;
+        key.waker_kind = thread.waker_kind;
+        // A wake-up that raced the switch-out came before it: then all of it is run queue.
+        let woken_after = thread.woken_at.wrapping_sub(thread.off_since);
+        if woken_after > off_ns { off_ns } else { off_ns - woken_after }
+    };
+    let stats =
+        WaitStats { count: 1, blocked_ns: off_ns - runqueue_ns, runqueue_ns, max_ns: off_ns };
+
+    let second = CONTROL.get(0).is_some_and(|&active| active != 0);
+    let found = if second { WAITS_1.get_ptr_mut(&*key) } else { WAITS_0.get_ptr_mut(&*key) };
+    if let Some(sum) = found {
+        // SAFETY: the key names the sleeper, which runs on one CPU only, and user space reads
+        // this map only after no program uses it any more.
+        unsafe { (*sum).add(&stats) };
+    } else {
+        let inserted = if second {
+            WAITS_1.insert(&*key, stats, u64::from(BPF_NOEXIST))
+        } else {
+            WAITS_0.insert(&*key, stats, u64::from(BPF_NOEXIST))
+        };
+        if inserted.is_err() {
+            count::lost(Loss::WaitsFull);
+            return;
+        }
+        count::with(|counters| counters.new_waits += 1);
+    }
+    count::with(|counters| {
+        counters.intervals += 1;
+        counters.off_ns += off_ns;
+    });
+}

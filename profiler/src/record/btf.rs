@@ -1,0 +1,212 @@
+//! The kernel's own type information: where the members of its structures are.
+//!
+//! Rust BPF programs carry no relocations, so their member offsets are constants that are looked
+//! up here, in `/sys/kernel/btf/vmlinux`, before the programs are loaded.
+//! Format: Documentation/bpf/btf.rst of the kernel.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use hashbrown::HashMap;
+
+const MAGIC: u16 = 0xeb9f;
+
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Type information of the running kernel.
+pub(crate) struct KernelTypes {
+    data: Vec<u8>,
+    strings: usize,
+    /// Byte position of each type, by id; id 0 is `void`.
+    types: Vec<usize>,
+    /// Ids of named structures.
+    structs: HashMap<String, u32>,
+    /// Ids of `typedef btf_trace_NAME`, by NAME: the tracepoints that BTF programs can attach to.
+    tracepoints: HashMap<String, u32>,
+}
+
+impl KernelTypes {
+    /// Reads the type information of the running kernel.
+    pub(crate) fn of_running_kernel() -> Result<Self> {
+        let path = Path::new("/sys/kernel/btf/vmlinux");
+        let data = std::fs::read(path).with_context(|| {
+            format!(
+                "cannot read {}: the kernel has no BTF type information (CONFIG_DEBUG_INFO_BTF)",
+                path.display()
+            )
+        })?;
+        Self::parse(data).with_context(|| format!("{} is malformed", path.display()))
+    }
+
+    fn parse(data: Vec<u8>) -> Result<Self> {
+        let mut this = Self {
+            data,
+            strings: 0,
+            types: vec![0],
+            structs: HashMap::new(),
+            tracepoints: HashMap::new(),
+        };
+        if this.u32(0)? as u16 != MAGIC {
+            bail!("not BTF of this machine's byte order");
+        }
+        let header = this.u32(4)? as usize;
+        let types = header + this.u32(8)? as usize;
+        let types_end = types + this.u32(12)? as usize;
+        this.strings = header + this.u32(16)? as usize;
+
+        let mut at = types;
+        while at < types_end {
+            let id = u32::try_from(this.types.len())?;
+            this.types.push(at);
+            let (kind, len) = this.kind(at)?;
+            match kind {
+                KIND_STRUCT => {
+                    let name = this.string(this.u32(at)?)?;
+                    if !name.is_empty() {
+                        this.structs.insert(name.to_owned(), id);
+                    }
+                }
+                KIND_TYPEDEF => {
+                    let name = this.string(this.u32(at)?)?;
+                    if let Some(tracepoint) = name.strip_prefix("btf_trace_") {
+                        this.tracepoints.insert(tracepoint.to_owned(), this.u32(at + 8)?);
+                    }
+                }
+                _ => {}
+            }
+            at += 12
+                + match kind {
+                    KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+                    KIND_ARRAY => 12,
+                    KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * len,
+                    KIND_ENUM | KIND_FUNC_PROTO => 8 * len,
+                    _ => 0,
+                };
+        }
+        Ok(this)
+    }
+
+    /// Byte offset in `structure` of the member `path`, such as `["self_exec_id"]`; each further
+    /// name is a member of the one before. Members of anonymous structures count as the outer's.
+    pub(crate) fn offset_of(&self, structure: &str, path: &[&str]) -> Result<u32> {
+        let describe = || format!("{structure}::{}", path.join("::"));
+        let mut id = *self
+            .structs
+            .get(structure)
+            .with_context(|| format!("this kernel has no struct {structure}"))?;
+        let mut offset = 0;
+        for name in path {
+            let (member_offset, member_type) = self
+                .member(id, name)?
+                .with_context(|| format!("this kernel has no member {}", describe()))?;
+            offset += member_offset;
+            id = member_type;
+        }
+        Ok(offset)
+    }
+
+    /// How many arguments the tracepoint passes; `None` where there is no such tracepoint.
+    pub(crate) fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+        // A pointer to a prototype whose first parameter is the tracepoint's own data.
+        let pointer = *self.types.get(*self.tracepoints.get(name)? as usize)?;
+        let prototype = *self.types.get(self.u32(pointer + 8).ok()? as usize)?;
+        let (kind, len) = self.kind(prototype).ok()?;
+        (kind == KIND_FUNC_PROTO).then(|| len.saturating_sub(1))
+    }
+
+    /// Offset in bytes and type of a member, looked for in anonymous members too.
+    fn member(&self, id: u32, name: &str) -> Result<Option<(u32, u32)>> {
+        let at = self.strip_modifiers(id)?;
+        let (kind, len) = self.kind(at)?;
+        if kind != KIND_STRUCT && kind != KIND_UNION {
+            return Ok(None);
+        }
+        let bitfields = self.u32(at + 4)? >> 31 == 1;
+        for i in 0..len {
+            let member = at + 12 + 12 * i;
+            let (member_name, member_type) =
+                (self.string(self.u32(member)?)?, self.u32(member + 4)?);
+            let bits = self.u32(member + 8)?;
+            let offset = if bitfields { bits & 0x00ff_ffff } else { bits } / 8;
+            if member_name == name {
+                return Ok(Some((offset, member_type)));
+            }
+            if member_name.is_empty()
+                && let Some((inner, inner_type)) = self.member(member_type, name)?
+            {
+                return Ok(Some((offset + inner, inner_type)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Position of the type behind typedefs and qualifiers.
+    fn strip_modifiers(&self, mut id: u32) -> Result<usize> {
+        loop {
+            let at = *self.types.get(id as usize).context("type id out of range")?;
+            match self.kind(at)?.0 {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = self.u32(at + 8)?;
+                }
+                _ => return Ok(at),
+            }
+        }
+    }
+
+    fn kind(&self, at: usize) -> Result<(u32, usize)> {
+        let info = self.u32(at + 4)?;
+        Ok((info >> 24 & 0x1f, (info & 0xffff) as usize))
+    }
+
+    fn u32(&self, at: usize) -> Result<u32> {
+        let bytes = self.data.get(at..at + 4).context("truncated")?;
+        Ok(u32::from_ne_bytes(bytes.try_into()?))
+    }
+
+    fn string(&self, offset: u32) -> Result<&str> {
+        let tail = self.data.get(self.strings + offset as usize..).context("string offset")?;
+        let end = tail.iter().position(|&byte| byte == 0).context("unterminated string")?;
+        Ok(std::str::from_utf8(&tail[..end])?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_members_of_this_kernel() {
+        let types = KernelTypes::of_running_kernel().unwrap();
+        let pid = types.offset_of("task_struct", &["pid"]).unwrap();
+        assert_eq!(types.offset_of("task_struct", &["tgid"]).unwrap(), pid + 4);
+        // Inside an anonymous structure since 4.x.
+        assert!(types.offset_of("mm_struct", &["start_stack"]).unwrap() > 0);
+        let error = types.offset_of("task_struct", &["no_such_member"]).unwrap_err();
+        assert_eq!(error.to_string(), "this kernel has no member task_struct::no_such_member");
+        assert_eq!(types.tracepoint_arguments("sched_waking"), Some(1));
+        assert_eq!(types.tracepoint_arguments("no_such_tracepoint"), None);
+    }
+
+    #[test]
+    fn malformed_types_are_errors() {
+        assert!(KernelTypes::parse(vec![]).is_err());
+        assert!(KernelTypes::parse(vec![0; 64]).is_err());
+        let mut truncated = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        truncated.truncate(1000);
+        assert!(KernelTypes::parse(truncated).is_err());
+    }
+}

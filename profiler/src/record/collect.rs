@@ -1,0 +1,218 @@
+//! Reading what the probes have aggregated.
+
+use anyhow::{Context, Result};
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
+use offwake_shared::{
+    Stack, StackContext, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
+};
+
+use super::Config;
+use super::batch::{self, Plain};
+use super::load::Probes;
+use crate::recording::{ImageId, RawStack, StackId};
+use crate::snapshot::Snapshots;
+
+// SAFETY: ABI types: plain data without padding.
+unsafe impl Plain for WaitKey {}
+// SAFETY: as above.
+unsafe impl Plain for WaitStats {}
+// SAFETY: as above.
+unsafe impl Plain for Stack {}
+// SAFETY: as above.
+unsafe impl Plain for ThreadState {}
+// SAFETY: every bit pattern is a number.
+unsafe impl Plain for u32 {}
+// SAFETY: every bit pattern is a number.
+unsafe impl Plain for u64 {}
+
+const WAITS: [&str; 2] = ["WAITS_0", "WAITS_1"];
+
+/// All that was read so far.
+#[derive(Default)]
+pub(super) struct Collected {
+    pub(super) waits: HashMap<WaitKey, WaitStats>,
+    pub(super) stacks: HashMap<StackId, RawStack>,
+    /// A program whose waits are not recorded: the command's process before its `execve`.
+    pub(super) ignored: Option<ImageId>,
+    /// Stacks that [`Self::refresh_mappings`] has not looked at.
+    unchecked: Vec<StackId>,
+    /// The waits that were found rather than seen to begin: `off_since`, by tid.
+    pub(super) added: HashMap<u32, u64>,
+    /// Which of the two maps of waits the programs use.
+    active: usize,
+    /// What the counters of new entries said at the last drain.
+    drained: (u64, u64),
+}
+
+impl Collected {
+    /// Empties the maps if they are a quarter full, so that they never fill.
+    pub(super) fn drain_if_needed(
+        &mut self,
+        probes: &mut Probes,
+        new_waits: u64,
+        new_stacks: u64,
+    ) -> Result<bool> {
+        let (waits, stacks) = self.drained;
+        let needed = new_waits - waits > probes.capacity(WAITS[0]) / 4
+            || new_stacks - stacks > probes.capacity("STACKS") / 4;
+        if needed {
+            self.drained = (new_waits, new_stacks);
+            self.drain(probes)?;
+        }
+        Ok(needed)
+    }
+
+    /// Empties the maps of waits and stacks while the programs go on.
+    pub(super) fn drain(&mut self, probes: &mut Probes) -> Result<()> {
+        let inactive = self.active;
+        self.active = 1 - self.active;
+        probes.switch_waits(self.active)?;
+        let Self { waits, ignored, .. } = self;
+        batch::drain(probes.hash_map(WAITS[inactive]), |key: &WaitKey, stats: &WaitStats| {
+            let TaskId { tgid, exec_id, .. } = key.sleeper;
+            if *ignored != Some(ImageId { tgid, exec_id }) {
+                waits.entry(*key).or_default().add(stats);
+            }
+        })
+        .context("cannot read the BPF map of waits")?;
+        let Self { stacks, unchecked, .. } = self;
+        batch::drain(probes.hash_map("STACKS"), |&id: &u64, stack: &Stack| {
+            if let (Entry::Vacant(entry), Some(stack)) = (stacks.entry(id), raw_stack(stack)) {
+                entry.insert(stack);
+                unchecked.push(id);
+            }
+        })
+        .context("cannot read the BPF map of stacks")
+    }
+
+    /// Adds the intervals that have not ended, as far as they were recorded: up to `now`, in ns.
+    ///
+    /// `running`: threads that ran a moment ago, while the programs were attached. If such a
+    /// thread still has a wait from [`Self::added`], it woke before the programs knew of it, and
+    /// has not been switched out since.
+    pub(super) fn add_open_intervals(
+        &mut self,
+        probes: &Probes,
+        config: &Config,
+        running: &HashSet<u32>,
+        now: u64,
+    ) -> Result<()> {
+        let Self { waits, added, .. } = self;
+        let limits =
+            config.min_off.as_nanos()..=config.max_off.map_or(u128::MAX, |max| max.as_nanos());
+        batch::for_each(probes.hash_map("THREADS"), |&tid: &u32, thread: &ThreadState| {
+            let stale = running.contains(&tid) && added.get(&tid) == Some(&thread.off_since);
+            if thread.off_since == 0 || stale {
+                return;
+            }
+            let (key, stats) = open_interval(thread, now);
+            if limits.contains(&u128::from(stats.max_ns)) {
+                waits.entry(key).or_default().add(&stats);
+            }
+        })
+        .context("cannot read the BPF map of threads")
+    }
+
+    /// Reads the mappings again of every program with a new stack that runs through addresses
+    /// that are not known: it has loaded a library since.
+    pub(super) fn refresh_mappings(&mut self, snapshots: &mut Snapshots) {
+        let mut stale = HashSet::new();
+        for id in self.unchecked.drain(..) {
+            let stack = &self.stacks[&id];
+            if let Some(image) = stack.image
+                && !stack.frames.iter().all(|&address| snapshots.covers(image, address))
+            {
+                stale.insert(image);
+            }
+        }
+        for image in stale {
+            snapshots.refresh(image);
+        }
+    }
+}
+
+/// The frames of a stack, as far as the kernel set them.
+fn raw_stack(stack: &Stack) -> Option<RawStack> {
+    let Stack { tgid, exec_id, len, context, frames } = stack;
+    let (context, image) = match *context {
+        c if c == StackContext::User as u32 => {
+            (StackContext::User, Some(ImageId { tgid: *tgid, exec_id: *exec_id }))
+        }
+        c if c == StackContext::Kernel as u32 => (StackContext::Kernel, None),
+        c if c == StackContext::Interrupt as u32 => (StackContext::Interrupt, None),
+        _ => return None,
+    };
+    Some(RawStack { context, image, frames: frames.get(..*len as usize)?.into() })
+}
+
+/// An interval that has begun, as if it ended now.
+fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
+    let off_ns = now.saturating_sub(thread.off_since);
+    let mut key = WaitKey {
+        sleeper: thread.sleeper,
+        waker: Default::default(),
+        sleeper_kernel: thread.sleeper_kernel,
+        sleeper_user: thread.sleeper_user,
+        waker_kernel: 0,
+        waker_user: 0,
+        state: thread.state,
+        waker_kind: WakerKind::NotWoken as u32,
+    };
+    let runqueue_ns = if thread.state == WaitState::Preempted as u32 {
+        key.waker_kind = WakerKind::None as u32;
+        off_ns
+    } else if thread.woken_at != 0 {
+        key.waker = thread.waker;
+        key.waker_kernel = thread.waker_kernel;
+        key.waker_user = thread.waker_user;
+        key.waker_kind = thread.waker_kind;
+        now.saturating_sub(thread.woken_at.max(thread.off_since))
+    } else {
+        0
+    };
+    let stats =
+        WaitStats { count: 1, blocked_ns: off_ns - runqueue_ns, runqueue_ns, max_ns: off_ns };
+    (key, stats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thread(state: WaitState, woken_at: u64) -> ThreadState {
+        ThreadState { off_since: 100, state: state as u32, woken_at, ..Default::default() }
+    }
+
+    #[test]
+    fn a_thread_that_still_sleeps_is_blocked_until_now() {
+        let (key, stats) = open_interval(&thread(WaitState::Interruptible, 0), 150);
+        assert_eq!(key.waker_kind, WakerKind::NotWoken as u32);
+        assert_eq!((stats.blocked_ns, stats.runqueue_ns, stats.max_ns), (50, 0, 50));
+    }
+
+    #[test]
+    fn a_woken_thread_that_has_not_run_is_on_the_run_queue() {
+        let (_, stats) = open_interval(&thread(WaitState::Interruptible, 130), 150);
+        assert_eq!((stats.blocked_ns, stats.runqueue_ns), (30, 20));
+    }
+
+    #[test]
+    fn a_wake_up_that_raced_the_switch_out_leaves_run_queue_time_only() {
+        let (_, stats) = open_interval(&thread(WaitState::Interruptible, 90), 150);
+        assert_eq!((stats.blocked_ns, stats.runqueue_ns), (0, 50));
+    }
+
+    #[test]
+    fn a_preempted_thread_has_no_waker() {
+        let (key, stats) = open_interval(&thread(WaitState::Preempted, 130), 150);
+        assert_eq!(key.waker_kind, WakerKind::None as u32);
+        assert_eq!((stats.blocked_ns, stats.runqueue_ns), (0, 50));
+    }
+
+    #[test]
+    fn a_stack_with_an_impossible_length_is_dropped() {
+        let stack = Stack { tgid: 1, exec_id: 0, len: 128, context: 0, frames: [0; 127] };
+        assert_eq!(raw_stack(&stack), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! A command that is started for the recording and waits for it.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, Result, bail};
+
+/// A started process that has not called `execve` yet.
+pub(super) struct Command {
+    /// The process.
+    pub(super) pid: u32,
+    name: String,
+    /// Closed or written to: go.
+    go: Option<File>,
+    /// Holds the error of `execve`; closed by a successful one.
+    failed: File,
+}
+
+impl Command {
+    /// Forks. The child waits for [`Self::go`], and ends if that never comes.
+    pub(super) fn start(words: &[OsString]) -> Result<Self> {
+        let name = words.first().context("no command")?.to_string_lossy().into_owned();
+        let words = words
+            .iter()
+            .map(|word| CString::new(word.as_bytes()).context("a command cannot hold NUL"))
+            .collect::<Result<Vec<_>>>()?;
+        let mut arguments: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+        arguments.push(std::ptr::null());
+        let (go_read, go_write) = pipe()?;
+        let (failed_read, failed_write) = pipe()?;
+        // SAFETY: the child calls only functions that are safe after fork, on memory that was
+        // prepared before, and ends in `execvp` or `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid < 0 {
+            return Err(io::Error::last_os_error()).context("cannot fork");
+        }
+        if pid == 0 {
+            drop(go_write);
+            // SAFETY: as above; dispositions and mask are those that the command expects.
+            unsafe {
+                libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+                let mut byte = 0u8;
+                if File::from(go_read).read(std::slice::from_mut(&mut byte)).is_ok_and(|n| n == 1) {
+                    libc::execvp(arguments[0], arguments.as_ptr());
+                    let error = io::Error::last_os_error().raw_os_error().unwrap_or(0);
+                    let _ = File::from(failed_write).write_all(&error.to_ne_bytes());
+                }
+                libc::_exit(127);
+            }
+        }
+        Ok(Self {
+            pid: u32::try_from(pid).expect("fork returned a pid"),
+            name,
+            go: Some(go_write.into()),
+            failed: failed_read.into(),
+        })
+    }
+
+    /// Lets the command run. Returns once it runs.
+    pub(super) fn go(&mut self) -> Result<()> {
+        let mut go = self.go.take().context("started already")?;
+        // If the child is gone, reading its error tells.
+        let _ = go.write_all(&[0]);
+        let mut error = [0; 4];
+        match self.failed.read_exact(&mut error) {
+            // Closed by execve, or by the end of the child.
+            Err(_) => Ok(()),
+            Ok(()) => {
+                let error = io::Error::from_raw_os_error(i32::from_ne_bytes(error));
+                bail!("cannot start {}: {error}", self.name)
+            }
+        }
+    }
+
+    /// Whether the command has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        // SAFETY: the call takes no pointers but null.
+        let result =
+            unsafe { libc::waitpid(self.pid as libc::pid_t, std::ptr::null_mut(), libc::WNOHANG) };
+        result != 0
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: the array has room for the two descriptors, which nobody else owns.
+    unsafe {
+        if libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+            return Err(io::Error::last_os_error()).context("cannot create a pipe");
+        }
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}

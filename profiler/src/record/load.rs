@@ -1,0 +1,335 @@
+//! Loading the BPF programs with the constants of one recording, and attaching them.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::tp_btf::{BtfTracePoint, BtfTracePointLink};
+use aya::programs::{Iter, ProgramError};
+use aya::sys::SyscallError;
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use aya_obj::generated::bpf_prog_info;
+use offwake_shared::{Counters, ExistingThread, ThreadState, filter};
+
+use super::btf::KernelTypes;
+use super::{Config, Filter};
+use crate::snapshot::system;
+use crate::symbolize::interrupts;
+
+static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake.bpf.o");
+
+/// The programs in the order in which they are attached. Wake-ups come first: an interval that is
+/// seen to begin must be seen to end.
+const PROGRAMS: [&str; 3] = ["sched_waking", "sched_wakeup_new", "sched_switch"];
+
+/// The iterator over the threads that exist.
+const EXISTING: &str = "existing";
+
+/// A map value, as aya wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodThreadState(ThreadState);
+// SAFETY: `ThreadState` is an ABI type: plain data without padding.
+unsafe impl aya::Pod for PodThreadState {}
+
+/// A map value, as aya wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodCounters(Counters);
+// SAFETY: `Counters` is an ABI type: plain data without padding.
+unsafe impl aya::Pod for PodCounters {}
+
+/// The programs in the kernel, and their maps.
+pub(super) struct Probes {
+    bpf: Ebpf,
+    /// Dropping one detaches its program.
+    links: Vec<BtfTracePointLink>,
+}
+
+impl Probes {
+    /// Loads everything; nothing runs yet. `filter` is that of `config`, with the command in it.
+    pub(super) fn load(config: &Config, filter: &Filter) -> Result<Self> {
+        let types = KernelTypes::of_running_kernel()?;
+        let task = |member: &str| types.offset_of("task_struct", &[member]);
+        let regs = |member: &str| types.offset_of("pt_regs", &[member]);
+        let has_prev_state = types.tracepoint_arguments("sched_switch") > Some(3);
+        let constants_u32 = [
+            ("FILTER", filter_bits(filter)),
+            ("OWN_TGID", std::process::id()),
+            ("FOLLOW", u32::from(config.follow)),
+            ("STATES", config.states),
+            ("USER_STACKS", u32::from(config.user_stacks)),
+            ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
+            ("TASK_PID", task("pid")?),
+            ("TASK_TGID", task("tgid")?),
+            ("TASK_FLAGS", task("flags")?),
+            ("TASK_EXEC_ID", task("self_exec_id")?),
+            ("TASK_STATE", task("__state").or_else(|_| task("state"))?),
+            ("TASK_COMM", task("comm")?),
+            ("TASK_ON_CPU", task("on_cpu")?),
+            ("REGS_IP", regs("ip")?),
+            ("REGS_FP", regs("bp")?),
+            ("TASK_MM", task("mm")?),
+            ("MM_START_STACK", types.offset_of("mm_struct", &["start_stack"])?),
+            ("OWN_NAMESPACE", system::pid_namespace()?),
+            ("TASK_GROUP_LEADER", task("group_leader")?),
+            ("TASK_THREAD_PID", task("thread_pid")?),
+            ("PID_LEVEL", types.offset_of("pid", &["level"])?),
+            ("PID_NUMBERS", types.offset_of("pid", &["numbers"])?),
+            ("NAMESPACE_INUM", types.offset_of("pid_namespace", &["ns", "inum"])?),
+            ("HAS_PREV_STATE", u32::from(has_prev_state)),
+        ];
+        let mut comm = [0; 16];
+        if let Some(name) = &filter.comm {
+            comm[..name.len()].copy_from_slice(name.as_bytes());
+        }
+        let [low, high] = [0, 8].map(|from| {
+            u64::from_le_bytes(comm[from..from + 8].try_into().expect("8 bytes of 16"))
+        });
+        let interrupts = interrupts::entries()
+            .context("cannot read the kernel's symbols, without which interrupts cannot be told from threads")?;
+        let range = |i: usize| interrupts.get(i).map_or((0, 0), |r| (r.start, r.end - r.start));
+        let constants_u64 = [
+            ("TARGET_COMM_LOW", low),
+            ("TARGET_COMM_HIGH", high),
+            ("MIN_OFF_NS", config.min_off.as_nanos() as u64),
+            ("MAX_OFF_NS", config.max_off.map_or(u64::MAX, |max| max.as_nanos() as u64)),
+            ("INTERRUPT_START_0", range(0).0),
+            ("INTERRUPT_LEN_0", range(0).1),
+            ("INTERRUPT_START_1", range(1).0),
+            ("INTERRUPT_LEN_1", range(1).1),
+        ];
+
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
+        for (name, value) in &constants_u32 {
+            loader.override_global(name, value, true);
+        }
+        for (name, value) in &constants_u64 {
+            loader.override_global(name, value, true);
+        }
+        let mut bpf = loader.load(OBJECT).context("cannot create the BPF maps")?;
+        for name in PROGRAMS {
+            program(&mut bpf, name).load(name, &btf).map_err(|error| rejected(name, &error))?;
+        }
+        let mut this = Self { bpf, links: Vec::new() };
+        this.set_targets(filter)?;
+        let existing: &mut Iter =
+            this.bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator");
+        existing.load("task", &btf).map_err(|error| rejected(EXISTING, &error))?;
+        Ok(this)
+    }
+
+    fn set_targets(&mut self, filter: &Filter) -> Result<()> {
+        for pid in &filter.pids {
+            self.add_target_process(*pid)?;
+        }
+        let mut tids: HashMap<_, u32, u32> = self.map_mut("TARGET_TIDS").try_into()?;
+        for tid in &filter.tids {
+            tids.insert(tid, 1, 0).context("too many threads to record")?;
+        }
+        if let Some(directory) = &filter.cgroup {
+            let name = directory.display();
+            let cgroup = File::open(directory).with_context(|| format!("cannot open {name}"))?;
+            let mut map: CgroupArray<_> = self.map_mut("TARGET_CGROUP").try_into()?;
+            map.set(0, cgroup, 0).with_context(|| {
+                format!("{name} is not a cgroup v2 directory (cgroup v1 is not supported)")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Records a process, too.
+    fn add_target_process(&mut self, pid: u32) -> Result<()> {
+        let mut pids: HashMap<_, u32, u32> = self.map_mut("TARGET_PIDS").try_into()?;
+        pids.insert(pid, 1, 0).context("too many processes to record")
+    }
+
+    /// Starts the recording.
+    pub(super) fn attach(&mut self) -> Result<()> {
+        for name in PROGRAMS {
+            let program = program(&mut self.bpf, name);
+            let link = program
+                .attach()
+                .and_then(|id| program.take_link(id))
+                .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    /// Ends the recording: when this returns, no program runs any more. The programs themselves
+    /// stay until the value is dropped, for what they have counted.
+    pub(super) fn detach(&mut self) {
+        // The switch of threads first: a sleep that is seen to end must have its wake-up seen.
+        while self.links.pop().is_some() {}
+        wait_for_running_programs();
+    }
+
+    /// Makes a thread known that was off-CPU before the recording, unless it was switched out
+    /// since.
+    pub(super) fn add_thread(&mut self, key: u32, thread: ThreadState) -> Result<()> {
+        const BPF_NOEXIST: u64 = 1;
+        let mut threads: HashMap<_, u32, PodThreadState> = self.map_mut("THREADS").try_into()?;
+        match threads.insert(key, PodThreadState(thread), BPF_NOEXIST) {
+            Err(MapError::SyscallError(SyscallError { io_error, .. }))
+                if io_error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// The threads that exist now and pass the filter, except for its cgroup.
+    pub(super) fn existing_threads(&mut self) -> Result<Vec<ExistingThread>> {
+        const LEN: usize = size_of::<ExistingThread>();
+        let program: &mut Iter =
+            self.bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator");
+        let link = program.attach()?;
+        let mut bytes = Vec::new();
+        program.take_link(link)?.into_file()?.read_to_end(&mut bytes)?;
+        let (threads, []) = bytes.as_chunks::<LEN>() else {
+            bail!("the BPF iterator over tasks wrote part of a thread");
+        };
+        // SAFETY: the program wrote values of this type, which is plain data.
+        Ok(threads
+            .iter()
+            .map(|bytes| unsafe { bytes.as_ptr().cast::<ExistingThread>().read_unaligned() })
+            .collect())
+    }
+
+    /// Has the programs use the map of waits with this index; when this returns, no program uses
+    /// the other one any more.
+    pub(super) fn switch_waits(&mut self, active: usize) -> Result<()> {
+        let mut control: Array<_, u32> = self.map_mut("CONTROL").try_into()?;
+        control.set(0, u32::try_from(active)?, 0)?;
+        wait_for_running_programs();
+        Ok(())
+    }
+
+    /// What the programs have counted, on all CPUs together.
+    pub(super) fn counters(&self) -> Result<Counters> {
+        let map: PerCpuArray<_, PodCounters> =
+            self.bpf.map("COUNTERS").expect(IN_OBJECT).try_into()?;
+        let mut sum = Counters::default();
+        for PodCounters(cpu) in map.get(&0, 0)?.iter() {
+            let Counters { intervals, off_ns, new_waits, new_stacks, losses } = cpu;
+            sum.intervals += intervals;
+            sum.off_ns += off_ns;
+            sum.new_waits += new_waits;
+            sum.new_stacks += new_stacks;
+            for (sum, loss) in sum.losses.iter_mut().zip(losses) {
+                *sum += loss;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// How often the kernel did not run a program because it was running on that CPU already.
+    pub(super) fn recursion_misses(&self) -> u64 {
+        PROGRAMS
+            .iter()
+            .filter_map(|name| self.bpf.program(name)?.fd().ok())
+            .map(|fd| recursion_misses(fd.as_fd()))
+            .sum()
+    }
+
+    /// The notices that the programs send.
+    pub(super) fn take_notices(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(self.bpf.take_map("NOTICES").expect(IN_OBJECT).try_into()?)
+    }
+
+    /// A hash map, to be read in batches.
+    pub(super) fn hash_map(&self, name: &str) -> BorrowedFd<'_> {
+        match self.bpf.map(name) {
+            Some(Map::HashMap(map)) => map.fd().as_fd(),
+            _ => unreachable!("{name} is a hash map of the object"),
+        }
+    }
+
+    /// How many entries a map has room for.
+    pub(super) fn capacity(&self, name: &str) -> u64 {
+        match self.bpf.map(name) {
+            Some(Map::HashMap(map)) => {
+                map.info().map_or(u64::MAX, |info| u64::from(info.max_entries()))
+            }
+            _ => unreachable!("{name} is a hash map of the object"),
+        }
+    }
+
+    fn map_mut(&mut self, name: &str) -> &mut Map {
+        self.bpf.map_mut(name).expect(IN_OBJECT)
+    }
+}
+
+/// Why a map or program must exist: its name and the object are built together.
+const IN_OBJECT: &str = "part of the embedded object";
+
+fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> &'a mut BtfTracePoint {
+    bpf.program_mut(name).expect(IN_OBJECT).try_into().expect("a BTF tracepoint program")
+}
+
+/// The verifier's log runs to thousands of lines, of which the last before its figures says why.
+fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return anyhow!("cannot load the BPF program {name}: {error}");
+    };
+    let log = verifier_log.to_string();
+    let figures = ["processed ", "verification time ", "stack depth "];
+    let reason = log
+        .lines()
+        .rev()
+        .find(|line| !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure)))
+        .unwrap_or("no reason given");
+    anyhow!("the kernel rejected the BPF program {name}: {io_error}: {reason}")
+}
+
+fn filter_bits(filter: &Filter) -> u32 {
+    let Filter { pids, tids, cgroup, comm } = filter;
+    let bit = |given: bool, bit: u32| if given { bit } else { 0 };
+    bit(!pids.is_empty(), filter::PIDS)
+        | bit(!tids.is_empty(), filter::TIDS)
+        | bit(cgroup.is_some(), filter::CGROUP)
+        | bit(comm.is_some(), filter::COMM)
+}
+
+/// Waits until every BPF program that runs now has returned: they run in RCU read-side sections
+/// (`bpf_trace_run` in kernel/trace/bpf_trace.c), which `membarrier(MEMBARRIER_CMD_GLOBAL)` waits
+/// for (kernel/sched/membarrier.c).
+fn wait_for_running_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Refused where CPUs run without ticks (nohz_full). A program runs for microseconds.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    /// `union bpf_attr` of the command.
+    #[repr(C)]
+    struct InfoAttr {
+        fd: u32,
+        len: u32,
+        info: u64,
+    }
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+    // SAFETY: the type is plain data, for which zeros are valid.
+    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+    let mut attr = InfoAttr {
+        fd: u32::try_from(program.as_raw_fd()).expect("a file descriptor"),
+        len: u32::try_from(size_of::<bpf_prog_info>()).expect("a few hundred bytes"),
+        info: &raw mut info as u64,
+    };
+    // SAFETY: the attribute points to as many bytes as it says.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<InfoAttr>())
+    };
+    if result == 0 { info.recursion_misses } else { 0 }
+}

@@ -1,0 +1,114 @@
+//! Reading the mappings of programs as soon as the probes see them.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use aya::maps::{MapData, RingBuf};
+use offwake_shared::{Notice, Program};
+
+use crate::recording::ImageId;
+use crate::snapshot::Snapshots;
+
+/// A thread of its own, since a process may live for a few milliseconds only.
+pub(super) struct NoticeReader {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    snapshots: Mutex<Snapshots>,
+    /// Programs that were gone before their mappings could be read.
+    gone: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl NoticeReader {
+    /// Starts the thread.
+    pub(super) fn start(mut notices: RingBuf<MapData>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            snapshots: Mutex::new(Snapshots::new()),
+            gone: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("offwake-notices".into())
+            .spawn(move || {
+                while !for_thread.stop.load(Ordering::Relaxed) {
+                    wait_for_data(&notices);
+                    for_thread.read_all(&mut notices);
+                }
+                for_thread.read_all(&mut notices);
+            })
+            .context("cannot start a thread")?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Calls `use_them` with the snapshots taken so far.
+    pub(super) fn with<R>(&self, use_them: impl FnOnce(&mut Snapshots) -> R) -> R {
+        use_them(&mut self.shared.snapshots.lock().expect("no reader panics"))
+    }
+
+    /// Reads the mappings of a program now, unless they are known.
+    pub(super) fn read(&self, id: ImageId, start_stack: u64) {
+        self.shared.read(id, start_stack);
+    }
+
+    /// How many programs were gone before their mappings could be read.
+    pub(super) fn gone(&self) -> u64 {
+        self.shared.gone.load(Ordering::Relaxed)
+    }
+
+    /// Reads what is left, ends the thread, and returns all that was read.
+    pub(super) fn finish(&mut self) -> Snapshots {
+        self.stop();
+        self.with(std::mem::take)
+    }
+
+    fn stop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the reader of notices does not panic");
+        }
+    }
+}
+
+impl Drop for NoticeReader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn read_all(&self, notices: &mut RingBuf<MapData>) {
+        while let Some(item) = notices.next() {
+            let Some(notice) = parse(&item) else { continue };
+            let Program { tgid, exec_id } = notice.program;
+            self.read(ImageId { tgid, exec_id }, notice.start_stack);
+        }
+    }
+
+    fn read(&self, id: ImageId, start_stack: u64) {
+        let mut snapshots = self.snapshots.lock().expect("no user panics");
+        if !snapshots.has(id) && snapshots.read(id, start_stack).is_err() {
+            self.gone.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Notice> {
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let program = Program { tgid: word(0)?, exec_id: word(4)? };
+    let start_stack = u64::from_ne_bytes(bytes.get(8..16)?.try_into().ok()?);
+    Some(Notice { program, start_stack })
+}
+
+/// Waits for data, and not longer than it may take to notice that the recording ends.
+fn wait_for_data(notices: &RingBuf<MapData>) {
+    let mut polled = libc::pollfd { fd: notices.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, as the length says.
+    unsafe { libc::poll(&raw mut polled, 1, 50) };
+}

@@ -1,0 +1,140 @@
+//! One recording from start to end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Result;
+use hashbrown::HashSet;
+use offwake_shared::{Counters, Loss, TaskId};
+
+use super::collect::Collected;
+use super::load::Probes;
+use super::notices::NoticeReader;
+use super::targets::Targets;
+use super::{Config, Progress, existing, preflight};
+use crate::profile::Losses;
+use crate::recording::{ImageId, Meta, Recording};
+
+/// How often the loop looks at counters, targets and time.
+const TICK: Duration = Duration::from_millis(50);
+/// How often programs are looked at for libraries that they have loaded.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// See [`super::record`].
+pub(super) fn record(
+    config: &Config,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<Recording> {
+    preflight::require()?;
+    let mut targets = Targets::find(config)?;
+    let mut probes = Probes::load(config, &targets.filter)?;
+    let mut notices = NoticeReader::start(probes.take_notices()?)?;
+    let mut collected = Collected::default();
+
+    probes.attach()?;
+    let started = SystemTime::now();
+    let clock = Instant::now();
+    add_existing_threads(config, &targets, &mut probes, &notices, &mut collected)?;
+    targets.go()?;
+
+    // From here on nothing ends the recording but its end: what cannot be read now is read later.
+    let mut refreshed = clock;
+    loop {
+        let elapsed = clock.elapsed();
+        let left = config.duration.map_or(TICK, |duration| duration.saturating_sub(elapsed));
+        if left.is_zero() || stop.load(Ordering::Relaxed) || targets.have_ended() {
+            break;
+        }
+        let milliseconds = left.min(TICK).as_micros().div_ceil(1000);
+        targets.wait(milliseconds as u64);
+
+        let counters = probes.counters()?;
+        collected.drain_if_needed(&mut probes, counters.new_waits, counters.new_stacks)?;
+        if refreshed.elapsed() >= REFRESH {
+            refreshed = Instant::now();
+            collected.drain(&mut probes)?;
+            notices.with(|snapshots| collected.refresh_mappings(snapshots));
+        }
+        on_progress(&Progress {
+            elapsed: clock.elapsed(),
+            intervals: counters.intervals,
+            stacks: collected.stacks.len() as u64,
+            lost: losses(&counters, &probes, &notices).iter().map(|(_, count)| count).sum(),
+        });
+    }
+
+    let (duration, now) = (clock.elapsed(), monotonic_ns());
+    let running = running_threads(&mut probes)?;
+    probes.detach();
+    let mut snapshots = notices.finish();
+    // Both maps of waits: first the one in use, then the other.
+    collected.drain(&mut probes)?;
+    collected.drain(&mut probes)?;
+    collected.add_open_intervals(&probes, config, &running, now)?;
+    collected.refresh_mappings(&mut snapshots);
+    let (images, files) = snapshots.finish();
+    let losses = losses(&probes.counters()?, &probes, &notices);
+    let meta = Meta {
+        started,
+        duration,
+        kernel: preflight::kernel_release(),
+        probe: "btf".into(),
+        targets: targets.described,
+    };
+    let Collected { waits, stacks, .. } = collected;
+    Ok(Recording { meta, waits, stacks, images, files, losses })
+}
+
+/// Threads that sleep now began to before the recording. Without this, a thread that is not woken
+/// until the end would not be seen at all.
+fn add_existing_threads(
+    config: &Config,
+    targets: &Targets,
+    probes: &mut Probes,
+    notices: &NoticeReader,
+    collected: &mut Collected,
+) -> Result<()> {
+    let now = monotonic_ns();
+    let in_cgroup = existing::threads_in_cgroup(&targets.filter);
+    for thread in probes.existing_threads()? {
+        let TaskId { tgid, tid, exec_id, .. } = thread.task;
+        // The command has not started: what waits now is a copy of offwake.
+        if targets.command_pid() == Some(tgid) {
+            collected.ignored = Some(ImageId { tgid, exec_id });
+            continue;
+        }
+        if in_cgroup.as_ref().is_some_and(|tids| !tids.contains(&tid)) {
+            continue;
+        }
+        if let Some(wait) = existing::wait_of(&thread, config, now, &mut collected.stacks) {
+            notices.read(ImageId { tgid, exec_id }, thread.start_stack);
+            probes.add_thread(thread.key, wait)?;
+            collected.added.insert(thread.key, now);
+        }
+    }
+    Ok(())
+}
+
+fn running_threads(probes: &mut Probes) -> Result<HashSet<u32>> {
+    let threads = probes.existing_threads()?;
+    Ok(threads.iter().filter(|thread| thread.on_cpu != 0).map(|thread| thread.key).collect())
+}
+
+fn losses(counters: &Counters, probes: &Probes, notices: &NoticeReader) -> Losses {
+    let mut losses = Losses::default();
+    for loss in Loss::ALL {
+        losses.add(loss, counters.losses[loss as usize]);
+    }
+    losses.add(Loss::ProbeMisses, probes.recursion_misses());
+    losses.add(Loss::ProcessGone, notices.gone());
+    losses
+}
+
+/// The clock that BPF programs read (`bpf_ktime_get_ns`).
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

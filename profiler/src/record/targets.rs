@@ -1,0 +1,116 @@
+//! What to record: checked, described, and watched for its end.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result, bail};
+
+use super::command::Command;
+use super::{Config, Filter};
+use crate::snapshot::process;
+
+/// The targets of a running recording.
+pub(super) struct Targets {
+    /// The filter of the configuration, with the process of the command.
+    pub(super) filter: Filter,
+    /// One line for each target, for people.
+    pub(super) described: Vec<String>,
+    /// One for each process of the filter: readable when the process has ended.
+    pidfds: Vec<OwnedFd>,
+    command: Option<Command>,
+}
+
+impl Targets {
+    /// Finds the targets, and forks the process of a command.
+    pub(super) fn find(config: &Config) -> Result<Self> {
+        let mut filter = config.filter.clone();
+        let mut described = Vec::new();
+        for &pid in &filter.pids {
+            described.push(format!("{} (pid {pid})", process::comm(pid)?));
+        }
+        for &tid in &filter.tids {
+            described.push(format!("{} (tid {tid})", process::comm(tid)?));
+        }
+        let mut command = None;
+        if let Some(words) = &config.command {
+            let started = Command::start(words)?;
+            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+            described.push(format!("{} (pid {})", words.join(" "), started.pid));
+            filter.pids.push(started.pid);
+            command = Some(started);
+        }
+        if let Some(directory) = &filter.cgroup {
+            described.push(format!("cgroup {}", directory.display()));
+        }
+        if let Some(comm) = &filter.comm {
+            described.push(format!("threads named {comm}"));
+        }
+        if described.is_empty() {
+            described.push("all processes".into());
+        }
+        let pidfds = filter.pids.iter().map(|&pid| pidfd(pid)).collect::<Result<_>>()?;
+        Ok(Self { filter, described, pidfds, command })
+    }
+
+    /// Lets the command run, if there is one.
+    pub(super) fn go(&mut self) -> Result<()> {
+        self.command.as_mut().map_or(Ok(()), Command::go)
+    }
+
+    /// The process of the command.
+    pub(super) fn command_pid(&self) -> Option<u32> {
+        self.command.as_ref().map(|command| command.pid)
+    }
+
+    /// Waits until a target process ends, a signal arrives, or `milliseconds` are over.
+    pub(super) fn wait(&self, milliseconds: u64) {
+        let mut polled: Vec<_> = self
+            .pidfds
+            .iter()
+            .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+            .collect();
+        let milliseconds = i32::try_from(milliseconds).unwrap_or(i32::MAX);
+        // SAFETY: the pointer and the length are those of the vector.
+        unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+    }
+
+    /// Drops the processes that have ended. Whether nothing is left that could be recorded.
+    pub(super) fn have_ended(&mut self) -> bool {
+        if self.filter.pids.is_empty() && self.filter.tids.is_empty() {
+            return false;
+        }
+        self.pidfds.retain(|fd| !is_readable(fd));
+        if self.command.as_ref().is_some_and(|command| !command.has_ended()) {
+            return false;
+        }
+        let no_process = !self.filter.pids.is_empty() && self.pidfds.is_empty();
+        let no_thread = !self.filter.tids.is_empty()
+            && !self.filter.tids.iter().any(|&tid| process::exists(tid));
+        no_process || no_thread
+    }
+}
+
+fn pidfd(pid: u32) -> Result<OwnedFd> {
+    // SAFETY: the call takes no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+    if fd >= 0 {
+        let fd = i32::try_from(fd).expect("a file descriptor");
+        // SAFETY: the descriptor is new and ours.
+        return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => bail!("process {pid} has ended"),
+        // A thread that does not lead its process (kernel/fork.c, pidfd_open).
+        Some(libc::EINVAL | libc::ENOENT) => {
+            bail!("{pid} is a thread, not a process: use -t {pid}")
+        }
+        _ => Err(error).with_context(|| format!("cannot watch process {pid}")),
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    let mut polled = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, as the length says.
+    unsafe { libc::poll(&raw mut polled, 1, 0) == 1 }
+}

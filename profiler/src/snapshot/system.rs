@@ -1,0 +1,47 @@
+//! Facts about the machine.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// The inode number of this process's pid namespace; 0 for the initial one.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn pid_namespace() -> io::Result<u32> {
+    /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+    const INITIAL: u64 = 0xefff_fffc;
+    let inode = std::fs::metadata("/proc/self/ns/pid")?.ino();
+    Ok(if inode == INITIAL { 0 } else { inode as u32 })
+}
+
+/// Whether the kernel compiles BPF programs; `None` if it does not tell.
+pub fn bpf_jit_enabled() -> Option<bool> {
+    let value = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").ok()?;
+    Some(value.trim() != "0")
+}
+
+/// Where the cgroup v2 hierarchy is mounted.
+pub fn cgroup2_mount() -> Option<PathBuf> {
+    let mounts = std::fs::read("/proc/self/mounts").ok()?;
+    mounts.split(|&byte| byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ').skip(1);
+        let (path, kind) = (fields.next()?, fields.next()?);
+        (kind == b"cgroup2").then(|| PathBuf::from(OsStr::from_bytes(path)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine() {
+        pid_namespace().unwrap();
+        if let Some(path) = cgroup2_mount() {
+            assert!(path.join("cgroup.procs").exists());
+        }
+    }
+}
