@@ -1,5 +1,6 @@
 //! As many switches as a CPU can do: two processes on one CPU pass a byte to and fro without pause. How
-//! often each slept is known to the kernel alone: a read does not wait when a tick came before it.
+//! often and how long each slept is known to the kernel alone: a read does not wait when a tick came before
+//! it, and looking at a clock each time would be half of the work.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use offwake_examples::args::Length;
-use offwake_examples::ledger::{Ledger, Sums};
+use offwake_examples::ledger::Sums;
 use offwake_examples::report::Waker;
 use offwake_examples::stage::Stage;
 use offwake_examples::sys::{self, Cpus, read_byte, write_byte};
@@ -43,7 +44,6 @@ const LAST: u8 = 0;
 fn main() -> Result<()> {
     let length = Length { seconds: Some(Args::parse().seconds), count: None, seed: 0 };
     let (even, odd) = (Stage::role(), Stage::role());
-    let (even_waits, odd_waits) = (Ledger::new(), Ledger::new());
     let (to_even, to_odd) = (sys::pipe()?, sys::pipe()?);
     let mut stage = Stage::new()?;
     let cpus = Cpus::allowed()?;
@@ -55,11 +55,8 @@ fn main() -> Result<()> {
     stage.process(even, "even", move || {
         loop {
             let byte = if budget.spend() { ON } else { LAST };
-            odd_waits.wake();
             ensure!(oracle_even_write(write, byte), "write failed");
-            let since = even_waits.sleep();
             ensure!(oracle_even_read(read).is_some(), "read failed");
-            even_waits.slept(since);
             if byte == LAST {
                 return Ok(());
             }
@@ -68,10 +65,7 @@ fn main() -> Result<()> {
     let (read, write) = (to_odd.0.as_raw_fd(), to_even.1.as_raw_fd());
     stage.process(odd, "odd", move || {
         loop {
-            let since = odd_waits.sleep();
             let Some(byte) = oracle_odd_read(read) else { anyhow::bail!("read failed") };
-            odd_waits.slept(since);
-            even_waits.wake();
             ensure!(oracle_odd_write(write, byte), "write failed");
             if byte == LAST {
                 return Ok(());
@@ -85,12 +79,17 @@ fn main() -> Result<()> {
     let even_writes = oracle_name!(oracle_even_write / oracle_even_write_inner);
     let odd_reads = oracle_name!(oracle_odd_read / oracle_odd_read_inner);
     let odd_writes = oracle_name!(oracle_odd_write / oracle_odd_write_inner);
-    for (waits, sleeper, waker, wakes_in) in [
-        (even_waits, (even, even_reads), odd, odd_writes),
-        (odd_waits, (odd, odd_reads), even, even_writes),
-    ] {
-        let sums = waits.sums().expect("as many reads as writes");
-        let sums = Sums { count: played.usage(sleeper.0).voluntary_switches, ..sums };
+    for (sleeper, waker, wakes_in) in
+        [((even, even_reads), odd, odd_writes), ((odd, odd_reads), even, even_writes)]
+    {
+        let usage = played.usage(sleeper.0);
+        let off_ns = usage.wall_ns - usage.on_cpu_ns;
+        let sums = Sums {
+            count: usage.voluntary_switches,
+            blocked_ns: off_ns - usage.run_delay_ns,
+            off_ns,
+            sleeper_stacks: None,
+        };
         let waker = Waker::Task(played.side(waker, wakes_in));
         played.tell_sums(sums, "read", sleeper, waker, "interruptible")?;
     }
