@@ -25,10 +25,8 @@ impl Gate {
     pub fn let_pass(&self, n: usize) -> Result<()> {
         let bytes = vec![0_u8; n];
         // SAFETY: `bytes` is valid for reading.
-        sys::check(
-            unsafe { libc::write(self.open.as_raw_fd(), bytes.as_ptr().cast(), n) } as i64,
-            "write",
-        )?;
+        let written = unsafe { libc::write(self.open.as_raw_fd(), bytes.as_ptr().cast(), n) };
+        sys::check(written as i64, "write")?;
         Ok(())
     }
 

@@ -33,10 +33,8 @@ impl Cpus {
         // SAFETY: plain old data, for which zeros are the empty set.
         let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
         // SAFETY: the set is valid for writing and of this size.
-        check(
-            unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) },
-            "sched_getaffinity",
-        )?;
+        let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) };
+        check(result, "sched_getaffinity")?;
         Ok(Self(set))
     }
 
@@ -57,10 +55,8 @@ impl Cpus {
     /// Keeps the calling thread on these CPUs.
     pub fn bind(&self) -> Result<()> {
         // SAFETY: the set is valid for reading and of this size.
-        check(
-            unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &self.0) },
-            "sched_setaffinity",
-        )?;
+        let result = unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &self.0) };
+        check(result, "sched_setaffinity")?;
         Ok(())
     }
 }
@@ -84,10 +80,8 @@ pub fn precise_timers() -> Result<()> {
 /// Ends the calling process with SIGKILL when the thread that forked it ends.
 pub fn die_with_parent() -> Result<()> {
     // SAFETY: takes no pointers.
-    check(
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) },
-        "prctl(PR_SET_PDEATHSIG)",
-    )?;
+    let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    check(result, "prctl(PR_SET_PDEATHSIG)")?;
     Ok(())
 }
 

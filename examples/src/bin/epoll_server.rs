@@ -82,10 +82,8 @@ impl Connections {
             let fd = connection.as_raw_fd();
             let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
             // SAFETY: `event` is valid for reading.
-            check(
-                unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) },
-                "epoll_ctl",
-            )?;
+            let result = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
+            check(result, "epoll_ctl")?;
             server.push(connection);
         }
         Ok(Self { epoll, server, client })
