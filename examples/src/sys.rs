@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result, ensure};
@@ -83,6 +85,17 @@ pub fn die_with_parent() -> Result<()> {
     let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     check(result, "prctl(PR_SET_PDEATHSIG)")?;
     Ok(())
+}
+
+/// Has a program get `signal` when the calling thread ends, however it ends.
+pub fn end_with_caller(command: &mut Command, signal: libc::c_int) -> &mut Command {
+    let arm = move || {
+        // SAFETY: takes no pointers.
+        let armed = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) } == 0;
+        if armed { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: one system call, which may be made between fork and exec.
+    unsafe { command.pre_exec(arm) }
 }
 
 /// A futex of the calling process or of those it shares memory with: sleeps while `word` is
