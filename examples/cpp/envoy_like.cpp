@@ -1,6 +1,6 @@
 // Two workers with an event loop of libevent, in functions named as Envoy's are, and a client over loopback
 // TCP: `--count N` requests in all, with `--seed N`. A worker sleeps in its loop's epoll_wait and is woken by the
-// client's send; the client sleeps in recv and is woken by the send of a worker's connection.
+// client's write; the client sleeps in read and is woken by the write of a worker's connection.
 //
 // A wait of a worker is taken to last from the end of the callback before it, as libevent does not say when
 // it goes to sleep: some microseconds more than the truth.
@@ -101,7 +101,7 @@ public:
         file_event_(&dispatcher.base(), fd, [this](uint32_t events) { onFileEvent(events); }) {}
 
   NOINLINE void write(const Request& request) {
-    if (send(fd_, &request, sizeof request, MSG_NOSIGNAL) != sizeof request) oracle::fail("send");
+    if (::write(fd_, &request, sizeof request) != sizeof request) oracle::fail("write");
     STAY("ConnectionImpl::write");
   }
 
@@ -113,7 +113,7 @@ private:
   NOINLINE void onReadReady() {
     before_();
     Request request;
-    if (recv(fd_, &request, sizeof request, MSG_WAITALL) != sizeof request) oracle::fail("recv");
+    if (read(fd_, &request, sizeof request) != sizeof request) oracle::fail("read");
     on_request_(request);
     STAY("ConnectionImpl::onReadReady");
   }
@@ -134,7 +134,7 @@ public:
   ConnectionManagerImpl(oracle::Role& client, oracle::Ledger& replies, uint64_t seed)
       : client_(client), replies_(replies), rng_(seed) {}
   NOINLINE void onData(Network::ConnectionImpl& connection, const Request& request) {
-    oracle::busy(rng_.micros(50, 800));
+    oracle::busy(rng_.micros(300, 2500));
     client_.await_asleep(request.wait);
     replies_.wake();
     connection.write(request);
@@ -196,13 +196,13 @@ private:
 namespace Downstream {
 
 NOINLINE void sendRequest(int fd, const Request& request) {
-  if (send(fd, &request, sizeof request, MSG_NOSIGNAL) != sizeof request) oracle::fail("send");
+  if (write(fd, &request, sizeof request) != sizeof request) oracle::fail("write");
   STAY("sendRequest");
 }
 
 NOINLINE void awaitReply(int fd) {
   Request reply;
-  if (recv(fd, &reply, sizeof reply, MSG_WAITALL) != sizeof reply) oracle::fail("recv");
+  if (read(fd, &reply, sizeof reply) != sizeof reply) oracle::fail("read");
   STAY("awaitReply");
 }
 
@@ -304,7 +304,7 @@ int main(int argc, char** argv) {
   const char* request = "Downstream::request(int, Request const&)";
   for (const auto& worker : workers) {
     stage.tell(worker->requests, "epoll_wait", worker->role, routine, downstream, request);
-    stage.tell(worker->replies, "recvfrom", downstream, "Downstream::reply(int)", worker->role, on_data);
+    stage.tell(worker->replies, "read", downstream, "Downstream::reply(int)", worker->role, on_data);
   }
   stage.finish();
 }

@@ -1,7 +1,8 @@
 //! An epoll server as proxies have it: two workers, each with its own epoll instance and connections,
 //! and a client that sends requests over loopback TCP. A worker sleeps in `epoll_wait` and is woken by the
-//! client's `send`, through the softirq at the end of that system call; the client sleeps in `recv` and is
-//! woken by the worker's `send`.
+//! client's `write`, through the softirq at the end of that system call; the client sleeps in `read` and is
+//! woken by the worker's `write`. (Not `send` and `recv`: those of glibc use the frame pointer's register for
+//! other things, and a walk by frame pointers ends there.)
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
@@ -49,7 +50,7 @@ oracle_fn! {
 fn send(fd: RawFd, request: &Request) -> bool {
     let size = size_of::<Request>();
     // SAFETY: `request` is valid for reading.
-    unsafe { libc::send(fd, request.as_ptr().cast(), size, libc::MSG_NOSIGNAL) == size as isize }
+    unsafe { libc::write(fd, request.as_ptr().cast(), size) == size as isize }
 }
 
 #[inline(always)]
@@ -57,7 +58,7 @@ fn receive(fd: RawFd) -> Option<Request> {
     let mut request: Request = [0; 2];
     let size = size_of::<Request>();
     // SAFETY: `request` is valid for writing.
-    let length = unsafe { libc::recv(fd, request.as_mut_ptr().cast(), size, libc::MSG_WAITALL) };
+    let length = unsafe { libc::read(fd, request.as_mut_ptr().cast(), size) };
     (length == size as isize).then_some(request)
 }
 
@@ -107,11 +108,11 @@ fn main() -> Result<()> {
                 let since = requests.announce_sleep(role);
                 let fd = oracle_epoll_wait(epoll).context("epoll_wait failed")?;
                 requests.slept(since);
-                let request @ [wait, more] = receive(fd).context("recv failed")?;
-                busy(rng.micros(50, 800));
+                let request @ [wait, more] = receive(fd).context("read failed")?;
+                busy(rng.micros(300, 2_500));
                 watch.asleep_in(wait)?;
                 replies.wake();
-                ensure!(oracle_reply(fd, &request), "send failed");
+                ensure!(oracle_reply(fd, &request), "write failed");
                 if more == LAST {
                     return Ok(());
                 }
@@ -131,11 +132,11 @@ fn main() -> Result<()> {
             pause(rng.micros(200, 2_000));
             let request = [downstream.announced() + 1, more];
             requests.wake();
-            ensure!(oracle_request(fd, &request), "send failed");
+            ensure!(oracle_request(fd, &request), "write failed");
             let since = replies.announce_sleep(downstream);
             let reply = oracle_await_reply(fd);
             replies.slept(since);
-            ensure!(reply == Some(request), "recv failed");
+            ensure!(reply == Some(request), "read failed");
             Ok(())
         };
         let mut choice = Rng::new(length.seed + 3);
@@ -152,7 +153,7 @@ fn main() -> Result<()> {
     let answers = oracle_name!(oracle_reply / oracle_reply_inner);
     for (role, requests, replies) in workers {
         played.tell(requests, "epoll_wait", (role, waits), (downstream, sends))?;
-        played.tell(replies, "recvfrom", (downstream, receives), (role, answers))?;
+        played.tell(replies, "read", (downstream, receives), (role, answers))?;
     }
     played.finish()
 }
