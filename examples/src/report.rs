@@ -1,6 +1,5 @@
 //! The lines that a target prints.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use anyhow::Result;
@@ -64,7 +63,8 @@ pub struct Wait {
     /// `interruptible`, `uninterruptible` or `preempted`.
     pub state: &'static str,
     /// The system call in which the sleeper waited; nothing when preempted.
-    pub syscall: Cow<'static, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub syscall: &'static str,
     /// How often, how long.
     #[serde(flatten)]
     pub sums: Sums,

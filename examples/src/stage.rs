@@ -4,7 +4,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::clock;
 use crate::gate::{Gate, await_end, await_start, wait_for_line};
@@ -90,7 +90,7 @@ impl Stage {
     pub fn perform(self) -> Result<Played> {
         let Self { start, end: _, cast, children } = self;
         for (role, _) in &cast {
-            arrived(role, AT_START)?;
+            arrived(role, AT_START, &children)?;
         }
         let threads = cast.iter().map(|(role, comm)| thread(role, comm)).collect();
         Line::Ready { pid: process::id(), threads }.print()?;
@@ -102,7 +102,7 @@ impl Stage {
         start.let_pass(cast.len())?;
         let mut usages = Vec::new();
         for ((role, _), before) in cast.iter().zip(&before) {
-            arrived(role, AT_END)?;
+            arrived(role, AT_END, &children)?;
             let mut usage = Usage::read(role)?.since(before);
             // The wait at the end gate, in which it is now.
             usage.voluntary_switches -= 1;
@@ -117,8 +117,14 @@ const AT_START: u32 = 1;
 const AT_END: u32 = 2;
 
 /// Waits until a role is played by a thread that sleeps at this gate.
-fn arrived(role: &'static Role, gate: u32) -> Result<()> {
+fn arrived(role: &'static Role, gate: u32, children: &[libc::pid_t]) -> Result<()> {
     while role.gate() < gate {
+        for &child in children {
+            // SAFETY: no status is asked for.
+            let ended =
+                unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) } == child;
+            ensure!(!ended, "a process of the play has failed");
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     Watch::new(role)?.off_cpu()
@@ -187,7 +193,7 @@ impl Played {
         state: &'static str,
     ) -> Result<()> {
         let sleeper = self.side(sleeper, function);
-        Line::Wait(&Wait { sleeper, waker, state, syscall: syscall.into(), sums }).print()
+        Line::Wait(&Wait { sleeper, waker, state, syscall, sums }).print()
     }
 
     /// Prints what the kernel counted, stays for another line, and ends all processes.

@@ -2,14 +2,12 @@
 //! before anybody could look it up.
 
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
 use std::{env, io};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use offwake_examples::args::Length;
 use offwake_examples::clock::{busy, now, pause};
 use offwake_examples::ledger::Ledger;
 use offwake_examples::report::{Side, Thread, Waker};
@@ -21,12 +19,15 @@ use offwake_examples::{oracle_fn, oracle_name, sys};
 /// A thread is woken by processes that live for milliseconds
 #[derive(Parser, Debug)]
 struct Args {
-    /// How long.
-    #[command(flatten)]
-    length: Length,
-    /// Be such a process: wake whoever reads from this descriptor's pipe, and end
-    #[arg(long, value_name = "FD", hide = true)]
-    wake: Option<RawFd>,
+    /// Play this many waits, each with another waker
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    count: u64,
+    /// Seed of the durations' jitter
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Be such a process: wake whoever reads from the standard output, and end
+    #[arg(long, hide = true)]
+    wake: bool,
 }
 
 /// What a waker writes: when it was about to, and who it is.
@@ -50,10 +51,10 @@ oracle_fn! {
 }
 
 /// The whole life of a waker: a few milliseconds.
-fn live_briefly(fd: RawFd, seed: u64) -> Result<()> {
+fn live_briefly(seed: u64) -> Result<()> {
     let mut rng = Rng::new(seed);
     busy(rng.micros(300, 1_500));
-    ensure!(oracle_brief_wake(fd), "write: {}", io::Error::last_os_error());
+    ensure!(oracle_brief_wake(libc::STDOUT_FILENO), "write: {}", io::Error::last_os_error());
     busy(rng.micros(300, 1_500));
     Ok(())
 }
@@ -62,17 +63,16 @@ fn live_briefly(fd: RawFd, seed: u64) -> Result<()> {
 const WAKER: &str = "short_waker";
 
 fn main() -> Result<()> {
-    let Args { length, wake } = Args::parse();
-    if let Some(fd) = wake {
-        return live_briefly(fd, length.seed);
+    let Args { count, seed, wake } = Args::parse();
+    if wake {
+        return live_briefly(seed);
     }
     let (sleeper, launcher) = (Stage::role(), Stage::role());
     let (read, write) = sys::pipe()?;
     let waits: &'static Mutex<Vec<(u32, &'static Ledger)>> = Box::leak(Box::default());
     let mut stage = Stage::new()?;
 
-    let (fd, count) = (read.as_raw_fd(), length.count.unwrap_or(40));
-    ensure!(length.seconds.is_none(), "this target counts its wakers: --count");
+    let fd = read.as_raw_fd();
     stage.thread(sleeper, "long_sleeper", move || {
         for _ in 0..count {
             let ledger = Ledger::new();
@@ -87,27 +87,14 @@ fn main() -> Result<()> {
     let program = env::current_exe()?;
     stage.thread(launcher, "launcher", move || {
         let mut watch = Watch::new(sleeper)?;
-        let mut rng = Rng::new(length.seed);
+        let mut rng = Rng::new(seed);
         for _ in 0..count {
             watch.asleep()?;
             pause(rng.micros(100, 2_000));
-            let fd = write.as_raw_fd();
-            let mut command = Command::new(&program);
-            command.arg0(WAKER).args([
-                "--wake",
-                &fd.to_string(),
-                "--seed",
-                &rng.next_u64().to_string(),
-            ]);
-            // SAFETY: fcntl may be called between fork and exec.
-            unsafe {
-                command.pre_exec(move || {
-                    (libc::fcntl(fd, libc::F_SETFD, 0) == 0)
-                        .then_some(())
-                        .ok_or_else(io::Error::last_os_error)
-                })
-            };
-            ensure!(command.status()?.success(), "a waker failed");
+            let seed = rng.next_u64().to_string();
+            let mut waker = Command::new(&program);
+            waker.args(["--wake", "--seed", &seed]).stdout(write.try_clone()?);
+            ensure!(waker.status()?.success(), "a waker failed");
         }
         Ok(())
     })?;
