@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -32,9 +34,10 @@ pub(crate) struct Counts {
     seconds: f64,
 }
 
-/// A load that goes on.
+/// A load that goes on. It ends early when this is dropped.
 pub(crate) struct Load {
     threads: Vec<JoinHandle<Counts>>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Load {
@@ -46,19 +49,21 @@ impl Load {
         length: Duration,
     ) -> Result<Self> {
         let start = Instant::now();
+        let stop = Arc::new(AtomicBool::new(false));
         let interval = Duration::from_secs(1) * connections / rate;
         let threads = (0..connections).map(|index| {
             let first = start + interval * index / connections;
-            let client = move || play(address, first, interval, start + length);
+            let stop = stop.clone();
+            let client = move || play(address, first, interval, start + length, &stop);
             Ok(thread::Builder::new().name("downstream".into()).spawn(client)?)
         });
-        Ok(Self { threads: threads.collect::<Result<_>>()? })
+        Ok(Self { threads: threads.collect::<Result<_>>()?, stop })
     }
 
     /// Waits for the end of the load.
-    pub(crate) fn finish(self) -> Result<Counts> {
+    pub(crate) fn finish(mut self) -> Result<Counts> {
         let mut sum = Counts::default();
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             let Counts { requests, slow, connections, errors, seconds } =
                 thread.join().ok().context("a thread of the client panicked")?;
             sum.requests += requests;
@@ -72,15 +77,30 @@ impl Load {
     }
 }
 
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// The part of one thread.
-fn play(address: SocketAddr, first: Instant, interval: Duration, end: Instant) -> Counts {
+fn play(
+    address: SocketAddr,
+    first: Instant,
+    interval: Duration,
+    end: Instant,
+    stop: &AtomicBool,
+) -> Counts {
     let start = Instant::now();
     let mut counts = Counts::default();
     let mut connection = None;
     let mut due = first;
     for number in 0_u64.. {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        if Instant::now() >= end {
+        if Instant::now() >= end || stop.load(Relaxed) {
             break;
         }
         due = (due + interval).max(Instant::now());
