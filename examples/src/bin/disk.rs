@@ -86,6 +86,7 @@ fn main() -> Result<()> {
     })?;
     let played = stage.perform()?;
     let usage = played.usage(writer);
+    ensure!(usage.voluntary_switches > 0, "no write had to wait: --dir is not on a disk");
     let sums = waits.sums().expect("one thread keeps both halves");
     let sums = Sums {
         count: usage.voluntary_switches,
