@@ -1,5 +1,6 @@
 //! Programs that run beside this one, and end with it.
 
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -62,7 +63,8 @@ impl Group {
     /// Starts the program. Ctrl-C on the terminal does not reach it.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
-        let name = command.get_program().to_string_lossy().into_owned();
+        let program = Path::new(command.get_program());
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let child =
             command.process_group(0).spawn().with_context(|| format!("cannot start `{name}`"))?;
         Ok(Self { name, child })
@@ -76,6 +78,11 @@ impl Group {
     /// The process, to talk to it.
     pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
+    }
+
+    /// The program's file name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Its pid.

@@ -8,15 +8,15 @@ use anyhow::{Result, bail};
 use crate::command;
 
 /// Something that a Debian package brings.
-pub(crate) struct Need {
+pub(crate) struct Need<'a> {
     /// A program, or an absolute path of a file.
-    what: &'static str,
+    what: &'a str,
     /// The package.
-    package: &'static str,
+    package: &'a str,
 }
 
-impl Need {
-    const fn new(what: &'static str, package: &'static str) -> Self {
+impl<'a> Need<'a> {
+    pub(crate) const fn new(what: &'a str, package: &'a str) -> Self {
         Self { what, package }
     }
 
@@ -30,7 +30,7 @@ impl Need {
 }
 
 /// Compilers of the example targets, and what the tests run beside them.
-pub(crate) const FOR_TESTS: &[Need] = &[
+pub(crate) const FOR_TESTS: &[Need<'_>] = &[
     Need::new("gcc", "gcc"),
     Need::new("g++", "g++"),
     Need::new("make", "make"),
@@ -44,15 +44,15 @@ pub(crate) const FOR_TESTS: &[Need] = &[
 ];
 
 /// The load of the benchmark, the tracers beside offwake, and the reader of their costs.
-pub(crate) const FOR_BENCH: &[Need] = &[
+pub(crate) const FOR_BENCH: &[Need<'_>] = &[
     Need::new("perf", "linux-perf"),
     Need::new("bpftool", "bpftool"),
     Need::new("offcputime", "libbpf-tools"),
     Need::new("wakeuptime", "libbpf-tools"),
 ];
 
-/// Debian's Rust with `core` for BPF, and the LLVM that bpf-linker is built with.
-pub(crate) const FOR_BPF: &[Need] = &[
+/// Debian's Rust with `core` for BPF.
+pub(crate) const FOR_BPF: &[Need<'_>] = &[
     Need::new("/usr/bin/rustc", "rustc-web"),
     Need::new("/usr/bin/cargo", "cargo-web"),
     Need::new("/usr/lib/rustlib/bpfel-unknown-none", "libstd-rust-web-dev-bpf"),
@@ -60,8 +60,8 @@ pub(crate) const FOR_BPF: &[Need] = &[
 
 /// Makes sure that everything is there: installs what is missing where this is Debian and root,
 /// and says what to install elsewhere.
-pub(crate) fn ensure(purpose: &str, needs: &[Need]) -> Result<()> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !need.is_there()).collect();
+pub(crate) fn ensure(purpose: &str, needs: &[Need<'_>]) -> Result<()> {
+    let missing: Vec<&Need<'_>> = needs.iter().filter(|need| !need.is_there()).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -72,11 +72,11 @@ fn measure(tracer: &Tracer, duration: Duration) -> Result<Measurement> {
     let alone = load.switches_during(duration / 2)?;
 
     let mut running = tracer.start(load.pid())?;
-    let ids = running.wait_for_programs()?;
+    let owners = running.wait_for_programs()?;
     child::pause(SETTLE)?;
-    let before = programs::read(&ids)?;
+    let before = programs::read(&owners)?;
     let traced = load.switches_during(duration)?;
-    let after = programs::read(&ids)?;
+    let after = programs::read(&owners)?;
     running.stop()?;
 
     let programs = programs::difference(&before, &after);

@@ -12,13 +12,16 @@ use crate::command;
 /// One BPF program, with the counts of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
-    /// As much of the name as the kernel keeps.
+    /// The process that loaded it, and as much of its own name as the kernel keeps.
     pub(crate) name: String,
     /// How often it ran.
     pub(crate) runs: u64,
     /// For how long, in ns.
     pub(crate) ns: u64,
 }
+
+/// Ids of programs, each with the name of the process that loaded it.
+pub(crate) type Owners = BTreeMap<u64, String>;
 
 /// The ids of the programs that a process holds, by itself or through links.
 pub(crate) fn ids_of(pid: u32) -> Result<BTreeSet<u64>> {
@@ -38,21 +41,23 @@ fn prog_id(fdinfo: &str) -> Option<u64> {
 }
 
 /// The counts of these programs now.
-pub(crate) fn read(ids: &BTreeSet<u64>) -> Result<BTreeMap<u64, Program>> {
+pub(crate) fn read(owners: &Owners) -> Result<BTreeMap<u64, Program>> {
     let json = command::capture(Command::new("bpftool").args(["--json", "prog", "show"]))?;
-    parse(&json, ids)
+    parse(&json, owners)
 }
 
-fn parse(json: &str, ids: &BTreeSet<u64>) -> Result<BTreeMap<u64, Program>> {
+fn parse(json: &str, owners: &Owners) -> Result<BTreeMap<u64, Program>> {
     let json: Value = serde_json::from_str(json).context("bpftool printed no JSON")?;
     let all = json.as_array().context("bpftool printed no list of programs")?;
     let mut programs = BTreeMap::new();
     for program in all {
-        let Some(id) = program["id"].as_u64().filter(|id| ids.contains(id)) else { continue };
+        let Some(id) = program["id"].as_u64() else { continue };
+        let Some(owner) = owners.get(&id) else { continue };
+        let name = program["name"].as_str().unwrap_or("unnamed");
         programs.insert(
             id,
             Program {
-                name: program["name"].as_str().unwrap_or("unnamed").to_owned(),
+                name: format!("{owner}: {name}"),
                 // bpftool leaves out what is 0.
                 runs: program["run_cnt"].as_u64().unwrap_or(0),
                 ns: program["run_time_ns"].as_u64().unwrap_or(0),
@@ -92,14 +97,19 @@ mod tests {
     fn only_the_programs_asked_for_are_read() {
         let json = r#"[{"id":7,"type":"tracing","name":"other","run_time_ns":9,"run_cnt":9},
             {"id":8,"name":"sched_switch","run_time_ns":500,"run_cnt":5},{"id":9,"name":"idle"}]"#;
-        let programs = parse(json, &BTreeSet::from([8, 9])).unwrap();
+        let programs = parse(json, &Owners::from([8, 9].map(|id| (id, "o".into())))).unwrap();
         let program = |name: &str, runs, ns| Program { name: name.into(), runs, ns };
         assert_eq!(
             programs,
-            BTreeMap::from([(8, program("sched_switch", 5, 500)), (9, program("idle", 0, 0))])
+            BTreeMap::from([
+                (8, program("o: sched_switch", 5, 500)),
+                (9, program("o: idle", 0, 0))
+            ])
         );
-        let later =
-            BTreeMap::from([(8, program("sched_switch", 7, 900)), (9, program("idle", 0, 0))]);
-        assert_eq!(difference(&programs, &later), [program("sched_switch", 2, 400)]);
+        let later = BTreeMap::from([
+            (8, program("o: sched_switch", 7, 900)),
+            (9, program("o: idle", 0, 0)),
+        ]);
+        assert_eq!(difference(&programs, &later), [program("o: sched_switch", 2, 400)]);
     }
 }

@@ -31,7 +31,7 @@ impl Measurement {
         self.alone.rate() / self.traced.rate()
     }
 
-    /// Of the programs of one name (a peer has the same in two processes).
+    /// Of the programs of one name: there may be several.
     fn program(&self, name: &str) -> ProgramCost {
         let of_name = self.programs.iter().filter(|program| program.name == name);
         let (runs, ns) = of_name.fold((0, 0), |sum, one| (sum.0 + one.runs, sum.1 + one.ns));
@@ -92,7 +92,7 @@ impl Report {
             );
             for name in row.program_names() {
                 println!(
-                    "  {name:<24} {:>6.0} ns per run, {:.2} runs per switch",
+                    "  {name:<26} {:>8.0} ns per run, {:.2} runs per switch",
                     row.median(|round| round.program(name).ns_per_run),
                     row.median(|round| round.program(name).runs_per_switch),
                 );

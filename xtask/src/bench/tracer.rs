@@ -1,13 +1,12 @@
 //! The tracers that are compared.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::programs;
+use super::programs::{self, Owners};
 use crate::child::{self, Group};
 use crate::command;
 
@@ -55,11 +54,11 @@ impl Tracer {
 
 impl Running {
     /// Waits until each process of the tracer has loaded all its programs, and gives their ids.
-    pub(crate) fn wait_for_programs(&mut self) -> Result<BTreeSet<u64>> {
+    pub(crate) fn wait_for_programs(&mut self) -> Result<Owners> {
         const TIMEOUT: Duration = Duration::from_secs(15);
         // Programs are loaded one after the other: two readings this far apart have to agree.
         const CALM: Duration = Duration::from_millis(300);
-        let mut ids = BTreeSet::new();
+        let mut owners = Owners::new();
         for group in &mut self.groups {
             let found = child::wait_for(TIMEOUT, || {
                 group.expect_running()?;
@@ -70,11 +69,12 @@ impl Running {
                 child::pause(CALM)?;
                 Ok((programs::ids_of(group.pid())? == first).then_some(first))
             })?;
-            ids.extend(found.with_context(|| {
+            let found = found.with_context(|| {
                 format!("{} loaded no BPF programs within {TIMEOUT:?}", self.name)
-            })?);
+            })?;
+            owners.extend(found.into_iter().map(|id| (id, group.name().to_owned())));
         }
-        Ok(ids)
+        Ok(owners)
     }
 
     /// Ends it as its user would.

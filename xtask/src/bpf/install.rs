@@ -2,15 +2,16 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::toolchain::Toolchain;
+use super::toolchain::{self, Toolchain};
+use crate::command;
+use crate::packages::{self, Need};
 use crate::workspace::Workspace;
-use crate::{command, packages};
 
 pub(crate) const LINKER_VERSION: &str = "0.13.0";
 
-/// Installs Debian's Rust for BPF, and builds bpf-linker with the LLVM that it brings.
+/// Installs Debian's Rust for BPF, and builds bpf-linker with the same LLVM.
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     packages::ensure("building the BPF object", packages::FOR_BPF)?;
     let wanted = format!("bpf-linker {LINKER_VERSION}");
@@ -19,6 +20,10 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
         return Ok(());
     }
     let llvm = llvm_major()?;
+    let (config, package) =
+        (format!("/usr/lib/llvm-{llvm}/bin/llvm-config"), format!("llvm-{llvm}-dev"));
+    let needs = [Need::new("g++", "g++"), Need::new(&config, &package)];
+    packages::ensure("building bpf-linker", &needs)?;
     eprintln!("building {wanted} with LLVM {llvm}: about a minute");
     command::run(
         command::cargo(&workspace.root)
@@ -31,12 +36,8 @@ pub(crate) fn install(workspace: &Workspace) -> Result<()> {
 /// The LLVM of Debian's Rust: bitcode of a newer one than its own is nothing to a linker.
 fn llvm_major() -> Result<u32> {
     let verbose = command::capture(Command::new("/usr/bin/rustc").arg("-vV"))?;
-    let version = verbose
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))
-        .context("/usr/bin/rustc does not say its LLVM version")?;
-    match version.split('.').next().map(str::parse) {
-        Some(Ok(major)) => Ok(major),
-        _ => bail!("/usr/bin/rustc has an LLVM version that is no number: {version}"),
-    }
+    let version = toolchain::llvm_version(&verbose)?;
+    let major = version.split('.').next().and_then(|major| major.parse().ok());
+    major
+        .with_context(|| format!("/usr/bin/rustc has an LLVM version that is no number: {version}"))
 }

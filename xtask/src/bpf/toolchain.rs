@@ -19,9 +19,9 @@ no Rust compiler for BPF here. One of these brings it:
 pub(crate) struct Toolchain {
     kind: Kind,
     linker: PathBuf,
-    /// What `rustc -V` says.
+    /// What `rustc -V` says, and its LLVM: Debian updates the two independently.
     pub(crate) rustc_version: String,
-    /// What `bpf-linker -V` says.
+    /// What `bpf-linker --version` says.
     pub(crate) linker_version: String,
     /// The compiler's own directory.
     pub(crate) sysroot: PathBuf,
@@ -49,11 +49,12 @@ impl Toolchain {
             let sysroot =
                 command::capture(kind.program("rustc").args(["--print", "sysroot"])).ok()?;
             let sysroot = PathBuf::from(sysroot.trim());
-            let rustc_version = command::capture(kind.program("rustc").arg("-V")).ok()?;
+            let verbose = command::capture(kind.program("rustc").arg("-vV")).ok()?;
+            let (version, llvm) = (verbose.lines().next()?, llvm_version(&verbose).ok()?);
             sysroot.join(core).exists().then(|| Self {
                 kind,
                 linker: linker.clone(),
-                rustc_version: rustc_version.trim().to_owned(),
+                rustc_version: format!("{version}, LLVM {llvm}"),
                 linker_version: linker_version.trim().to_owned(),
                 sysroot,
             })
@@ -106,6 +107,12 @@ impl Kind {
             }
         }
     }
+}
+
+/// The version of LLVM, from what `rustc -vV` says.
+pub(crate) fn llvm_version(verbose: &str) -> Result<&str> {
+    let version = verbose.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+    version.context("rustc does not say its LLVM version")
 }
 
 fn find_linker() -> Option<PathBuf> {
