@@ -36,11 +36,9 @@ pub(crate) const FOR_TESTS: &[Need<'_>] = &[
     Need::new("make", "make"),
     Need::new("/usr/include/event2/event.h", "libevent-dev"),
     Need::new("objcopy", "binutils"),
-    Need::new("gdb", "gdb"),
     Need::new("perf", "linux-perf"),
-    Need::new("bpftool", "bpftool"),
+    Need::new("python3", "python3"),
     Need::new("pip3", "python3-pip"),
-    Need::new("chromium", "chromium"),
 ];
 
 /// The load of the benchmark, the tracers beside offwake, and the reader of their costs.

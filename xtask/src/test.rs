@@ -30,7 +30,12 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let skips = workspace.target.join("skipped-tests");
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
     let mut test = command::cargo(&workspace.root);
-    test.args(["test", "--workspace"]).args(args);
+    test.arg("test");
+    // `-p` would be ignored beside it.
+    if !args.iter().any(|arg| arg == "-p" || arg == "--package") {
+        test.arg("--workspace");
+    }
+    test.args(args);
     test.env("OFFWAKE_SKIPS", &skips).env("OFFWAKE_BIN", workspace.release_binary("offwake"));
     if mandatory {
         test.env("OFFWAKE_PRIVILEGED", "require");
