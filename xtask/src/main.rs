@@ -1,2 +1,72 @@
-//! Tasks.
-fn main() {}
+//! `cargo xtask`: what cargo alone does not do.
+
+mod bench;
+mod bpf;
+mod child;
+mod command;
+mod demo;
+mod packages;
+mod rules;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::workspace::Workspace;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  demo              record a bundled example program for 5 s and write offwake-demo.svg (root)
+  test [ARGS…]      set up what the tests need and run all of them; ARGS go to `cargo test`
+  bench [OPTIONS]   cost in BPF per thread switch, beside libbpf-tools (root)
+                      --rounds N    how often each tracer is measured (default 3)
+                      --seconds S   how long each time (default 3)
+                      --json FILE   write the figures too
+                      --peers-only  measure without offwake
+                      --gate        fail if offwake costs more than libbpf-tools
+  bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
+                      --check       instead, prove that the committed object is what the source gives
+                      --install     first install the toolchain for it (Debian, root)
+  rules             check the dependency rules of the source, and what the README says
+";
+
+fn main() -> ExitCode {
+    if let Some(exit) = bpf::rustc_wrapper() {
+        return exit;
+    }
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[OsString]) -> Result<()> {
+    let Some((task, args)) = args.split_first() else {
+        eprint!("{USAGE}");
+        bail!("no task given");
+    };
+    let workspace = Workspace::find()?;
+    match task.to_str() {
+        Some("demo") => demo::run(&workspace, args),
+        Some("test") => test::run(&workspace, args),
+        Some("bench") => bench::run(&workspace, args),
+        Some("bpf") => bpf::run(&workspace, args),
+        Some("rules") => rules::run(&workspace, args),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            bail!("no task `{}`", task.display());
+        }
+    }
+}

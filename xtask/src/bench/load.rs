@@ -1,0 +1,96 @@
+//! The load: two threads that do nothing but wake each other.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::child::{self, Group};
+
+/// `perf bench sched pipe`, as one process with two threads: tracers that take one pid see both.
+pub(crate) struct Load(Group);
+
+/// Thread switches in a stretch of time.
+#[derive(Clone, Copy)]
+pub(crate) struct Switches {
+    /// How many.
+    pub(crate) count: u64,
+    /// In how many seconds.
+    pub(crate) seconds: f64,
+}
+
+impl Switches {
+    /// Switches per second.
+    pub(crate) fn rate(self) -> f64 {
+        self.count as f64 / self.seconds
+    }
+}
+
+impl Load {
+    /// Starts it, for longer than anybody measures.
+    pub(crate) fn start() -> Result<Self> {
+        let mut perf = Command::new("perf");
+        perf.args(["bench", "sched", "pipe", "--threaded", "--loop", "1000000000"]);
+        let mut group = Group::start_silent(&mut perf)?;
+        let pid = group.pid();
+        let threads = child::wait_for(Duration::from_secs(10), || {
+            group.expect_running()?;
+            // The main thread waits for the two.
+            Ok((thread_ids(pid)?.len() >= 3).then_some(()))
+        })?;
+        threads.context("`perf bench sched pipe` did not start its threads within 10 s")?;
+        Ok(Self(group))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    /// Lets it run for a while and counts its switches.
+    pub(crate) fn switches_during(&mut self, duration: Duration) -> Result<Switches> {
+        let (before, start) = (self.switches()?, Instant::now());
+        child::pause(duration)?;
+        let (after, seconds) = (self.switches()?, start.elapsed().as_secs_f64());
+        self.0.expect_running()?;
+        let count = after - before;
+        ensure!(count > 0, "`perf bench sched pipe` does not switch threads");
+        Ok(Switches { count, seconds })
+    }
+
+    fn switches(&self) -> Result<u64> {
+        let mut sum = 0;
+        for tid in thread_ids(self.pid())? {
+            let status = fs::read_to_string(format!("/proc/{}/task/{tid}/status", self.pid()))?;
+            sum += switches_in_status(&status);
+        }
+        Ok(sum)
+    }
+}
+
+fn thread_ids(pid: u32) -> Result<Vec<String>> {
+    fs::read_dir(format!("/proc/{pid}/task"))
+        .context("`perf bench sched pipe` has ended")?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// Voluntary and involuntary switches in a `/proc/PID/status`.
+fn switches_in_status(status: &str) -> u64 {
+    status
+        .lines()
+        .filter_map(|line| line.split_once("voluntary_ctxt_switches:"))
+        .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_switches_count() {
+        let status = "Name:\tperf\nvoluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n";
+        assert_eq!(switches_in_status(status), 42);
+    }
+}

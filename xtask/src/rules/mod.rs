@@ -1,0 +1,28 @@
+//! Rules that the compiler does not check: who may depend on whom (as the design says), and that
+//! the README tells what is there.
+
+mod dependencies;
+mod readme;
+mod source;
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+
+use crate::workspace::Workspace;
+
+pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    if !args.is_empty() {
+        bail!("rules takes no arguments");
+    }
+    let mut violations = dependencies::check(workspace)?;
+    violations.extend(readme::check(workspace)?);
+    for violation in &violations {
+        eprintln!("{violation}");
+    }
+    match violations.len() {
+        0 => Ok(()),
+        1 => bail!("1 rule is broken"),
+        count => bail!("{count} rules are broken"),
+    }
+}
