@@ -7,7 +7,7 @@ use offwake_shared::{
     Counters, ExistingThread, Notice, Program, Stack, ThreadState, WaitKey, WaitStats,
 };
 
-/// The open interval of each thread, by tid.
+/// The open interval of each thread, by tid. User space sets the size of this and of the next ones.
 #[btf_map]
 pub static THREADS: HashMap<u32, ThreadState, 65536> = HashMap::new();
 
@@ -93,6 +93,9 @@ constants! {
     FOLLOW: u32 = 0;
     /// The states to record, bits of [`offwake_shared::WaitState::bit`].
     STATES: u32 = u32::MAX;
+    /// A stack of so many frames may have more: the lesser of [`offwake_shared::MAX_FRAMES`] and the
+    /// kernel's own limit.
+    FRAMES_LIMIT: u32 = 0;
     /// 1: take user stacks.
     USER_STACKS: u32 = 1;
     /// 1: take kernel stacks.
@@ -123,6 +126,10 @@ constants! {
     TASK_STATE: u32 = 0;
     /// Byte offset in `task_struct` of `comm`.
     TASK_COMM: u32 = 0;
+    /// Byte offset in `task_struct` of `se.sum_exec_runtime`.
+    TASK_RUNTIME: u32 = 0;
+    /// Byte offset in `task_struct` of `se.prev_sum_exec_runtime`.
+    TASK_RUNTIME_BEFORE: u32 = 0;
     /// Byte offset in `task_struct` of `on_cpu`.
     TASK_ON_CPU: u32 = 0;
     /// Byte offset in `pt_regs` of the instruction pointer.

@@ -11,8 +11,8 @@ use offwake_shared::{
 
 use crate::count;
 use crate::maps::{
-    INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_START_0, INTERRUPT_START_1, KERNEL_STACKS, NOTICES,
-    SEEN, STACKS, USER_STACKS,
+    FRAMES_LIMIT, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_START_0, INTERRUPT_START_1,
+    KERNEL_STACKS, NOTICES, SEEN, STACKS, USER_STACKS,
 };
 use crate::task::Task;
 
@@ -57,7 +57,7 @@ pub fn user(ctx: &impl EbpfContext, stack: &mut Stack, current: Task, id: &TaskI
         }
         return 0;
     };
-    if len as usize >= MAX_FRAMES {
+    if len >= FRAMES_LIMIT.load() {
         count::lost(Loss::UserStackTruncated);
     }
     stack.len = len;
@@ -77,7 +77,7 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
         count::lost(Loss::KernelStackUnreadable);
         return false;
     };
-    if len as usize >= MAX_FRAMES {
+    if len >= FRAMES_LIMIT.load() {
         count::lost(Loss::KernelStackTruncated);
     }
     stack.len = len;

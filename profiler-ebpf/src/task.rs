@@ -7,7 +7,7 @@ use offwake_shared::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId};
 
 use crate::maps::{
     MM_START_STACK, OWN_NAMESPACE, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_MM, TASK_ON_CPU,
-    TASK_PID, TASK_STATE, TASK_TGID,
+    TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_STATE, TASK_TGID,
 };
 use crate::namespace;
 
@@ -58,6 +58,18 @@ impl Task {
     #[inline(always)]
     pub fn on_cpu(self) -> u32 {
         self.member(&TASK_ON_CPU)
+    }
+
+    /// For how long a thread that is being switched out has run since it was switched in, in ns
+    /// (`set_next_entity` in kernel/sched/fair.c). Far too long in other scheduling classes.
+    #[inline(always)]
+    pub fn ran_ns(self) -> u64 {
+        // SAFETY: user space set the offsets to those of members of 8 bytes.
+        unsafe {
+            let sum = *self.0.byte_add(TASK_RUNTIME.load() as usize).cast::<u64>();
+            let before = *self.0.byte_add(TASK_RUNTIME_BEFORE.load() as usize).cast::<u64>();
+            sum.wrapping_sub(before)
+        }
     }
 
     /// The thread's own name.

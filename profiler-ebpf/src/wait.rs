@@ -34,6 +34,10 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
         // SAFETY: only a waker writes to the value at the same time, and to other fields.
         unsafe {
+            if (*thread).off_since != 0 {
+                count::lost(Loss::SwitchInMissed);
+                finish(&mut *thread, now.wrapping_sub(prev.ran_ns()));
+            }
             (*thread).sleeper = sleeper;
             (*thread).sleeper_kernel = sleeper_kernel;
             (*thread).sleeper_user = sleeper_user;
@@ -76,11 +80,18 @@ pub fn end(tid: u32, now: u64) {
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: the thread was just chosen to run, so its waker is done and it has no new one.
     let thread = unsafe { &mut *thread };
-    if thread.off_since == 0 {
-        return;
+    if thread.off_since != 0 {
+        finish(thread, now);
     }
-    let off_ns = now.wrapping_sub(thread.off_since);
-    if off_ns >= MIN_OFF_NS.load() && off_ns <= MAX_OFF_NS.load() {
+}
+
+/// Completes an open interval, which ends at `end`.
+#[inline(always)]
+fn finish(thread: &mut ThreadState, end: u64) {
+    // An end that could not be computed lies before the beginning.
+    let off_ns = end.wrapping_sub(thread.off_since);
+    let known = off_ns < 1 << 63;
+    if known && off_ns >= MIN_OFF_NS.load() && off_ns <= MAX_OFF_NS.load() {
         let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
         // SAFETY: as in `begin`.
         aggregate(thread, off_ns, unsafe { &mut *scratch });

@@ -18,6 +18,11 @@ pub enum Loss {
     UserStackTruncated,
     /// A sleep ended and no wake-up for it was seen.
     UnknownWaker,
+    /// The end of an interval was not seen: its thread was switched out twice in a row. The end is
+    /// computed from the CPU time that the thread has used since; where the scheduling class does
+    /// not tell (real-time), the interval is dropped. Some hardened kernels hide the threads of
+    /// their agents from every tracer, and with them each switch and wake-up on their time.
+    SwitchInMissed,
     /// User space was not told of a process: the ring buffer was full. It is found at the next drain.
     NoticesFull,
     /// A probe did not run because it was interrupted by itself (`recursion_misses` of the kernel).
@@ -31,7 +36,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -40,6 +45,7 @@ impl Loss {
         Self::KernelStackTruncated,
         Self::UserStackTruncated,
         Self::UnknownWaker,
+        Self::SwitchInMissed,
         Self::NoticesFull,
         Self::ProbeMisses,
         Self::ProcessGone,
@@ -56,6 +62,7 @@ impl Loss {
             Self::KernelStackTruncated => "kernel_stack_truncated",
             Self::UserStackTruncated => "user_stack_truncated",
             Self::UnknownWaker => "unknown_waker",
+            Self::SwitchInMissed => "switch_in_missed",
             Self::NoticesFull => "notices_full",
             Self::ProbeMisses => "probe_misses",
             Self::ProcessGone => "process_gone",

@@ -58,6 +58,7 @@ impl Job {
                 user_stacks: !args.kernel_stacks_only,
                 kernel_stacks: !args.user_stacks_only,
                 probe: args.probe.into(),
+                capacity: record::Capacity::default(),
             },
             symbolize: symbolize::Options { debug_dirs: args.debug_dir },
             render: RenderOptions {

@@ -26,6 +26,28 @@ pub struct Config {
     pub kernel_stacks: bool,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,
+    /// How much the kernel side can hold.
+    pub capacity: Capacity,
+}
+
+/// The sizes of the BPF maps. The maps of waits and stacks are emptied while recording goes on:
+/// these sizes bound memory, not the length of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Threads that exist at the same time, 170 bytes each.
+    pub threads: u32,
+    /// Distinct waits between two looks at the maps, 400 bytes each.
+    pub waits: u32,
+    /// Distinct stacks between two looks at the maps, 1.1 KB each.
+    pub stacks: u32,
+    /// Bytes for notices of new programs: a power of two, and at least a page.
+    pub notices: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { threads: 65536, waits: 32768, stacks: 32768, notices: 256 << 10 }
+    }
 }
 
 /// Which threads to record: those that match every part that is given. With no part, every

@@ -12,10 +12,10 @@ use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
-use offwake_shared::{Counters, ExistingThread, ThreadState, filter};
+use offwake_shared::{Counters, ExistingThread, MAX_FRAMES, ThreadState, filter};
 
 use super::btf::KernelTypes;
-use super::{Config, Filter};
+use super::{Capacity, Config, Filter};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -55,12 +55,14 @@ impl Probes {
         let types = KernelTypes::of_running_kernel()?;
         let task = |member: &str| types.offset_of("task_struct", &[member]);
         let regs = |member: &str| types.offset_of("pt_regs", &[member]);
+        let max = MAX_FRAMES as u32;
         let has_prev_state = types.tracepoint_arguments("sched_switch") > Some(3);
         let constants_u32 = [
             ("FILTER", filter_bits(filter)),
             ("OWN_TGID", std::process::id()),
             ("FOLLOW", u32::from(config.follow)),
             ("STATES", config.states),
+            ("FRAMES_LIMIT", system::max_stack_frames().map_or(max, |limit| limit.min(max))),
             ("USER_STACKS", u32::from(config.user_stacks)),
             ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
             ("TASK_PID", task("pid")?),
@@ -69,6 +71,11 @@ impl Probes {
             ("TASK_EXEC_ID", task("self_exec_id")?),
             ("TASK_STATE", task("__state").or_else(|_| task("state"))?),
             ("TASK_COMM", task("comm")?),
+            ("TASK_RUNTIME", types.offset_of("task_struct", &["se", "sum_exec_runtime"])?),
+            (
+                "TASK_RUNTIME_BEFORE",
+                types.offset_of("task_struct", &["se", "prev_sum_exec_runtime"])?,
+            ),
             ("TASK_ON_CPU", task("on_cpu")?),
             ("REGS_IP", regs("ip")?),
             ("REGS_FP", regs("bp")?),
@@ -106,6 +113,13 @@ impl Probes {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
+        let Capacity { threads, waits, stacks, notices } = config.capacity;
+        loader
+            .map_max_entries("THREADS", threads)
+            .map_max_entries("WAITS_0", waits)
+            .map_max_entries("WAITS_1", waits)
+            .map_max_entries("STACKS", stacks)
+            .map_max_entries("NOTICES", notices);
         for (name, value) in &constants_u32 {
             loader.override_global(name, value, true);
         }
@@ -151,7 +165,11 @@ impl Probes {
 
     /// Starts the recording.
     pub(super) fn attach(&mut self) -> Result<()> {
-        for name in PROGRAMS {
+        self.attach_programs(&PROGRAMS)
+    }
+
+    fn attach_programs(&mut self, names: &[&str]) -> Result<()> {
+        for name in names {
             let program = program(&mut self.bpf, name);
             let link = program
                 .attach()

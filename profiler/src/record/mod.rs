@@ -15,7 +15,7 @@ mod targets;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-pub use config::{Config, Filter, ProbeChoice};
+pub use config::{Capacity, Config, Filter, ProbeChoice};
 
 use crate::recording::Recording;
 

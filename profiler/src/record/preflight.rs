@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use anyhow::{Result, bail};
+use offwake_shared::MAX_FRAMES;
 
 use super::btf::KernelTypes;
 use super::{Capability, CapabilityState};
@@ -19,7 +20,7 @@ pub(super) fn require() -> Result<()> {
 
 /// See [`super::check`].
 pub(super) fn check() -> Vec<Capability> {
-    vec![kernel(), privileges(), types(), tracepoints(), jit(), symbols(), cgroup()]
+    vec![kernel(), privileges(), types(), tracepoints(), jit(), symbols(), frames(), cgroup()]
 }
 
 /// `uname -r`.
@@ -135,6 +136,19 @@ fn symbols() -> Capability {
     match interrupts::entries() {
         Ok(_) => ok("kernel symbols", "/proc/kallsyms".into()),
         Err(error) => missing("kernel symbols", format!("{error:#}")),
+    }
+}
+
+fn frames() -> Capability {
+    const NAME: &str = "stack depth";
+    match system::max_stack_frames() {
+        Some(limit) if (limit as usize) < MAX_FRAMES => degraded(
+            NAME,
+            format!(
+                "only {limit} frames: `sysctl kernel.perf_event_max_stack={MAX_FRAMES}` allows more"
+            ),
+        ),
+        _ => ok(NAME, format!("{MAX_FRAMES} frames")),
     }
 }
 

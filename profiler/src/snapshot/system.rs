@@ -23,6 +23,12 @@ pub fn bpf_jit_enabled() -> Option<bool> {
     Some(value.trim() != "0")
 }
 
+/// The most frames that the kernel takes of one stack; `None` if it does not tell.
+pub fn max_stack_frames() -> Option<u32> {
+    let value = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;
+    value.trim().parse().ok()
+}
+
 /// Where the cgroup v2 hierarchy is mounted.
 pub fn cgroup2_mount() -> Option<PathBuf> {
     let mounts = std::fs::read("/proc/self/mounts").ok()?;
