@@ -67,7 +67,6 @@ pub(crate) fn no_interval(recording: &Recording, config: &Config) -> String {
 mod tests {
     use std::time::SystemTime;
 
-    use offwake::record::{Filter, ProbeChoice};
     use offwake::recording::{Meta, RawStack};
     use offwake_shared::{Loss, StackContext, TaskId, WaitKey, WaitStats};
 
@@ -103,21 +102,6 @@ mod tests {
         }
     }
 
-    fn config() -> Config {
-        Config {
-            filter: Filter::default(),
-            command: None,
-            follow: false,
-            duration: None,
-            min_off: Duration::ZERO,
-            max_off: None,
-            states: WaitState::ALL.iter().fold(0, |set, state| set | state.bit()),
-            user_stacks: true,
-            kernel_stacks: true,
-            probe: ProbeChoice::Auto,
-        }
-    }
-
     #[test]
     fn the_line_sums_waits_and_names_every_cause() {
         let mut recording = recording();
@@ -139,7 +123,7 @@ mod tests {
 
     #[test]
     fn no_interval_says_how_long_of_whom_and_what_to_do() {
-        let message = no_interval(&recording(), &config());
+        let message = no_interval(&recording(), &Config::default());
         assert_eq!(
             message,
             "no interval off-CPU was seen in 2.5 s of envoy (pid 4182), thread name wrk:worker_0: \
@@ -149,11 +133,11 @@ mod tests {
 
     #[test]
     fn no_interval_suspects_filters_and_losses_only_where_there_are_any() {
-        let plain = no_interval(&recording(), &config());
+        let plain = no_interval(&recording(), &Config::default());
         let narrow = [
-            Config { min_off: Duration::from_micros(5), ..config() },
-            Config { max_off: Some(Duration::from_micros(5)), ..config() },
-            Config { states: WaitState::Stopped.bit(), ..config() },
+            Config { min_off: Duration::from_micros(5), ..Config::default() },
+            Config { max_off: Some(Duration::from_micros(5)), ..Config::default() },
+            Config { states: WaitState::Stopped.bit(), ..Config::default() },
         ];
         for config in narrow {
             let message = no_interval(&recording(), &config);
@@ -161,7 +145,7 @@ mod tests {
         }
         let mut lossy = recording();
         lossy.losses.add(Loss::ThreadsFull, 12);
-        let message = no_interval(&lossy, &config());
+        let message = no_interval(&lossy, &Config::default());
         assert!(message.starts_with(&format!("{plain}; lost 12 (threads_full 12, ")), "{message}");
     }
 }

@@ -2,6 +2,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use offwake_shared::WaitState;
+
 /// What to record.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,6 +30,25 @@ pub struct Config {
     pub probe: ProbeChoice,
     /// How much the kernel side can hold.
     pub capacity: Capacity,
+}
+
+impl Default for Config {
+    /// Everything of every thread, until the recording is stopped.
+    fn default() -> Self {
+        Self {
+            filter: Filter::default(),
+            command: None,
+            follow: false,
+            duration: None,
+            min_off: Duration::ZERO,
+            max_off: None,
+            states: WaitState::ALL.iter().fold(0, |set, state| set | state.bit()),
+            user_stacks: true,
+            kernel_stacks: true,
+            probe: ProbeChoice::default(),
+            capacity: Capacity::default(),
+        }
+    }
 }
 
 /// The sizes of the BPF maps. The maps of waits and stacks are emptied while recording goes on:

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn two_names_at_one_address_are_both_seen() {
-        assert_eq!(ranges(&[(10, false), (10, true), (20, false)]), [10..20]);
+        let text = [(10, false), (10, true), (20, false), (30, true), (40, false)];
+        assert_eq!(ranges(&text), [10..20, 30..40]);
     }
 
     #[test]

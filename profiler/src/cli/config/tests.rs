@@ -44,6 +44,7 @@ fn defaults() {
         user_stacks,
         kernel_stacks,
         probe,
+        capacity,
     } = job.record;
     assert_eq!(filter, Filter { pids: vec![1], ..Filter::default() });
     assert_eq!((command, follow, duration, max_off), (None, false, None, None));
@@ -51,6 +52,7 @@ fn defaults() {
     assert_eq!(states.count_ones() as usize, WaitState::COUNT);
     assert!(user_stacks && kernel_stacks);
     assert_eq!(probe, ProbeChoice::Auto);
+    assert_eq!(capacity, record::Capacity::default());
     assert!(job.symbolize.debug_dirs.is_empty());
     let RenderOptions { metric, per_thread, delimited, title } = job.render;
     assert_eq!((metric, per_thread, delimited, title), (Metric::Off, false, false, None));
