@@ -67,6 +67,17 @@ impl Profile {
         }
         Self { meta, losses, frames: used, waits }
     }
+
+    /// The same waits, with frames told apart by what is known of their function only: waits that
+    /// differ in where in it they were become one.
+    pub fn by_name(&self) -> Self {
+        let frames = self.frames.iter().map(|frame| {
+            let Frame { name, module, offset, kernel, file: _, line: _, inlined } = frame.clone();
+            let offset = if name.is_some() { 0 } else { offset };
+            Frame { name, module, offset, kernel, file: None, line: None, inlined }
+        });
+        Self::new(self.meta.clone(), self.losses, frames.collect(), self.waits.clone())
+    }
 }
 
 /// An index into [`Profile::frames`].
