@@ -24,6 +24,9 @@ pub enum Loss {
     ProbeMisses,
     /// A process was gone before its mappings could be read: its user frames have no names.
     ProcessGone,
+    /// A user stack led out of the program's code, as frame pointers do in code compiled without
+    /// them. Its interval counts; the outer frames of the stack are missing.
+    UserStackBroken,
 }
 
 impl Loss {
@@ -31,7 +34,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -43,6 +46,7 @@ impl Loss {
         Self::NoticesFull,
         Self::ProbeMisses,
         Self::ProcessGone,
+        Self::UserStackBroken,
     ];
 
     /// The name in every output: lower case, words joined by `_`.
@@ -59,6 +63,7 @@ impl Loss {
             Self::NoticesFull => "notices_full",
             Self::ProbeMisses => "probe_misses",
             Self::ProcessGone => "process_gone",
+            Self::UserStackBroken => "user_stack_broken",
         }
     }
 }
