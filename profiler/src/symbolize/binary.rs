@@ -1,8 +1,9 @@
 //! Names in the code of one mapped file: blazesym finds them, here is decided what is certain.
 
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,9 @@ use super::alias;
 use super::demangle::demangle;
 use super::elf::{self, Elf};
 use crate::recording::MappedFile;
+
+/// The most that is copied of one file, in bytes: more than any library has.
+const MAX_COPY: u64 = 1 << 30;
 
 /// What is known of a place in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +91,17 @@ fn add_names(file: &File, elf: &Elf<'_>, places: &mut [Place], nameless: &mut Ve
     if !elf.is_sound() {
         return;
     }
+    let copy;
+    let file = match elf.compressed_symbols() {
+        None => file,
+        Some(header) => match copy_without_section(file, header) {
+            Some(complete) => {
+                copy = complete;
+                &copy
+            }
+            None => return,
+        },
+    };
     // Through the descriptor: the path may by now lead to another file, or nowhere.
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let mut source = source::Elf::new(&path);
@@ -113,6 +128,19 @@ fn add_names(file: &File, elf: &Elf<'_>, places: &mut [Place], nameless: &mut Ve
         });
         symbol.is_none()
     });
+}
+
+/// A copy of an ELF file, in which the section with a header at this offset has no name.
+///
+/// blazesym refuses all names of a file with symbols compressed by xz, or else unpacks them, without
+/// a bound: of a few megabytes a target can make gigabytes.
+fn copy_without_section(mut file: &File, header: u64) -> Option<File> {
+    let mut copy = tempfile::tempfile().ok()?;
+    file.rewind().ok()?;
+    std::io::copy(&mut file.take(MAX_COPY), &mut copy).ok()?;
+    // The first member of a section header is the name.
+    copy.write_all_at(&[0; 4], header).ok()?;
+    Some(copy)
 }
 
 /// Whether the symbol certainly contains the address that it was found for. blazesym also gives the

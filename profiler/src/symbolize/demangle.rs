@@ -105,22 +105,16 @@ mod tests {
         assert_eq!(name("do_syscall_64.constprop.0"), "do_syscall_64.constprop.0");
     }
 
-    /// Each function pointer takes the one before it twice: 2^30 times the first.
+    /// Each parameter is a template of ten times the one before it: 10^8 times the first.
     #[test]
     fn a_name_that_explodes_is_left_as_it_is() {
         let exploding = |depth: u32| {
-            let mut mangled = String::from("_Z1fPFvvE");
-            for level in 0..depth {
-                let digit = |number| std::char::from_digit(number, 36).unwrap();
-                let (high, low) = (level * 2 / 36, level * 2 % 36);
-                let mut number = String::new();
-                number.extend((high > 0).then(|| digit(high)));
-                number.push(digit(low).to_ascii_uppercase());
-                mangled.push_str(&format!("PFS{number}_S{number}_E"));
-            }
-            mangled
+            let parameters: String = (0..depth)
+                .map(|level| format!("S_I{}E", format!("S{level}_").repeat(10)))
+                .collect();
+            format!("_Z1f1AIiE{parameters}")
         };
-        assert!(name(&exploding(2)).starts_with("f(void (*)(), "));
-        assert_eq!(name(&exploding(30)), exploding(30));
+        assert!(name(&exploding(2)).starts_with("f(A<int>, A<A<int>, A<int>, "));
+        assert_eq!(name(&exploding(8)), exploding(8));
     }
 }

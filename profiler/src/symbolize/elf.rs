@@ -112,6 +112,11 @@ impl<'a> Elf<'a> {
         by_class!(debug_link, self)
     }
 
+    /// Where in the file the header of the section `.gnu_debugdata` is: symbols compressed by xz.
+    pub(super) fn compressed_symbols(&self) -> Option<u64> {
+        by_class!(compressed_symbols, self)
+    }
+
     /// Whether blazesym may read it. It maps the file, and trusts it more than we do: every section
     /// has to be inside the file, and the symbol tables within reason.
     pub(super) fn is_sound(&self) -> bool {
@@ -174,6 +179,15 @@ fn debug_link<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> Option<
     let crc =
         if endian.is_little_endian() { u32::from_le_bytes(*crc) } else { u32::from_be_bytes(*crc) };
     Some((content[..length].to_vec(), crc))
+}
+
+fn compressed_symbols<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> Option<u64> {
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let (index, _) = sections.section_by_name(endian, b".gnu_debugdata")?;
+    let before = index.0 as u64 * u64::from(header.e_shentsize(endian));
+    header.e_shoff(endian).into().checked_add(before)
 }
 
 fn is_sound<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> object::Result<bool> {

@@ -310,6 +310,24 @@ fn rust_in_this_process() {
     assert_eq!(labels, ["offwake::symbolize::tests::rust_marker"]);
 }
 
+/// As Fedora has them: with the symbols of what is not exported in an archive.
+#[test]
+fn compressed_symbols_do_not_hide_the_exported_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    compile_c(&program, &[]);
+    strip(&program);
+    let archive = dir.path().join("archive");
+    std::fs::write(&archive, b"\xfd7zXZ\0 not really").unwrap();
+    let section = format!(".gnu_debugdata={}", archive.display());
+    run(Command::new("objcopy").arg("--add-section").arg(section).arg(&program));
+    let target = Target::start(&program);
+    let hidden = target.addresses[HIDDEN] + 1;
+    let frames = frames(&target.record(&[target.addresses[EXPORTED], hidden]));
+    assert_eq!(frames[0].label(), "exported");
+    assert_eq!(frames[1].name, None);
+}
+
 /// The path of a program's debug file below a debug folder.
 fn build_id_debug_path(dir: &Path, program: &Path) -> PathBuf {
     let id = build_id(&File::open(program).unwrap()).unwrap();
