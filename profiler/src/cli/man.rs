@@ -79,8 +79,9 @@ const LOSSES: &str = "\
     waits_full), stacks that did not fit (stacks_full), could not be read \
     (kernel_stack_unreadable, user_stack_unreadable) or are deeper than the kernel records \
     (kernel_stack_truncated, user_stack_truncated), wake-ups that were not seen (unknown_waker), \
-    late news of processes (notices_full), probes that the kernel skipped (probe_misses), and \
-    processes that ended before their mappings were read (process_gone).";
+    late news of processes (notices_full), probes that the kernel skipped (probe_misses), \
+    processes that ended before their mappings were read (process_gone), and user stacks that led \
+    out of the program's code, as in code without frame pointers (user_stack_broken).";
 
 /// Writes the man page.
 ///

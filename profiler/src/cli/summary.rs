@@ -18,12 +18,13 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(recording: &Recording) -> Self {
+    /// `losses` also count what was found missing after the recording.
+    pub(crate) fn of(recording: &Recording, losses: Losses) -> Self {
         Self {
             intervals: recording.waits.values().map(|stats| stats.count).sum(),
             off: Duration::from_nanos(recording.waits.values().map(|stats| stats.off_ns()).sum()),
             stacks: recording.stacks.len(),
-            losses: recording.losses,
+            losses,
         }
     }
 }
@@ -129,11 +130,11 @@ mod tests {
         recording.stacks.insert(7, stack);
         recording.losses.add(Loss::UnknownWaker, 3);
         assert_eq!(
-            Summary::of(&recording).to_string(),
+            Summary::of(&recording, recording.losses).to_string(),
             "4 intervals, 3.001 s off-CPU, 1 stacks, lost 3 (threads_full 0, waits_full 0, \
              stacks_full 0, kernel_stack_unreadable 0, user_stack_unreadable 0, \
              kernel_stack_truncated 0, user_stack_truncated 0, unknown_waker 3, notices_full 0, \
-             probe_misses 0, process_gone 0)"
+             probe_misses 0, process_gone 0, user_stack_broken 0)"
         );
     }
 
