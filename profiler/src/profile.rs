@@ -246,6 +246,30 @@ impl Losses {
         self.0[loss as usize]
     }
 
+    /// How many intervals are missing as a whole.
+    pub fn lost(&self) -> u64 {
+        self.iter().filter(|(loss, _)| loss.takes_interval()).map(|(_, count)| count).sum()
+    }
+
+    /// What is lost and what is incomplete, with each cause: `lost 0, incomplete 3 (unknown_waker
+    /// 3)`. `zeros`: name the causes that did not occur, too.
+    pub fn describe(&self, zeros: bool) -> String {
+        let group = |title: &str, takes_interval: bool| {
+            let losses = || self.iter().filter(|(loss, _)| loss.takes_interval() == takes_interval);
+            let sum: u64 = losses().map(|(_, count)| count).sum();
+            let causes: Vec<String> = losses()
+                .filter(|(_, count)| zeros || *count > 0)
+                .map(|(loss, count)| format!("{} {count}", loss.name()))
+                .collect();
+            if causes.is_empty() {
+                format!("{title} {sum}")
+            } else {
+                format!("{title} {sum} ({})", causes.join(", "))
+            }
+        };
+        format!("{}, {}", group("lost", true), group("incomplete", false))
+    }
+
     /// Every cause with its count, zeros too, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (Loss, u64)> + '_ {
         Loss::ALL.into_iter().map(|loss| (loss, self.get(loss)))

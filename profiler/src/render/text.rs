@@ -62,11 +62,7 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
         human::time(sum(|wait| wait.blocked_ns)),
         human::time(sum(|wait| wait.runqueue_ns)),
     )?;
-    writeln!(out, "lost: {}", human::count(human::total_lost(losses)))?;
-    for (loss, count) in losses.iter() {
-        writeln!(out, "    {:<24} {}", loss.name(), human::count(count))?;
-    }
-    Ok(())
+    writeln!(out, "{}", losses.describe(true))
 }
 
 fn write_wait(
