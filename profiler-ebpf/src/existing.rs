@@ -3,10 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{seq_file, task_struct};
-use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_seq_write, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_seq_write};
 use offwake_shared::{ExistingThread, MAX_FRAMES, StackContext};
 
-use crate::maps::{EXISTING, REGS_FP, REGS_IP};
+use crate::maps::EXISTING;
 use crate::task::Task;
 use crate::{target, task};
 
@@ -50,15 +50,12 @@ extern "C" fn existing(ctx: *const Context) -> i32 {
     value.kernel.exec_id = 0;
     value.kernel.context = StackContext::Kernel as u32;
     let frames = value.kernel.frames.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the task is the kernel's, the buffer has the size that is passed, and user space
-    // set the offsets to those of members of 8 bytes.
+    (value.ip, value.fp) = task.user_registers();
+    // SAFETY: the task is the kernel's, and the buffer has the size that is passed.
     unsafe {
         let task = task.as_ptr().cast_mut();
         let bytes = bpf_get_task_stack(task, frames, (8 * MAX_FRAMES) as u32, 0);
         value.kernel.len = if bytes > 0 { (bytes >> 3) as u32 } else { 0 };
-        let regs = bpf_task_pt_regs(task) as *const u8;
-        value.ip = *regs.add(REGS_IP.load() as usize).cast::<u64>();
-        value.fp = *regs.add(REGS_FP.load() as usize).cast::<u64>();
         // What does not fit is asked for again by the kernel.
         bpf_seq_write(
             (*(*ctx).meta).seq,

@@ -3,8 +3,8 @@
 use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{BPF_F_USER_STACK, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::bpf_get_stack;
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
     Loss, MAX_FRAMES, Notice, Program, Stack, StackContext, TASK_KERNEL_THREAD, TaskId,
 };
@@ -46,21 +46,16 @@ pub fn kernel_or_interrupt(ctx: &impl EbpfContext, stack: &mut Stack) -> (u64, b
 
 /// Takes the user stack of the current thread, and returns its id, 0 where there is none.
 #[inline(always)]
-pub fn user(ctx: &impl EbpfContext, stack: &mut Stack, current: Task, id: &TaskId) -> u64 {
+pub fn user(stack: &mut Stack, current: Task, id: &TaskId) -> u64 {
     if USER_STACKS.load() == 0 || id.flags & TASK_KERNEL_THREAD != 0 {
         return 0;
     }
-    let Some(len) = take(ctx, stack, BPF_F_USER_STACK as u64) else {
-        // A thread that is exiting has given up its memory: it has no user stack any more.
-        if current.start_stack() != 0 {
-            count::lost(Loss::UserStackUnreadable);
-        }
+    // A thread that is exiting has given up its memory: it has no user stack any more.
+    if current.start_stack() == 0 {
         return 0;
-    };
-    if len >= FRAMES_LIMIT.load() {
-        count::lost(Loss::UserStackTruncated);
     }
-    stack.len = len;
+    let (ip, fp) = current.user_registers();
+    walk_frame_pointers(stack, ip, fp);
     stack.tgid = id.tgid;
     stack.exec_id = id.exec_id;
     stack.context = StackContext::User as u32;
@@ -73,10 +68,14 @@ pub fn user(ctx: &impl EbpfContext, stack: &mut Stack, current: Task, id: &TaskI
 
 #[inline(always)]
 fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
-    let Some(len) = take(ctx, stack, 0) else {
+    let frames = stack.frames.as_mut_ptr().cast::<c_void>();
+    // SAFETY: the buffer has the size that is passed.
+    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, (8 * MAX_FRAMES) as u32, 0) };
+    if bytes < 8 {
         count::lost(Loss::KernelStackUnreadable);
         return false;
-    };
+    }
+    let len = (bytes >> 3) as u32;
     if len >= FRAMES_LIMIT.load() {
         count::lost(Loss::KernelStackTruncated);
     }
@@ -87,13 +86,36 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
     true
 }
 
-/// Writes the frames and returns their number, which is not 0.
+/// Follows the chain of frame pointers, by the rules of `perf_callchain_user`
+/// (arch/x86/events/core.c), at a fraction of the cost of `bpf_get_stack`. Unlike that, it knows
+/// how the chain ends: at its outermost frame, which `_start` and `clone` mark with 0, or because
+/// it led to memory that cannot be read.
 #[inline(always)]
-fn take(ctx: &impl EbpfContext, stack: &mut Stack, flags: u64) -> Option<u32> {
-    let frames = stack.frames.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the buffer has the size that is passed.
-    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, (8 * MAX_FRAMES) as u32, flags) };
-    if bytes < 8 { None } else { Some((bytes >> 3) as u32) }
+fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
+    stack.frames[0] = ip;
+    stack.len = 1;
+    for i in 1..MAX_FRAMES {
+        // The caller's frame pointer, and the return address.
+        let mut frame = [0u64; 2];
+        // SAFETY: the helper checks the address, and writes as many bytes as the value has.
+        let error = unsafe {
+            bpf_probe_read_user((&raw mut frame).cast::<c_void>(), 16, fp as *const c_void)
+        };
+        if error != 0 {
+            if fp != 0 {
+                count::lost(Loss::UserStackUnreadable);
+            }
+            return;
+        }
+        let [next, return_address] = frame;
+        if return_address == 0 {
+            return;
+        }
+        stack.frames[i] = return_address;
+        stack.len = i as u32 + 1;
+        fp = next;
+    }
+    count::lost(Loss::UserStackTruncated);
 }
 
 /// Ends a kernel stack with the innermost entry of an interrupt, if there is one.

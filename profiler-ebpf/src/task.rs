@@ -2,12 +2,13 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::task_struct;
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel};
 use offwake_shared::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId};
 
 use crate::maps::{
-    MM_START_STACK, OWN_NAMESPACE, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_MM, TASK_ON_CPU,
-    TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_STATE, TASK_TGID,
+    MM_START_STACK, OWN_NAMESPACE, REGS_FP, REGS_IP, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_MM,
+    TASK_ON_CPU, TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_STATE, TASK_TGID,
 };
 use crate::namespace;
 
@@ -58,6 +59,18 @@ impl Task {
     #[inline(always)]
     pub fn on_cpu(self) -> u32 {
         self.member(&TASK_ON_CPU)
+    }
+
+    /// Its instruction pointer and its frame pointer, in its program (`bpf_task_pt_regs`, 5.15+).
+    #[inline(always)]
+    pub fn user_registers(self) -> (u64, u64) {
+        // SAFETY: the task is the kernel's, and user space set the offsets to those of members of
+        // 8 bytes.
+        unsafe {
+            let regs = bpf_task_pt_regs(self.0.cast_mut()) as *const u8;
+            let register = |offset: &Global<u32>| *regs.add(offset.load() as usize).cast::<u64>();
+            (register(&REGS_IP), register(&REGS_FP))
+        }
     }
 
     /// For how long a thread that is being switched out has run since it was switched in, in ns

@@ -71,7 +71,7 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     // SAFETY: the helper always returns the current task.
     let current = Task::new(unsafe { bpf_get_current_task_btf() });
     let waker = current.id(task::current_ids(current));
-    thread.waker_user = stack::user(ctx, stack, current, &waker);
+    thread.waker_user = stack::user(stack, current, &waker);
     thread.waker = waker;
     thread.waker_kind = WakerKind::Task as u32;
 }

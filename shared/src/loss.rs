@@ -10,7 +10,8 @@ pub enum Loss {
     StacksFull,
     /// The kernel stack could not be read. Its interval counts, without the stack.
     KernelStackUnreadable,
-    /// The user stack could not be read. Its interval counts, without the stack.
+    /// A user stack led to memory that cannot be read: frame pointers do in code compiled without
+    /// them. Its interval counts; the outer frames of the stack are missing.
     UserStackUnreadable,
     /// A kernel stack had more than [`crate::MAX_FRAMES`] frames: the outermost are missing.
     KernelStackTruncated,

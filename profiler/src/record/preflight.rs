@@ -10,9 +10,10 @@ use super::{Capability, CapabilityState};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
-/// Fails with one clear line when a recording cannot work.
+/// Fails with one clear line when a recording cannot work. What loading finds missing by itself is
+/// not looked for here: it would cost as much again.
 pub(super) fn require() -> Result<()> {
-    match check().into_iter().find(|capability| capability.state == CapabilityState::Missing) {
+    match [kernel(), privileges()].into_iter().find(|it| it.state == CapabilityState::Missing) {
         Some(missing) => bail!("{}: {}", missing.name, missing.detail),
         None => Ok(()),
     }
@@ -20,7 +21,9 @@ pub(super) fn require() -> Result<()> {
 
 /// See [`super::check`].
 pub(super) fn check() -> Vec<Capability> {
-    vec![kernel(), privileges(), types(), tracepoints(), jit(), symbols(), frames(), cgroup()]
+    let types = KernelTypes::of_running_kernel();
+    let probe = tracepoints(types.as_ref().ok());
+    vec![kernel(), privileges(), btf(types), probe, jit(), symbols(), frames(), cgroup()]
 }
 
 /// `uname -r`.
@@ -35,7 +38,7 @@ pub(super) fn kernel_release() -> String {
 }
 
 fn kernel() -> Capability {
-    const FLOOR: (u32, u32) = (5, 11);
+    const FLOOR: (u32, u32) = (5, 15);
     let release = kernel_release();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let version = match (numbers.next(), numbers.next()) {
@@ -45,7 +48,7 @@ fn kernel() -> Capability {
     if version >= FLOOR {
         ok("kernel", release)
     } else {
-        missing("kernel", format!("{release} is too old: offwake needs 5.11 or newer"))
+        missing("kernel", format!("{release} is too old: offwake needs 5.15 or newer"))
     }
 }
 
@@ -100,18 +103,16 @@ fn effective_capabilities() -> u64 {
     u64::from(data[1].effective) << 32 | u64::from(data[0].effective)
 }
 
-fn types() -> Capability {
-    match KernelTypes::of_running_kernel() {
+fn btf(types: Result<KernelTypes>) -> Capability {
+    match types {
         Ok(_) => ok("type information (BTF)", "/sys/kernel/btf/vmlinux".into()),
         Err(error) => missing("type information (BTF)", format!("{error:#}")),
     }
 }
 
-fn tracepoints() -> Capability {
+fn tracepoints(types: Option<&KernelTypes>) -> Capability {
     const NAME: &str = "probe btf";
-    let Ok(types) = KernelTypes::of_running_kernel() else {
-        return missing(NAME, "needs BTF".into());
-    };
+    let Some(types) = types else { return missing(NAME, "needs BTF".into()) };
     let absent = ["sched_switch", "sched_waking", "sched_wakeup_new"]
         .into_iter()
         .find(|name| types.tracepoint_arguments(name).is_none());
