@@ -141,10 +141,13 @@ fn cut_at_interrupt(stack: &mut Stack) -> bool {
 /// A 64-bit hash of all that the stack holds; never 0.
 #[inline(always)]
 fn hash(stack: &Stack) -> u64 {
+    // SAFETY: a field of a valid value. Read from memory, where the verifier forgets what it knows:
+    // it would otherwise follow the loop for each length that it has seen assigned.
+    let len = unsafe { (&raw const stack.len).read_volatile() };
     let mut hash = mix(u64::from(stack.tgid) << 32 | u64::from(stack.exec_id), 1);
-    hash = mix(hash, u64::from(stack.context) << 32 | u64::from(stack.len));
+    hash = mix(hash, u64::from(stack.context) << 32 | u64::from(len));
     for i in 0..MAX_FRAMES {
-        if i >= stack.len as usize {
+        if i >= len as usize {
             break;
         }
         hash = mix(hash, stack.frames[i]);
