@@ -116,8 +116,8 @@ mod tests {
             Summary::of(&recording).to_string(),
             "4 intervals, 3.001 s off-CPU, 1 stacks, lost 3 (threads_full 0, waits_full 0, \
              stacks_full 0, kernel_stack_unreadable 0, user_stack_unreadable 0, \
-             kernel_stack_truncated 0, user_stack_truncated 0, unknown_waker 3, notices_full 0, \
-             probe_misses 0, process_gone 0)"
+             kernel_stack_truncated 0, user_stack_truncated 0, unknown_waker 3, switch_in_missed 0, \
+             notices_full 0, probe_misses 0, process_gone 0)"
         );
     }
 

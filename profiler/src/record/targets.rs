@@ -25,11 +25,18 @@ impl Targets {
     pub(super) fn find(config: &Config) -> Result<Self> {
         let mut filter = config.filter.clone();
         let mut described = Vec::new();
+        let own = std::process::id();
+        if filter.pids.contains(&own) || filter.tids.contains(&own) {
+            bail!("{own} is offwake itself, which it does not record: name another process");
+        }
         for &pid in &filter.pids {
             described.push(format!("{} (pid {pid})", process::comm(pid)?));
         }
         for &tid in &filter.tids {
             described.push(format!("{} (tid {tid})", process::comm(tid)?));
+            if !process::is_alive(tid) {
+                bail!("thread {tid} has ended");
+            }
         }
         let mut command = None;
         if let Some(words) = &config.command {
@@ -85,7 +92,7 @@ impl Targets {
         }
         let no_process = !self.filter.pids.is_empty() && self.pidfds.is_empty();
         let no_thread = !self.filter.tids.is_empty()
-            && !self.filter.tids.iter().any(|&tid| process::exists(tid));
+            && !self.filter.tids.iter().any(|&tid| process::is_alive(tid));
         no_process || no_thread
     }
 }
@@ -96,7 +103,12 @@ fn pidfd(pid: u32) -> Result<OwnedFd> {
     if fd >= 0 {
         let fd = i32::try_from(fd).expect("a file descriptor");
         // SAFETY: the descriptor is new and ours.
-        return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // A zombie: its parent has not asked for its exit code.
+        if is_readable(&fd) {
+            bail!("process {pid} has ended");
+        }
+        return Ok(fd);
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
