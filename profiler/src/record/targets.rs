@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::command::Command;
 use super::{Config, Filter};
-use crate::snapshot::process;
+use crate::snapshot::{process, system};
 
 /// The targets of a running recording.
 pub(super) struct Targets {
@@ -55,6 +55,8 @@ impl Targets {
         if described.is_empty() {
             described.push("all processes".into());
         }
+        // The command has started with the limit that it expects.
+        system::raise_file_limit();
         let pidfds = filter.pids.iter().map(|&pid| pidfd(pid)).collect::<Result<_>>()?;
         Ok(Self { filter, described, pidfds, command })
     }
@@ -117,6 +119,10 @@ fn pidfd(pid: u32) -> Result<OwnedFd> {
         Some(libc::EINVAL | libc::ENOENT) => {
             bail!("{pid} is a thread, not a process: use -t {pid}")
         }
+        Some(libc::EMFILE) => bail!(
+            "too many processes for the limit of open files: raise it with `ulimit -n`, or record \
+             with --cgroup, --comm or -a"
+        ),
         _ => Err(error).with_context(|| format!("cannot watch process {pid}")),
     }
 }

@@ -27,9 +27,13 @@ const SLEEP: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn sleepers(count: usize) -> Vec<Child> {
+    sleepers_for(SLEEP, count)
+}
+
+fn sleepers_for(duration: Duration, count: usize) -> Vec<Child> {
     let sleep_for_ever = || {
         loop {
-            std::thread::sleep(SLEEP);
+            std::thread::sleep(duration);
         }
     };
     (0..count).map(|_| Child::start(sleep_for_ever)).collect()
@@ -224,8 +228,10 @@ fn a_deep_user_stack_keeps_its_innermost_frames() {
     let Some(_guard) = privileged("a_deep_user_stack_keeps_its_innermost_frames") else { return };
     #[inline(never)]
     fn descend(depth: usize) -> usize {
-        while depth == 0 {
-            std::thread::sleep(SLEEP);
+        if depth == 0 {
+            loop {
+                std::thread::sleep(SLEEP);
+            }
         }
         // Not a tail call: each frame stays.
         std::hint::black_box(descend(depth - 1)) + 1
@@ -328,7 +334,8 @@ fn notices_full() {
     /// 16 bytes and a header of 8 each fill the page twice.
     const PROGRAMS: usize = 2 * PAGE as usize / 24;
     let Some(_guard) = privileged("notices_full") else { return };
-    let children = sleepers(PROGRAMS);
+    // They are many: more work for each would be too much for the machine.
+    let children = sleepers_for(20 * SLEEP, PROGRAMS);
     let mut probes =
         attached(&config(&children, Capacity { notices: PAGE, ..Capacity::default() }));
     wait_for_loss(&probes, Loss::NoticesFull);
