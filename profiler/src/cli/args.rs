@@ -37,7 +37,7 @@ const HELP: &str = "Help";
 /// target has ended, whichever comes first. All three give complete results. Without -o they go
 /// to standard output: as a flame graph, or as text when that is a terminal.
 ///
-/// Recording needs root, or the capabilities CAP_BPF and CAP_PERFMON. `offwake check` tells what
+/// Recording needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYSLOG. `offwake check` tells what
 /// this machine allows.
 #[derive(Debug, Parser)]
 #[command(

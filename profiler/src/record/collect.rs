@@ -39,6 +39,8 @@ pub(super) struct Collected {
     unchecked: Vec<StackId>,
     /// The waits that were found rather than seen to begin: `off_since`, by tid.
     pub(super) added: HashMap<u32, u64>,
+    /// How many more were found, for which the map of threads had no room.
+    pub(super) not_added: u64,
     /// Which of the two maps of waits the programs use.
     active: usize,
     /// What the counters of new entries said at the last drain.

@@ -148,11 +148,19 @@ impl Probes {
         }
         if let Some(directory) = &filter.cgroup {
             let name = directory.display();
-            let cgroup = File::open(directory).with_context(|| format!("cannot open {name}"))?;
+            let cgroup =
+                File::open(directory).with_context(|| format!("cannot open the cgroup {name}"))?;
             let mut map: CgroupArray<_> = self.map_mut("TARGET_CGROUP").try_into()?;
-            map.set(0, cgroup, 0).with_context(|| {
-                format!("{name} is not a cgroup v2 directory (cgroup v1 is not supported)")
-            })?;
+            match map.set(0, cgroup, 0) {
+                Err(error) if errno(&error) == Some(libc::EBADF) => {
+                    let mount = system::cgroup2_mount().map_or_else(
+                        || "none is mounted".into(),
+                        |mount| format!("they are below {}", mount.display()),
+                    );
+                    bail!("{name} is not a cgroup v2 directory: {mount} (v1 is not supported)")
+                }
+                result => result.with_context(|| format!("cannot record the cgroup {name}"))?,
+            }
         }
         Ok(())
     }
@@ -168,7 +176,8 @@ impl Probes {
         self.attach_programs(&PROGRAMS)
     }
 
-    fn attach_programs(&mut self, names: &[&str]) -> Result<()> {
+    /// Attaches some of [`PROGRAMS`].
+    pub(super) fn attach_programs(&mut self, names: &[&str]) -> Result<()> {
         for name in names {
             let program = program(&mut self.bpf, name);
             let link = program
@@ -189,17 +198,15 @@ impl Probes {
     }
 
     /// Makes a thread known that was off-CPU before the recording, unless it was switched out
-    /// since.
-    pub(super) fn add_thread(&mut self, key: u32, thread: ThreadState) -> Result<()> {
+    /// since. Returns whether there was room for it.
+    pub(super) fn add_thread(&mut self, key: u32, thread: ThreadState) -> Result<bool> {
         const BPF_NOEXIST: u64 = 1;
         let mut threads: HashMap<_, u32, PodThreadState> = self.map_mut("THREADS").try_into()?;
-        match threads.insert(key, PodThreadState(thread), BPF_NOEXIST) {
-            Err(MapError::SyscallError(SyscallError { io_error, .. }))
-                if io_error.raw_os_error() == Some(libc::EEXIST) =>
-            {
-                Ok(())
-            }
-            result => Ok(result?),
+        let result = threads.insert(key, PodThreadState(thread), BPF_NOEXIST);
+        match result.as_ref().map_err(errno) {
+            Ok(()) | Err(Some(libc::EEXIST)) => Ok(true),
+            Err(Some(libc::E2BIG)) => Ok(false),
+            Err(_) => Ok(result.map(|()| true)?),
         }
     }
 
@@ -307,6 +314,14 @@ fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
     anyhow!("the kernel rejected the BPF program {name}: {io_error}: {reason}")
 }
 
+/// The error of the system call behind an error of aya.
+fn errno(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
+        _ => None,
+    }
+}
+
 fn filter_bits(filter: &Filter) -> u32 {
     let Filter { pids, tids, cgroup, comm } = filter;
     let bit = |given: bool, bit: u32| if given { bit } else { 0 };
@@ -329,7 +344,8 @@ fn wait_for_running_programs() {
     }
 }
 
-fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+/// How often the kernel did not run this program because it was running on that CPU already.
+pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
     /// `union bpf_attr` of the command.
     #[repr(C)]
     struct InfoAttr {

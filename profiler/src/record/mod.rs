@@ -11,6 +11,8 @@ mod notices;
 mod preflight;
 mod session;
 mod targets;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

@@ -1,12 +1,13 @@
 //! Reading the mappings of programs as soon as the probes see them.
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
+use hashbrown::HashSet;
 use offwake_shared::{Notice, Program};
 
 use crate::recording::ImageId;
@@ -21,16 +22,19 @@ pub(super) struct NoticeReader {
 struct Shared {
     snapshots: Mutex<Snapshots>,
     /// Programs that were gone before their mappings could be read.
-    gone: AtomicU64,
+    gone: Mutex<HashSet<ImageId>>,
     stop: AtomicBool,
 }
+
+/// Why a lock is never poisoned.
+const NO_PANIC: &str = "nobody panics while holding the lock";
 
 impl NoticeReader {
     /// Starts the thread.
     pub(super) fn start(mut notices: RingBuf<MapData>) -> Result<Self> {
         let shared = Arc::new(Shared {
             snapshots: Mutex::new(Snapshots::new()),
-            gone: AtomicU64::new(0),
+            gone: Mutex::default(),
             stop: AtomicBool::new(false),
         });
         let for_thread = Arc::clone(&shared);
@@ -50,7 +54,7 @@ impl NoticeReader {
 
     /// Calls `use_them` with the snapshots taken so far.
     pub(super) fn with<R>(&self, use_them: impl FnOnce(&mut Snapshots) -> R) -> R {
-        use_them(&mut self.shared.snapshots.lock().expect("no reader panics"))
+        use_them(&mut self.shared.snapshots.lock().expect(NO_PANIC))
     }
 
     /// Reads the mappings of a program now, unless they are known.
@@ -60,7 +64,7 @@ impl NoticeReader {
 
     /// How many programs were gone before their mappings could be read.
     pub(super) fn gone(&self) -> u64 {
-        self.shared.gone.load(Ordering::Relaxed)
+        self.shared.gone.lock().expect(NO_PANIC).len() as u64
     }
 
     /// Reads what is left, ends the thread, and returns all that was read.
@@ -93,9 +97,9 @@ impl Shared {
     }
 
     fn read(&self, id: ImageId, start_stack: u64) {
-        let mut snapshots = self.snapshots.lock().expect("no user panics");
+        let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
         if !snapshots.has(id) && snapshots.read(id, start_stack).is_err() {
-            self.gone.fetch_add(1, Ordering::Relaxed);
+            self.gone.lock().expect(NO_PANIC).insert(id);
         }
     }
 }

@@ -66,7 +66,9 @@ fn privileges() -> Capability {
     if !has(CAP_BPF) || !has(CAP_PERFMON) {
         return missing(
             NAME,
-            "recording needs root, or the capabilities CAP_BPF and CAP_PERFMON: try sudo".into(),
+            "recording needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYSLOG: try \
+             sudo"
+                .into(),
         );
     }
     if has(CAP_SYS_PTRACE) {

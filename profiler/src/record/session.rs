@@ -60,7 +60,7 @@ pub(super) fn record(
             elapsed: clock.elapsed(),
             intervals: counters.intervals,
             stacks: collected.stacks.len() as u64,
-            lost: losses(&counters, &probes, &notices).lost(),
+            lost: losses(&counters, &probes, &notices, &collected).lost(),
         });
     }
 
@@ -74,7 +74,7 @@ pub(super) fn record(
     collected.add_open_intervals(&probes, config, &running, now)?;
     collected.refresh_mappings(&mut snapshots);
     let (images, files) = snapshots.finish();
-    let losses = losses(&probes.counters()?, &probes, &notices);
+    let losses = losses(&probes.counters()?, &probes, &notices, &collected);
     let meta = Meta {
         started,
         duration,
@@ -109,8 +109,11 @@ fn add_existing_threads(
         }
         if let Some(wait) = existing::wait_of(&thread, config, now, &mut collected.stacks) {
             notices.read(ImageId { tgid, exec_id }, thread.start_stack);
-            probes.add_thread(thread.key, wait)?;
-            collected.added.insert(thread.key, now);
+            if probes.add_thread(thread.key, wait)? {
+                collected.added.insert(thread.key, now);
+            } else {
+                collected.not_added += 1;
+            }
         }
     }
     Ok(())
@@ -121,11 +124,17 @@ fn running_threads(probes: &mut Probes) -> Result<HashSet<u32>> {
     Ok(threads.iter().filter(|thread| thread.on_cpu != 0).map(|thread| thread.key).collect())
 }
 
-fn losses(counters: &Counters, probes: &Probes, notices: &NoticeReader) -> Losses {
+fn losses(
+    counters: &Counters,
+    probes: &Probes,
+    notices: &NoticeReader,
+    collected: &Collected,
+) -> Losses {
     let mut losses = Losses::default();
     for loss in Loss::ALL {
         losses.add(loss, counters.losses[loss as usize]);
     }
+    losses.add(Loss::ThreadsFull, collected.not_added);
     losses.add(Loss::ProbeMisses, probes.recursion_misses());
     losses.add(Loss::ProcessGone, notices.gone());
     losses

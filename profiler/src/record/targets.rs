@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::command::Command;
 use super::{Config, Filter};
-use crate::snapshot::process;
+use crate::snapshot::{process, system};
 
 /// The targets of a running recording.
 pub(super) struct Targets {
@@ -25,11 +25,18 @@ impl Targets {
     pub(super) fn find(config: &Config) -> Result<Self> {
         let mut filter = config.filter.clone();
         let mut described = Vec::new();
+        let own = std::process::id();
+        if filter.pids.contains(&own) || filter.tids.contains(&own) {
+            bail!("{own} is offwake itself, which it does not record: name another process");
+        }
         for &pid in &filter.pids {
             described.push(format!("{} (pid {pid})", process::comm(pid)?));
         }
         for &tid in &filter.tids {
             described.push(format!("{} (tid {tid})", process::comm(tid)?));
+            if !process::is_alive(tid) {
+                bail!("thread {tid} has ended");
+            }
         }
         let mut command = None;
         if let Some(words) = &config.command {
@@ -48,6 +55,8 @@ impl Targets {
         if described.is_empty() {
             described.push("all processes".into());
         }
+        // The command has started with the limit that it expects.
+        system::raise_file_limit();
         let pidfds = filter.pids.iter().map(|&pid| pidfd(pid)).collect::<Result<_>>()?;
         Ok(Self { filter, described, pidfds, command })
     }
@@ -85,7 +94,7 @@ impl Targets {
         }
         let no_process = !self.filter.pids.is_empty() && self.pidfds.is_empty();
         let no_thread = !self.filter.tids.is_empty()
-            && !self.filter.tids.iter().any(|&tid| process::exists(tid));
+            && !self.filter.tids.iter().any(|&tid| process::is_alive(tid));
         no_process || no_thread
     }
 }
@@ -96,7 +105,12 @@ fn pidfd(pid: u32) -> Result<OwnedFd> {
     if fd >= 0 {
         let fd = i32::try_from(fd).expect("a file descriptor");
         // SAFETY: the descriptor is new and ours.
-        return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // A zombie: its parent has not asked for its exit code.
+        if is_readable(&fd) {
+            bail!("process {pid} has ended");
+        }
+        return Ok(fd);
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
@@ -105,6 +119,10 @@ fn pidfd(pid: u32) -> Result<OwnedFd> {
         Some(libc::EINVAL | libc::ENOENT) => {
             bail!("{pid} is a thread, not a process: use -t {pid}")
         }
+        Some(libc::EMFILE) => bail!(
+            "too many processes for the limit of open files: raise it with `ulimit -n`, or record \
+             with --cgroup, --comm or -a"
+        ),
         _ => Err(error).with_context(|| format!("cannot watch process {pid}")),
     }
 }

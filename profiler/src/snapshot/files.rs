@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::maps::FileKey;
+use super::system;
 use crate::recording::MappedFile;
 use crate::symbolize::{build_id, open_regular};
 
@@ -25,7 +26,7 @@ pub(super) struct Files {
 impl Files {
     /// Raises the limit of open files to what is allowed.
     pub(super) fn new() -> Self {
-        Self::with_budget(raise_file_limit().saturating_sub(RESERVED))
+        Self::with_budget(system::raise_file_limit().saturating_sub(RESERVED))
     }
 
     fn with_budget(budget: u64) -> Self {
@@ -89,21 +90,6 @@ fn open(process: &Path, start: u64, end: u64, key: &FileKey) -> Option<File> {
         .iter()
         .filter_map(|path| open_regular(path))
         .find(|file| file.metadata().is_ok_and(|metadata| metadata.ino() == key.inode))
-}
-
-/// Raises the soft limit of open files to the hard one. Returns the limit that holds then.
-fn raise_file_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a valid rlimit that the kernel fills.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return RESERVED;
-    }
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-    // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
-    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } {
-        0 => raised.rlim_cur,
-        _ => limit.rlim_cur,
-    }
 }
 
 #[cfg(test)]

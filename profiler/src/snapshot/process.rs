@@ -53,9 +53,15 @@ pub(super) struct Status {
     pub(super) user: u32,
 }
 
-/// Whether there is a process or thread with this id.
-pub fn exists(id: u32) -> bool {
-    folder(id).exists()
+/// Whether there is a thread with this id that has not ended. (A process's first thread that has
+/// ended stays in `/proc` until the process has.)
+pub fn is_alive(tid: u32) -> bool {
+    folder(tid).exists() && !matches!(state(tid), Some(b'Z' | b'X'))
+}
+
+/// The state of a thread, the letter that `ps` shows; `None` where it cannot be read.
+pub(crate) fn state(tid: u32) -> Option<u8> {
+    parse_state(&read(tid, "stat").ok()?)
 }
 
 /// The threads of a process, in ascending order.
@@ -124,11 +130,20 @@ fn parse_status(text: &[u8]) -> Option<Status> {
     Some(Status { namespace_pid, user })
 }
 
-/// Field 28. The name, field 2, is in parentheses and may contain some.
+/// Field 3.
+fn parse_state(stat: &[u8]) -> Option<u8> {
+    behind_name(stat)?.trim_start().bytes().next()
+}
+
+/// Field 28.
 fn parse_start_stack(stat: &[u8]) -> Option<u64> {
+    behind_name(stat)?.split_whitespace().nth(25)?.parse().ok()
+}
+
+/// The fields from the third on. The name, field 2, is in parentheses and may contain some.
+fn behind_name(stat: &[u8]) -> Option<&str> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = str::from_utf8(&stat[name_end + 1..]).ok()?;
-    rest.split_whitespace().nth(25)?.parse().ok()
+    str::from_utf8(&stat[name_end + 1..]).ok()
 }
 
 #[cfg(test)]
@@ -139,6 +154,7 @@ mod tests {
     fn hostile_names_do_not_shift_fields() {
         let stat = b"42 (a) S 1 (b) R 0) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3 4 5 140722 6";
         assert_eq!(parse_start_stack(stat), Some(140722));
+        assert_eq!(parse_state(stat), Some(b'S'));
         assert_eq!(parse_start_stack(b""), None);
         assert_eq!(parse_start_stack(b"42 (x"), None);
         assert_eq!(parse_start_stack(b"42 (x) S 1"), None);
@@ -156,7 +172,7 @@ mod tests {
         // SAFETY: no arguments, and it cannot fail.
         let tid = unsafe { libc::gettid() }.unsigned_abs();
         assert!(threads(pid).unwrap().contains(&tid));
-        assert!(exists(tid));
+        assert!(is_alive(tid));
         assert!(!comm(tid).unwrap().is_empty());
         assert!(start_stack(pid).unwrap() > 0);
     }
@@ -165,7 +181,13 @@ mod tests {
     fn a_missing_process_is_a_clear_error() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
+        // A zombie is still there, but not alive.
+        while is_alive(pid) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(!comm(pid).unwrap().is_empty());
         child.wait().unwrap();
+        assert!(!is_alive(pid));
         for error in
             [threads(pid).unwrap_err(), comm(pid).unwrap_err(), start_stack(pid).unwrap_err()]
         {

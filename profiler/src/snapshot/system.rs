@@ -39,6 +39,22 @@ pub fn cgroup2_mount() -> Option<PathBuf> {
     })
 }
 
+/// Raises this process's soft limit of open files to the hard one. Returns the limit that holds
+/// then.
+pub fn raise_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a valid rlimit that the kernel fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 0;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } {
+        0 => raised.rlim_cur,
+        _ => limit.rlim_cur,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,7 +37,10 @@ pub fn entries() -> Result<Vec<Range<u64>>> {
     }
     text.sort_unstable();
     if text.last().is_none_or(|&(address, _)| address == 0) {
-        bail!("{TABLE} shows no addresses: run as root, or with CAP_SYSLOG");
+        bail!(
+            "{TABLE} shows no addresses: run as root or with CAP_SYSLOG, and with `sysctl \
+             kernel.kptr_restrict` at 0 or 1"
+        );
     }
     let ranges = ranges(&text);
     if ranges.is_empty() {

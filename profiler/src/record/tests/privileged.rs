@@ -1,0 +1,74 @@
+//! What tests need that record, or change the machine.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Where the kernel's limit of frames is.
+const MAX_STACK: &str = "/proc/sys/kernel/perf_event_max_stack";
+
+/// One test at a time: the kernel's limit of frames holds for all, and can be changed only while
+/// no program is loaded that takes stacks.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The right to run a test that needs root. `None`, and the test is counted as skipped, without
+/// root; with `OFFWAKE_PRIVILEGED=require` it fails.
+pub(super) fn privileged(test: &str) -> Option<MutexGuard<'static, ()>> {
+    // SAFETY: no arguments, and it cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        // Another test's failure is no reason for this one's.
+        return Some(ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    let required = std::env::var_os("OFFWAKE_PRIVILEGED").is_some_and(|value| value == "require");
+    assert!(!required, "{test} needs root");
+    if let Some(skips) = std::env::var_os("OFFWAKE_SKIPS") {
+        let mut file = OpenOptions::new().append(true).create(true).open(skips).unwrap();
+        writeln!(file, "record::tests::{test}").unwrap();
+    }
+    eprintln!("skipped: {test} needs root");
+    None
+}
+
+/// Another limit of frames, until dropped.
+pub(super) struct MaxStack {
+    before: usize,
+}
+
+impl MaxStack {
+    pub(super) fn get() -> usize {
+        fs::read_to_string(MAX_STACK).unwrap().trim().parse().unwrap()
+    }
+
+    /// Waits until the kernel allows it.
+    pub(super) fn set(limit: usize) -> Self {
+        let this = Self { before: Self::get() };
+        Self::write(limit).unwrap_or_else(|error| panic!("{MAX_STACK}: {error}"));
+        this
+    }
+
+    /// `EBUSY`: a program that takes stacks is loaded. The kernel frees those that are gone a
+    /// moment later.
+    fn write(limit: usize) -> std::io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(300);
+        loop {
+            match fs::write(MAX_STACK, limit.to_string()) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Drop for MaxStack {
+    fn drop(&mut self) {
+        if let Err(error) = Self::write(self.before) {
+            let before = self.before;
+            eprintln!("{MAX_STACK} is no longer {before}, and could not be set back: {error}");
+        }
+    }
+}
