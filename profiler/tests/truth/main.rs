@@ -1,0 +1,13 @@
+//! offwake records programs that know when they slept and who woke them (`examples/`), and the two accounts are
+//! compared. Needs root: see [`support::turn`] for what happens without.
+
+#[macro_use]
+mod support;
+
+mod accounts;
+mod behaviours;
+mod filters;
+mod outputs;
+mod storms;
+mod symbols;
+mod waits;

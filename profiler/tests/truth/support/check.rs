@@ -1,0 +1,142 @@
+//! Comparing what a target says with what offwake says.
+
+use super::profile::{Profile, Wait, has, names, sum};
+use super::target::{Truth, Waker};
+
+/// How far the blocked time may be from the truth: 2 %, and for each wait a floor.
+///
+/// A truth is what a target can see of itself: from just before the sleeper's system call to just before
+/// the waker's. The floors are what lies between that and the switch-out and the wake-up, as measured on
+/// a virtual machine (`examples/README.md`), and a bit for a machine that does other things too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor(pub(crate) u64);
+
+impl Floor {
+    /// A futex, a pipe: two ways into the kernel.
+    pub(crate) const LOCAL: Self = Self(15_000);
+    /// Loopback TCP: and the way through the network stack.
+    pub(crate) const TCP: Self = Self(25_000);
+    /// A timer: and its lateness.
+    pub(crate) const TIMER: Self = Self(100_000);
+    /// A disk: and the time that interrupts and the hypervisor take from the thread while it runs, which
+    /// the target cannot tell from waiting.
+    pub(crate) const DISK: Self = Self(40_000);
+
+    /// Asserts that two sums over `count` waits agree.
+    pub(crate) fn assert_near(self, told: u64, seen: u64, count: u64, what: &str) {
+        let slack = told / 50 + self.0 * count;
+        assert!(
+            told.abs_diff(seen) <= slack,
+            "{what}: told {told} ns, seen {seen} ns, {count} waits: more than {slack} ns apart"
+        );
+    }
+}
+
+/// How many wake-ups may have happened on the time of a thread that the kernel hides from every
+/// tracer (`Loss::SwitchInMissed`): then nobody can know the waker, and it is `unknown`. Wakers of the
+/// play are not hidden, but the last of their wake-ups may be done by an interrupt.
+pub(crate) fn hidden(count: u64) -> u64 {
+    1 + count / 100
+}
+
+/// As [`hidden`], of wake-ups by interrupts: they come on the time of whoever runs, and so as many are
+/// hidden as such threads have of the CPU.
+fn hidden_interrupts(count: u64) -> u64 {
+    1 + count / 10
+}
+
+/// Asserts that all truths about each sleeper are what was recorded.
+pub(crate) fn check<'a>(
+    profile: &Profile,
+    truths: impl IntoIterator<Item = &'a Truth>,
+    floor: Floor,
+    is_interrupt: fn(&Wait) -> bool,
+) {
+    let mut rest: Vec<_> = truths.into_iter().collect();
+    let by_interrupts = rest.iter().any(|truth| matches!(truth.waker, Waker::Irq));
+    let (mut count, mut unknown) = (0, 0);
+    while let Some(first) = rest.first() {
+        let (tid, function) = (first.sleeper.thread.tid, first.sleeper.function.clone());
+        let (truths, others) = rest.into_iter().partition(|truth: &&Truth| {
+            truth.sleeper.thread.tid == tid && truth.sleeper.function == function
+        });
+        rest = others;
+        unknown += check_sleeper(profile, &truths, floor, is_interrupt);
+        count += truths.iter().map(|truth| truth.count).sum::<u64>();
+    }
+    let bar = if by_interrupts { hidden_interrupts(count) } else { hidden(count) };
+    assert!(unknown <= bar, "{unknown} of {count} wakers are unknown");
+    assert!(
+        unknown <= profile.lost("unknown_waker"),
+        "{unknown} unknown wakers, {:?}",
+        profile.losses
+    );
+}
+
+/// Compares what was recorded of one function of one thread; returns how many wakers are unknown.
+fn check_sleeper(
+    profile: &Profile,
+    truths: &[&Truth],
+    floor: Floor,
+    is_interrupt: fn(&Wait) -> bool,
+) -> u64 {
+    let sleeper = &truths[0].sleeper;
+    let what = format!("{} in {}", sleeper.thread.comm, sleeper.function);
+    // To be preempted is no wait.
+    let waits: Vec<_> = profile
+        .waits_in(sleeper.thread.tid, &sleeper.function)
+        .filter(|wait| wait.state != "preempted")
+        .collect();
+    for wait in &waits {
+        assert_eq!(wait.sleeper, sleeper.thread, "{what}");
+        assert_eq!(wait.state, truths[0].state, "{what}: {wait:?}");
+    }
+    let told: u64 = truths.iter().map(|truth| truth.count).sum();
+    let seen = sum(waits.iter().copied(), |wait| wait.count);
+    assert_eq!(told, seen, "{what}: {:?}", profile.losses);
+
+    let unknown =
+        sum(waits.iter().copied().filter(|wait| wait.waker.kind == "unknown"), |wait| wait.count);
+    let mut explained = unknown;
+    for truth in truths {
+        let matching = waits.iter().copied().filter(|wait| is_woken_by(wait, truth, is_interrupt));
+        let seen = sum(matching, |wait| wait.count);
+        assert!(
+            (truth.count.saturating_sub(unknown)..=truth.count).contains(&seen),
+            "{what}: {:?} ended {} waits, seen {seen}, unknown {unknown}: {}",
+            truth.waker,
+            truth.count,
+            wakers(&waits),
+        );
+        explained += seen;
+    }
+    assert_eq!(explained, told, "{what}: wrong wakers: {}", wakers(&waits));
+
+    let blocked = sum(waits.iter().copied(), |wait| wait.blocked_ns);
+    floor.assert_near(truths.iter().map(|truth| truth.blocked_ns).sum(), blocked, told, &what);
+    unknown
+}
+
+fn is_woken_by(wait: &Wait, truth: &Truth, is_interrupt: fn(&Wait) -> bool) -> bool {
+    match &truth.waker {
+        Waker::Task(side) => {
+            wait.waker.kind == "task"
+                && wait.waker.thread.as_ref() == Some(&side.thread)
+                && has(&wait.waker_stack, &side.function)
+        }
+        Waker::Irq => is_interrupt(wait),
+        Waker::Preempted => wait.waker.kind == "preempted",
+    }
+}
+
+/// No waker is an interrupt.
+pub(crate) fn never(_: &Wait) -> bool {
+    false
+}
+
+fn wakers(waits: &[&Wait]) -> String {
+    let rows = waits.iter().map(|wait| {
+        format!("\n{} × {:?} {}", wait.count, wait.waker, names(&wait.waker_stack).join(" < "))
+    });
+    rows.collect()
+}

@@ -1,0 +1,100 @@
+//! The JSON output, read back by its documentation (`profiler/src/render/json.rs`).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::target::Thread;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Profile {
+    pub(crate) recording: Recording,
+    pub(crate) losses: BTreeMap<String, u64>,
+    pub(crate) waits: Vec<Wait>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Recording {
+    pub(crate) seconds: f64,
+    pub(crate) targets: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wait {
+    pub(crate) sleeper: Thread,
+    pub(crate) waker: Waker,
+    pub(crate) state: String,
+    pub(crate) count: u64,
+    pub(crate) blocked_ns: u64,
+    pub(crate) runqueue_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) sleeper_stack: Vec<Frame>,
+    pub(crate) waker_stack: Vec<Frame>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Waker {
+    pub(crate) kind: String,
+    #[serde(flatten)]
+    pub(crate) thread: Option<Thread>,
+    pub(crate) softirq: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Frame {
+    pub(crate) name: Option<String>,
+    pub(crate) module: Option<String>,
+    pub(crate) offset: u64,
+    pub(crate) kernel: bool,
+}
+
+impl Profile {
+    /// How often something was lost.
+    pub(crate) fn lost(&self, cause: &str) -> u64 {
+        self.losses[cause]
+    }
+
+    /// The waits of a thread.
+    pub(crate) fn of(&self, tid: u32) -> impl Iterator<Item = &Wait> {
+        self.waits.iter().filter(move |wait| wait.sleeper.tid == tid)
+    }
+
+    /// The waits of a thread in a function.
+    pub(crate) fn waits_in(&self, tid: u32, function: &str) -> impl Iterator<Item = &Wait> {
+        self.of(tid).filter(move |wait| has(&wait.sleeper_stack, function))
+    }
+
+    /// Asserts that nothing is missing but what the kernel hides from every tracer: it has counted
+    /// that (`Loss::SwitchInMissed`, `Loss::UnknownWaker`), and [`super::check`] bounds it.
+    pub(crate) fn assert_nothing_lost(&self) {
+        for (cause, &count) in &self.losses {
+            let hidden = matches!(cause.as_str(), "switch_in_missed" | "unknown_waker");
+            // A walk by frame pointers that begins in a function without one, such as those of libc,
+            // may go in a circle.
+            let astray = cause == "user_stack_truncated" && count <= 3;
+            assert!(hidden || astray || count == 0, "{cause}: {count}");
+        }
+    }
+}
+
+impl Wait {
+    /// Off-CPU time in ns.
+    pub(crate) fn off_ns(&self) -> u64 {
+        self.blocked_ns + self.runqueue_ns
+    }
+}
+
+/// The sum of something over waits.
+pub(crate) fn sum<'a>(waits: impl IntoIterator<Item = &'a Wait>, of: impl Fn(&Wait) -> u64) -> u64 {
+    waits.into_iter().map(of).sum()
+}
+
+/// Whether a function is in a stack.
+pub(crate) fn has(stack: &[Frame], function: &str) -> bool {
+    stack.iter().any(|frame| frame.name.as_deref() == Some(function))
+}
+
+/// The functions of a stack, innermost first; `?` for those without a name.
+pub(crate) fn names(stack: &[Frame]) -> Vec<&str> {
+    stack.iter().map(|frame| frame.name.as_deref().unwrap_or("?")).collect()
+}

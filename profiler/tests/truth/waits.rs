@@ -1,0 +1,180 @@
+//! Each kind of wait: sleeper, waker, function in the right half, count, blocked time.
+
+use crate::support::check::{Floor, check, never};
+use crate::support::cpp_example;
+use crate::support::profile::{Profile, Wait, has, names, sum};
+use crate::support::recorder::Recorder;
+use crate::support::target::{Play, Target};
+
+/// Records the play of a target.
+fn record(mut target: Target) -> (Profile, Play) {
+    let recorder = Recorder::start(&["-p", &target.players()]);
+    let play = target.play();
+    let recorded = recorder.stop();
+    recorded.profile.assert_nothing_lost();
+    (recorded.profile, play)
+}
+
+/// The closed waits of a thread in the functions of the play.
+fn waits_of<'a>(profile: &'a Profile, play: &Play, comm: &str) -> Vec<&'a Wait> {
+    let truths = play.of(comm);
+    let sleeper = &truths[0].sleeper;
+    let waits = profile.waits_in(sleeper.thread.tid, &sleeper.function);
+    waits.filter(|wait| wait.state != "preempted").collect()
+}
+
+#[test]
+fn sleeps_are_ended_by_the_timer_interrupt() {
+    let _turn = turn!();
+    let (profile, play) = record(Target::start("sleeps", &["--seconds", "1.5"]));
+    check(&profile, &play.truths, Floor::TIMER, |wait| {
+        // Whoever was interrupted has no part in it.
+        wait.waker.thread.is_none()
+            && wait.waker_stack.iter().all(|frame| frame.kernel)
+            && has(&wait.waker_stack, "hrtimer_wakeup")
+            && match wait.waker.kind.as_str() {
+                "irq" => true,
+                "softirq" => wait.waker.softirq.as_deref() == Some("HRTIMER"),
+                _ => false,
+            }
+    });
+}
+
+#[test]
+fn a_lock_is_handed_over_by_the_unlocking_thread() {
+    let _turn = turn!();
+    let (profile, play) = record(Target::start("mutex", &[]));
+    check(&profile, &play.truths, Floor::LOCAL, never);
+}
+
+#[test]
+fn a_condition_is_notified_by_the_producer() {
+    let _turn = turn!();
+    let (profile, play) = record(Target::start("condvar", &[]));
+    check(&profile, &play.truths, Floor::LOCAL, never);
+}
+
+#[test]
+fn processes_wake_each_other_through_pipes() {
+    let _turn = turn!();
+    let (profile, play) = record(Target::start("pipes", &[]));
+    assert_eq!(play.truths.len(), 2, "both directions");
+    assert_ne!(play.truths[0].sleeper.thread.pid, play.truths[1].sleeper.thread.pid);
+    check(&profile, &play.truths, Floor::LOCAL, never);
+}
+
+#[test]
+fn workers_are_woken_over_loopback_by_the_client_and_not_by_the_softirq() {
+    let _turn = turn!();
+    let (profile, play) = record(Target::start("epoll_server", &[]));
+    assert_eq!(play.truths.len(), 4, "two workers, and the client by each of them");
+    check(&profile, &play.truths, Floor::TCP, never);
+    for worker in ["wrk:worker_0", "wrk:worker_1"] {
+        assert_woken_through_epoll(&waits_of(&profile, &play, worker));
+    }
+}
+
+/// Asserts that workers sleep in `ep_poll`, which some compilers inline into `do_epoll_wait`, and are woken
+/// by all of the network stack, in its order.
+fn assert_woken_through_epoll(waits: &[&Wait]) {
+    for wait in waits {
+        let sleeps = ["ep_poll", "do_epoll_wait"].iter().any(|name| has(&wait.sleeper_stack, name));
+        assert!(sleeps, "{:?}", names(&wait.sleeper_stack));
+        if wait.waker.kind == "unknown" {
+            continue;
+        }
+        let names = names(&wait.waker_stack);
+        let mut at = 0;
+        for function in ["ep_poll_callback", "sock_def_readable", "tcp_v4_rcv", "tcp_sendmsg"] {
+            let found = names[at..].iter().position(|name| *name == function);
+            at += found.unwrap_or_else(|| panic!("no {function} in its place: {names:?}"));
+        }
+    }
+}
+
+#[test]
+fn cpp_has_names_as_the_source_has_them() {
+    let _turn = turn!();
+    let target = Target::start_program(&cpp_example("envoy_like_fp"), &[]);
+    let (profile, play) = record(target);
+    check(&profile, &play.truths, Floor::TCP, never);
+    for worker in ["wrk:worker_0", "wrk:worker_1"] {
+        let waits = waits_of(&profile, &play, worker);
+        assert_woken_through_epoll(&waits);
+        for wait in waits {
+            let names = names(&wait.sleeper_stack);
+            let mut at = 0;
+            for function in [
+                "event_base_loop",
+                "Envoy::Event::LibeventScheduler::run(Envoy::Event::Dispatcher::RunType)",
+                "Envoy::Event::DispatcherImpl::run(Envoy::Event::Dispatcher::RunType)",
+                "Envoy::Server::WorkerImpl::threadRoutine(Envoy::Server::GuardDog&, std::function<void ()> const&)",
+            ] {
+                let found = names[at..].iter().position(|name| *name == function);
+                at += found.unwrap_or_else(|| panic!("no {function} in its place: {names:?}"));
+            }
+        }
+    }
+    for wait in waits_of(&profile, &play, "downstream") {
+        if wait.waker.kind == "unknown" {
+            continue;
+        }
+        for function in [
+            "Envoy::Http::ConnectionManagerImpl::onData(Envoy::Network::ConnectionImpl&, Request const&)",
+            "Envoy::Network::ConnectionImpl::onFileEvent(unsigned int)",
+            "event_base_loop",
+        ] {
+            assert!(
+                has(&wait.waker_stack, function),
+                "no {function}: {:?}",
+                names(&wait.waker_stack)
+            );
+        }
+    }
+}
+
+#[test]
+fn preemption_is_its_own_class_without_a_waker() {
+    let _turn = turn!();
+    let (profile, play) = record(Target::start("spinners", &["--seconds", "1.5"]));
+    assert_eq!(play.truths.len(), 2);
+    for truth in &play.truths {
+        let (tid, function) = (truth.sleeper.thread.tid, &truth.sleeper.function);
+        let what = &truth.sleeper.thread.comm;
+        let waits: Vec<_> = profile.waits_in(tid, function).collect();
+        for wait in &waits {
+            assert_eq!((&*wait.state, &*wait.waker.kind), ("preempted", "preempted"), "{wait:?}");
+            assert!(wait.waker.thread.is_none() && wait.waker_stack.is_empty(), "{wait:?}");
+            assert_eq!(wait.blocked_ns, 0, "{wait:?}");
+        }
+        let runqueue = sum(waits.iter().copied(), |wait| wait.runqueue_ns);
+        let share = runqueue as f64 / (play.seconds * 1e9);
+        assert!((0.3..0.7).contains(&share), "{what}: half of the CPU is the other's, not {share}");
+        // The kernel's own figures are from gate to gate, and have what happens at the edges too.
+        let all = || profile.of(tid);
+        let count = sum(all().filter(|wait| wait.state == "preempted"), |wait| wait.count);
+        assert!(truth.count.abs_diff(count) <= 2 + truth.count / 50, "{what}: {count}, {truth:?}");
+        let runqueue = sum(all(), |wait| wait.runqueue_ns);
+        Floor::LOCAL.assert_near(truth.off_ns, runqueue, truth.count, what);
+    }
+}
+
+#[test]
+fn disks_are_waited_for_uninterruptibly() {
+    let _turn = turn!();
+    let directory = env!("CARGO_TARGET_TMPDIR");
+    let (profile, play) = record(Target::start("disk", &["--dir", directory, "--count", "400"]));
+    let truth = &play.truths[0];
+    assert_eq!(truth.state, "uninterruptible");
+    // What is taken from the thread is taken from each write, and not all of them wait.
+    let floor = Floor(Floor::DISK.0 * 400 / truth.count);
+    check(&profile, [truth], floor, |wait| match wait.waker.kind.as_str() {
+        "irq" => wait.waker.thread.is_none(),
+        "softirq" => wait.waker.softirq.as_deref() == Some("BLOCK"),
+        // A busy machine leaves the end of softirqs to a thread, and some drivers to a worker.
+        "task" => wait.waker.thread.as_ref().is_some_and(|thread| {
+            thread.comm.starts_with("ksoftirqd/") || thread.comm.starts_with("kworker/")
+        }),
+        _ => false,
+    });
+}
