@@ -86,10 +86,9 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
     true
 }
 
-/// Follows the chain of frame pointers, by the rules of `perf_callchain_user`
-/// (arch/x86/events/core.c), at a fraction of the cost of `bpf_get_stack`. Unlike that, it knows
-/// how the chain ends: at its outermost frame, which `_start` and `clone` mark with 0, or because
-/// it led to memory that cannot be read.
+/// Follows the chain of frame pointers, as `perf_callchain_user` does (arch/x86/events/core.c), at
+/// a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how the chain ends: at its
+/// outermost frame, which `_start` and `clone` mark with 0, or because it led astray.
 #[inline(always)]
 fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
     stack.frames[0] = ip;
@@ -102,10 +101,7 @@ fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
             bpf_probe_read_user((&raw mut frame).cast::<c_void>(), 16, fp as *const c_void)
         };
         if error != 0 {
-            if fp != 0 {
-                count::lost(Loss::UserStackUnreadable);
-            }
-            return;
+            break;
         }
         let [next, return_address] = frame;
         if return_address == 0 {
@@ -113,9 +109,20 @@ fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
         }
         stack.frames[i] = return_address;
         stack.len = i as u32 + 1;
+        if next == 0 {
+            return;
+        }
+        // A caller's frame lies above: anything else is no chain, and may be a circle.
+        if next <= fp {
+            break;
+        }
         fp = next;
     }
-    count::lost(Loss::UserStackTruncated);
+    if stack.len as usize == MAX_FRAMES {
+        count::lost(Loss::UserStackTruncated);
+    } else {
+        count::lost(Loss::UserStackUnreadable);
+    }
 }
 
 /// Ends a kernel stack with the innermost entry of an interrupt, if there is one.

@@ -10,8 +10,8 @@ pub enum Loss {
     StacksFull,
     /// The kernel stack could not be read. Its interval counts, without the stack.
     KernelStackUnreadable,
-    /// A user stack led to memory that cannot be read: frame pointers do in code compiled without
-    /// them. Its interval counts; the outer frames of the stack are missing.
+    /// A user stack led to what is no stack: frame pointers do in code compiled without them, such
+    /// as most C libraries, even at the outermost frames of a stack that is otherwise whole. Its interval counts; the outer frames of the stack are missing.
     UserStackUnreadable,
     /// A kernel stack had more than [`crate::MAX_FRAMES`] frames: the outermost are missing.
     KernelStackTruncated,

@@ -72,8 +72,8 @@ fn add_threads_below(directory: &Path, tids: &mut HashSet<u32>) {
     }
 }
 
-/// The user stack of a thread that is not running, innermost first, by the rules that the kernel
-/// uses for the running one (`perf_callchain_user` in arch/x86/events/core.c).
+/// The user stack of a thread that is not running, innermost first, as the BPF programs walk that
+/// of the running one (`walk_frame_pointers` in profiler-ebpf/src/stack.rs).
 fn walk_frame_pointers(tid: u32, ip: u64, mut fp: u64) -> Vec<u64> {
     let mut frames = vec![ip];
     while frames.len() < MAX_FRAMES {
@@ -82,6 +82,9 @@ fn walk_frame_pointers(tid: u32, ip: u64, mut fp: u64) -> Vec<u64> {
             break;
         }
         frames.push(return_address);
+        if next <= fp {
+            break;
+        }
         fp = next;
     }
     frames
@@ -113,11 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_of_frames_ends() {
+    fn a_circle_of_frames_ends() {
         let mut stack = Box::new([0u64; 2]);
         let address = stack.as_ptr() as u64;
         *stack = [address, 0x1001];
         let frames = walk_frame_pointers(std::process::id(), 0x1000, address);
-        assert_eq!(frames.len(), MAX_FRAMES);
+        assert_eq!(frames, [0x1000, 0x1001]);
     }
 }

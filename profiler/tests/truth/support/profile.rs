@@ -65,13 +65,13 @@ impl Profile {
     }
 
     /// Asserts that nothing is missing but what the kernel hides from every tracer: it has counted
-    /// that (`Loss::SwitchInMissed`, `Loss::UnknownWaker`), and [`super::check`] bounds it.
+    /// that (`Loss::SwitchInMissed`, `Loss::UnknownWaker`), and [`super::check`] bounds it. And but
+    /// for the frames of libc at the outer end of user stacks: it is compiled without frame
+    /// pointers. The functions of the targets are in their stacks all the same, as the tests check.
     pub(crate) fn assert_nothing_lost(&self) {
         for (cause, &count) in &self.losses {
             let hidden = matches!(cause.as_str(), "switch_in_missed" | "unknown_waker");
-            // A walk by frame pointers that begins in a function without one, such as those of libc,
-            // may go in a circle.
-            let astray = cause == "user_stack_truncated" && count <= 3;
+            let astray = matches!(cause.as_str(), "user_stack_unreadable" | "user_stack_broken");
             assert!(hidden || astray || count == 0, "{cause}: {count}");
         }
     }
