@@ -67,6 +67,17 @@ impl Profile {
         }
         Self { meta, losses, frames: used, waits }
     }
+
+    /// The same waits, with frames told apart by what is known of their function only: waits that
+    /// differ in where in it they were become one.
+    pub fn by_name(&self) -> Self {
+        let frames = self.frames.iter().map(|frame| {
+            let Frame { name, module, offset, kernel, file: _, line: _, inlined } = frame.clone();
+            let offset = if name.is_some() { 0 } else { offset };
+            Frame { name, module, offset, kernel, file: None, line: None, inlined }
+        });
+        Self::new(self.meta.clone(), self.losses, frames.collect(), self.waits.clone())
+    }
 }
 
 /// An index into [`Profile::frames`].
@@ -233,6 +244,30 @@ impl Losses {
     /// How often a cause was counted.
     pub fn get(&self, loss: Loss) -> u64 {
         self.0[loss as usize]
+    }
+
+    /// How many intervals are missing as a whole.
+    pub fn lost(&self) -> u64 {
+        self.iter().filter(|(loss, _)| loss.takes_interval()).map(|(_, count)| count).sum()
+    }
+
+    /// What is lost and what is incomplete, with each cause: `lost 0, incomplete 3 (unknown_waker
+    /// 3)`. `zeros`: name the causes that did not occur, too.
+    pub fn describe(&self, zeros: bool) -> String {
+        let group = |title: &str, takes_interval: bool| {
+            let losses = || self.iter().filter(|(loss, _)| loss.takes_interval() == takes_interval);
+            let sum: u64 = losses().map(|(_, count)| count).sum();
+            let causes: Vec<String> = losses()
+                .filter(|(_, count)| zeros || *count > 0)
+                .map(|(loss, count)| format!("{} {count}", loss.name()))
+                .collect();
+            if causes.is_empty() {
+                format!("{title} {sum}")
+            } else {
+                format!("{title} {sum} ({})", causes.join(", "))
+            }
+        };
+        format!("{}, {}", group("lost", true), group("incomplete", false))
     }
 
     /// Every cause with its count, zeros too, in a fixed order.

@@ -29,6 +29,9 @@ pub enum Loss {
     ProbeMisses,
     /// A process was gone before its mappings could be read: its user frames have no names.
     ProcessGone,
+    /// A user stack led out of the program's code, as frame pointers do in code compiled without
+    /// them. Its interval counts; the outer frames of the stack are missing.
+    UserStackBroken,
 }
 
 impl Loss {
@@ -36,7 +39,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -49,7 +52,14 @@ impl Loss {
         Self::NoticesFull,
         Self::ProbeMisses,
         Self::ProcessGone,
+        Self::UserStackBroken,
     ];
+
+    /// Whether an interval is missing as a whole. All other causes take a part of one: its waker, or
+    /// some of its frames or their names.
+    pub const fn takes_interval(self) -> bool {
+        matches!(self, Self::ThreadsFull | Self::WaitsFull | Self::ProbeMisses)
+    }
 
     /// The name in every output: lower case, words joined by `_`.
     pub const fn name(self) -> &'static str {
@@ -66,6 +76,7 @@ impl Loss {
             Self::NoticesFull => "notices_full",
             Self::ProbeMisses => "probe_misses",
             Self::ProcessGone => "process_gone",
+            Self::UserStackBroken => "user_stack_broken",
         }
     }
 }

@@ -1,8 +1,7 @@
 //! All tests, the privileged ones too, with all that they need.
 //!
-//! The tests read `OFFWAKE_PRIVILEGED` (`require`: fail where privileges are missing) and
-//! `OFFWAKE_BIN` (the optimized profiler), and append the names of tests that they skip to the
-//! file in `OFFWAKE_SKIPS`, one a line.
+//! The tests read `OFFWAKE_PRIVILEGED` (`require`: fail where privileges are missing), and append
+//! the names of tests that they skip to the file in `OFFWAKE_SKIPS`, one a line.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,7 +24,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     make.current_dir(&workspace.root).args(["-C", "examples/cpp"]);
     command::run(make.arg(format!("OUT={}", cpp.display())))?;
     let mut build = command::cargo(&workspace.root);
-    command::run(build.args(["build", "--release", "-p", "offwake", "-p", "offwake-examples"]))?;
+    command::run(build.args(["build", "-p", "offwake-examples"]))?;
 
     let skips = workspace.target.join("skipped-tests");
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;
@@ -36,7 +35,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
         test.arg("--workspace");
     }
     test.args(args);
-    test.env("OFFWAKE_SKIPS", &skips).env("OFFWAKE_BIN", workspace.release_binary("offwake"));
+    test.env("OFFWAKE_SKIPS", &skips);
     if mandatory {
         test.env("OFFWAKE_PRIVILEGED", "require");
     }

@@ -75,12 +75,15 @@ const EXIT_STATUS: [Entry; 3] = [
 
 const LOSSES: &str = "\
     Nothing is lost silently. The last line on standard error, and every output but folded \
-    stacks, count what is missing for each cause: intervals that did not fit (threads_full, \
-    waits_full), stacks that did not fit (stacks_full), could not be read \
+    stacks, count what is missing, for each cause. Lost are whole intervals: those that did not \
+    fit (threads_full, waits_full), and those of probes that the kernel skipped (probe_misses). \
+    Incomplete are intervals whose stacks did not fit (stacks_full), could not be read \
     (kernel_stack_unreadable, user_stack_unreadable) or are deeper than the kernel records \
-    (kernel_stack_truncated, user_stack_truncated), wake-ups that were not seen (unknown_waker), \
-    late news of processes (notices_full), probes that the kernel skipped (probe_misses), and \
-    processes that ended before their mappings were read (process_gone).";
+    (kernel_stack_truncated, user_stack_truncated), whose wake-up was not seen (unknown_waker), \
+    whose end was computed since it was not seen (switch_in_missed), and whose user stacks led \
+    out of the program's code, as in code without frame pointers (user_stack_broken); names may \
+    be missing for processes that were reported late (notices_full) or ended before their \
+    mappings were read (process_gone).";
 
 /// Writes the man page.
 ///

@@ -32,7 +32,6 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     if recording.waits.is_empty() {
         anyhow::bail!(no_interval(&recording, &job.record));
     }
-    let summary = Summary::of(&recording);
 
     let bar = progress::symbolizing();
     let symbols = symbolize::symbolize(&recording, &job.symbolize, &mut |done, total| {
@@ -43,6 +42,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
+    let summary = Summary::of(&recording, profile.losses);
     drop(recording);
 
     let mut exit = ExitCode::SUCCESS;

@@ -18,12 +18,13 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    pub(crate) fn of(recording: &Recording) -> Self {
+    /// `losses` also count what was found missing after the recording.
+    pub(crate) fn of(recording: &Recording, losses: Losses) -> Self {
         Self {
             intervals: recording.waits.values().map(|stats| stats.count).sum(),
             off: Duration::from_nanos(recording.waits.values().map(|stats| stats.off_ns()).sum()),
             stacks: recording.stacks.len(),
-            losses: recording.losses,
+            losses,
         }
     }
 }
@@ -32,16 +33,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { intervals, off, stacks, losses } = self;
         write!(f, "{intervals} intervals, {:.3} s off-CPU, {stacks} stacks, ", off.as_secs_f64())?;
-        f.write_str(&lost(losses))
+        f.write_str(&losses.describe(true))
     }
-}
-
-/// The sum of all losses, and each cause.
-fn lost(losses: &Losses) -> String {
-    let sum: u64 = losses.iter().map(|(_, count)| count).sum();
-    let causes: Vec<_> =
-        losses.iter().map(|(loss, count)| format!("{} {count}", loss.name())).collect();
-    format!("lost {sum} ({})", causes.join(", "))
 }
 
 /// Why there is no result, and what to try.
@@ -54,7 +47,7 @@ pub(crate) fn no_interval(recording: &Recording, config: &Config) -> String {
     }
     if losses.iter().any(|(_, count)| count > 0) {
         advice += "; ";
-        advice += &lost(losses);
+        advice += &losses.describe(false);
     }
     format!(
         "no interval off-CPU was seen in {:.1} s of {}: {advice}",
@@ -113,11 +106,12 @@ mod tests {
         recording.stacks.insert(7, stack);
         recording.losses.add(Loss::UnknownWaker, 3);
         assert_eq!(
-            Summary::of(&recording).to_string(),
-            "4 intervals, 3.001 s off-CPU, 1 stacks, lost 3 (threads_full 0, waits_full 0, \
-             stacks_full 0, kernel_stack_unreadable 0, user_stack_unreadable 0, \
-             kernel_stack_truncated 0, user_stack_truncated 0, unknown_waker 3, switch_in_missed 0, \
-             notices_full 0, probe_misses 0, process_gone 0)"
+            Summary::of(&recording, recording.losses).to_string(),
+            "4 intervals, 3.001 s off-CPU, 1 stacks, lost 0 (threads_full 0, waits_full 0, \
+             probe_misses 0), incomplete 3 (stacks_full 0, kernel_stack_unreadable 0, \
+             user_stack_unreadable 0, kernel_stack_truncated 0, user_stack_truncated 0, \
+             unknown_waker 3, switch_in_missed 0, notices_full 0, process_gone 0, \
+             user_stack_broken 0)"
         );
     }
 
@@ -146,6 +140,6 @@ mod tests {
         let mut lossy = recording();
         lossy.losses.add(Loss::ThreadsFull, 12);
         let message = no_interval(&lossy, &Config::default());
-        assert!(message.starts_with(&format!("{plain}; lost 12 (threads_full 12, ")), "{message}");
+        assert!(message.starts_with(&format!("{plain}; lost 12 (threads_full 12)")), "{message}");
     }
 }

@@ -38,9 +38,8 @@ fn is_traced(name: &str) -> bool {
 }
 
 fn is_tracing(frame: &Frame) -> bool {
-    let Some(name) = &frame.name else { return is_in_bpf(frame) };
-    is_in_bpf(frame)
-        || is_program(name)
+    let Some(name) = &frame.name else { return false };
+    is_program(name)
         || numbered(name, "bpf_trampoline_")
         || numbered(name, "bpf_trace_run")
         || [
@@ -57,11 +56,6 @@ fn is_tracing(frame: &Frame) -> bool {
         ]
         .iter()
         .any(|prefix| name.starts_with(prefix))
-}
-
-/// kallsyms shows compiled programs as the module `bpf`.
-fn is_in_bpf(frame: &Frame) -> bool {
-    frame.module.as_deref() == Some("bpf")
 }
 
 /// `bpf_prog_TAG` or `bpf_prog_TAG_NAME` with a tag of 16 hexadecimal digits, as `bpf_get_prog_name`

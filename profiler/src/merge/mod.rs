@@ -8,9 +8,9 @@ mod bpf_frames;
 mod tests;
 mod waker;
 
-use offwake_shared::{TaskId, WaitKey, WaitState, WaitStats};
+use offwake_shared::{Loss, TaskId, WaitKey, WaitState, WaitStats};
 
-use crate::profile::{Frame, FrameId, Profile, Thread, Wait, Waker};
+use crate::profile::{Frame, FrameId, Losses, Profile, Thread, Wait, Waker};
 use crate::recording::{Recording, StackId};
 use crate::symbolize::Symbols;
 
@@ -19,10 +19,14 @@ pub const LOST_STACK: &str = "[lost stack]";
 
 /// Merges each sleeper with its waker. Waits that differ only in what a profile does not show
 /// (such as the frames of BPF) become one.
+///
+/// Adds what symbolization found missing to the losses: [`Loss::UserStackBroken`].
 pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
     let merger = Merger::new(symbols);
-    let waits = recording.waits.iter().map(|(key, stats)| merger.wait(key, stats)).collect();
-    Profile::new(recording.meta.clone(), recording.losses, merger.frames, waits)
+    let mut losses = recording.losses;
+    let waits =
+        recording.waits.iter().map(|(key, stats)| merger.wait(key, stats, &mut losses)).collect();
+    Profile::new(recording.meta.clone(), losses, merger.frames, waits)
 }
 
 struct Merger<'a> {
@@ -52,7 +56,7 @@ impl<'a> Merger<'a> {
         Self { symbols, frames, lost_kernel, lost_user }
     }
 
-    fn wait(&self, key: &WaitKey, stats: &WaitStats) -> Wait {
+    fn wait(&self, key: &WaitKey, stats: &WaitStats, losses: &mut Losses) -> Wait {
         let WaitKey {
             sleeper,
             waker: waker_task,
@@ -69,15 +73,20 @@ impl<'a> Merger<'a> {
         let state = WaitState::from_u32(*state).unwrap_or(WaitState::Other);
         let waker_frames = self.kernel_stack(*waker_kernel);
         let waker = waker::classify(*waker_kind, waker_task, state, &self.names(waker_frames));
+        let mut is_broken = self.symbols.broken.contains(sleeper_user);
         let mut waker_stack = Vec::new();
         match waker {
             Waker::Task(_) => {
+                is_broken |= self.symbols.broken.contains(waker_user);
                 waker_stack.extend(waker_frames);
                 waker_stack.extend(self.user_stack(*waker_user));
             }
             // The program that was interrupted has no part in it.
             Waker::Irq | Waker::Softirq(_) => waker_stack.extend(waker_frames),
             Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
+        }
+        if is_broken {
+            losses.add(Loss::UserStackBroken, count);
         }
         Wait {
             sleeper: thread(sleeper),

@@ -136,6 +136,22 @@ fn a_lost_stack_is_said() {
 }
 
 #[test]
+fn a_broken_user_stack_is_counted_once_for_each_interval() {
+    let mut symbols = symbols(&[(1, &["user_a"]), (2, &["user_b"]), (3, &["try_to_wake_up"])]);
+    symbols.broken.extend([1, 2]);
+    let interrupt = WaitKey { waker_kind: WakerKind::Interrupt as u32, ..key() };
+    let waits = [
+        (WaitKey { sleeper_user: 1, waker_user: 2, ..key() }, WaitStats { count: 3, ..stats(1) }),
+        (WaitKey { waker_user: 2, waker_kernel: 3, ..key() }, WaitStats { count: 4, ..stats(1) }),
+        (WaitKey { sleeper_user: 3, ..key() }, WaitStats { count: 50, ..stats(1) }),
+        // The program that was interrupted is not shown.
+        (WaitKey { waker_user: 2, ..interrupt }, WaitStats { count: 600, ..stats(1) }),
+    ];
+    let profile = merge(&recording(waits), &symbols);
+    assert_eq!(profile.losses.get(Loss::UserStackBroken), 7);
+}
+
+#[test]
 fn frames_of_bpf_go() {
     let stripped = |stack: &[&str]| {
         let frames: Vec<Frame> = stack.iter().map(|name| kernel(name)).collect();
@@ -171,12 +187,6 @@ fn threads_that_wait_in_the_kernels_own_bpf_code_keep_it() {
     assert_eq!(stripped(&["__schedule", "schedule", "perf_trace_init", "perf_event_open"]), 0);
     assert_eq!(stripped(&["__mutex_lock", "bpf_prog_load", "bpf_trampoline_link_prog"]), 0);
     assert_eq!(stripped(&["bpf_trace_run2", "__schedule", "bpf_prog_0123456789abcdef_x"]), 1);
-}
-
-#[test]
-fn a_frame_in_module_bpf_is_bpfs() {
-    let frame = Frame { name: None, module: Some("bpf".into()), ..kernel("") };
-    assert_eq!(bpf_frames::count(&[&frame, &kernel("__schedule")]), 1);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct Progress {
     pub intervals: u64,
     /// Distinct stacks so far.
     pub stacks: u64,
-    /// The sum of all losses so far.
+    /// Intervals that are missing as a whole, so far.
     pub lost: u64,
 }
 

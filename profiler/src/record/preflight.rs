@@ -136,7 +136,7 @@ fn jit() -> Capability {
 
 fn symbols() -> Capability {
     match interrupts::entries() {
-        Ok(_) => ok("kernel symbols", "/proc/kallsyms".into()),
+        Ok(_) => ok("kernel symbols", "names and interrupt entries".into()),
         Err(error) => missing("kernel symbols", format!("{error:#}")),
     }
 }

@@ -60,10 +60,7 @@ pub(super) fn record(
             elapsed: clock.elapsed(),
             intervals: counters.intervals,
             stacks: collected.stacks.len() as u64,
-            lost: losses(&counters, &probes, &notices, &collected)
-                .iter()
-                .map(|(_, count)| count)
-                .sum(),
+            lost: losses(&counters, &probes, &notices, &collected).lost(),
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::profile::{Losses, Metric};
+use crate::profile::Metric;
 
 /// A time in the unit that leaves one to three digits before the point.
 pub(super) fn time(ns: u64) -> String {
@@ -50,11 +50,6 @@ pub(super) const fn unit(metric: Metric) -> &'static str {
         Metric::Off | Metric::Blocked | Metric::Runqueue => "µs",
         Metric::Count => "waits",
     }
-}
-
-/// All losses together.
-pub(super) fn total_lost(losses: &Losses) -> u64 {
-    losses.iter().map(|(_, count)| count).sum()
 }
 
 #[cfg(test)]

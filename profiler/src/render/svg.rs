@@ -68,7 +68,7 @@ pub(super) fn write(
     let mut graph = Options::default();
     graph.title = title;
     graph.subtitle = Some(subtitle);
-    graph.notes = all_losses(profile);
+    graph.notes = profile.losses.describe(true);
     graph.name_type = "Frame:".into();
     graph.count_name = human::unit(options.metric).into();
     graph.factor = match options.metric {
@@ -124,30 +124,15 @@ fn title(profile: &Profile, options: &RenderOptions) -> String {
 
 fn subtitle(profile: &Profile) -> String {
     let intervals = profile.waits.iter().map(|wait| wait.count).sum();
-    let mut text = format!(
-        "{} waits · probe {} · kernel {} · lost {}",
+    // As many causes as fit; a comment in the file has all of them.
+    let text = format!(
+        "{} waits · probe {} · kernel {} · {}",
         human::count(intervals),
         escape::name(&profile.meta.probe),
         escape::name(&profile.meta.kernel),
-        human::count(human::total_lost(&profile.losses)),
+        profile.losses.describe(false),
     );
-    // As many causes as fit; a comment in the file has all of them.
-    let causes: Vec<String> = profile
-        .losses
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(loss, count)| format!("{} {}", loss.name(), human::count(count)))
-        .collect();
-    if !causes.is_empty() {
-        text += &format!(" ({})", causes.join(", "));
-    }
     shorten(&text, SUBTITLE_CHARS)
-}
-
-fn all_losses(profile: &Profile) -> String {
-    let causes: Vec<String> =
-        profile.losses.iter().map(|(loss, count)| format!("{} {count}", loss.name())).collect();
-    format!("lost: {}", causes.join(", "))
 }
 
 fn shorten(text: &str, chars: usize) -> String {

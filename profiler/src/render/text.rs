@@ -26,6 +26,8 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     write_header(profile, options, out)?;
+    // What differs only in where in a function it was would read the same.
+    let profile = &profile.by_name();
     let mut waits: Vec<&Wait> = profile.waits.iter().collect();
     // Stable: equal values stay in canonical order.
     waits.sort_by_key(|wait| Reverse(options.metric.of(wait)));
@@ -60,11 +62,7 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
         human::time(sum(|wait| wait.blocked_ns)),
         human::time(sum(|wait| wait.runqueue_ns)),
     )?;
-    writeln!(out, "lost: {}", human::count(human::total_lost(losses)))?;
-    for (loss, count) in losses.iter() {
-        writeln!(out, "    {:<24} {}", loss.name(), human::count(count))?;
-    }
-    Ok(())
+    writeln!(out, "{}", losses.describe(true))
 }
 
 fn write_wait(

@@ -1,12 +1,46 @@
-/// Which of several names of one function is shown: the smallest.
-///
-/// Fewest leading underscores (`poll` before `__poll` and `__GI___poll`), then as the linker
-/// ranks them, then the shortest, then the first: always the same one.
-pub(super) fn preference(name: &[u8], binding: u8) -> (usize, u8, usize, &[u8]) {
-    let underscores = name.iter().take_while(|&&byte| byte == b'_').count();
-    // `_Z` and `_R` begin a mangled name, they are no underscores of its author.
-    let mangled = underscores == 1 && matches!(name.get(1), Some(b'Z' | b'R'));
-    (if mangled { 0 } else { underscores }, binding, name.len(), name)
+//! Public names instead of internal ones: a C library has many functions under several names, and
+//! blazesym gives any of them, such as `__poll` or `__GI___poll` for `poll`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use blazesym::inspect::{Inspector, source};
+use blazesym::symbolize::Sym;
+
+/// The names to show for those of the `symbols` of a file that have a public one too, by address.
+pub(super) fn public_names<'a>(
+    file: &Path,
+    symbols: impl Iterator<Item = &'a Sym<'a>>,
+) -> BTreeMap<u64, String> {
+    let candidates: BTreeMap<u64, &str> =
+        symbols.filter_map(|symbol| Some((symbol.addr, without_prefix(&symbol.name)?))).collect();
+    // The lookup makes an index of all names.
+    if candidates.is_empty() {
+        return BTreeMap::new();
+    }
+    let mut source = source::Elf::new(file);
+    source.debug_syms = false;
+    let names: Vec<&str> = candidates.values().copied().collect();
+    let inspector = Inspector::new();
+    let found = inspector.lookup(&source.into(), &names).unwrap_or_default();
+    candidates
+        .into_iter()
+        .zip(found)
+        .filter(|((address, _), same_name)| same_name.iter().any(|found| found.addr == *address))
+        .map(|((address, name), _)| (address, name.into()))
+        .collect()
+}
+
+/// What the public name would be; `None` for a name that is no internal one.
+fn without_prefix(name: &str) -> Option<&str> {
+    // So begins a mangled name, that is no underscore of its author.
+    if name.starts_with("_Z") || name.starts_with("_R") {
+        return None;
+    }
+    let prefixes = ["__GI_", "_IO_", "__libc_", "__vdso_"];
+    let prefix = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
+    let public = prefix.unwrap_or(name).trim_start_matches('_');
+    (public != name && !public.is_empty()).then_some(public)
 }
 
 #[cfg(test)]
@@ -14,15 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_names_come_first() {
-        let best = |names: &[(&'static str, u8)]| {
-            let best =
-                names.iter().min_by_key(|(name, binding)| preference(name.as_bytes(), *binding));
-            best.map(|(name, _)| *name)
-        };
-        assert_eq!(best(&[("__poll", 0), ("poll", 1), ("__GI___poll", 2)]), Some("poll"));
-        assert_eq!(best(&[("a_long_name", 0), ("short", 2)]), Some("a_long_name"));
-        assert_eq!(best(&[("_stext", 0), ("_text", 0), ("startup", 0)]), Some("startup"));
-        assert_eq!(best(&[("_ZN1AC2Ev", 1), ("_ZN1AC1Ev", 1)]), Some("_ZN1AC1Ev"));
+    fn prefixes() {
+        for name in ["__poll", "__GI_poll", "__GI___poll", "_IO_poll", "__libc_poll"] {
+            assert_eq!(without_prefix(name), Some("poll"), "{name}");
+        }
+        for name in ["poll", "_ZN3foo3barEv", "_RNvC1a1b", "__", "", "__GI_"] {
+            assert_eq!(without_prefix(name), None, "{name:?}");
+        }
     }
 }

@@ -1,18 +1,21 @@
-//! Names in the code of one mapped file.
+//! Names in the code of one mapped file: blazesym finds them, here is decided what is certain.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::io::{Read, Seek};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use blazesym::symbolize::{Input, Sym, Symbolizer, source};
 
-use super::alias::preference;
-use super::debug_file;
+use super::alias;
 use super::demangle::demangle;
-use super::elf::{self, Bytes, Elf, Segment, Symbol, Table};
-use super::pending::Pending;
+use super::elf::{self, Elf};
 use crate::recording::MappedFile;
+
+/// The most that is copied of one file, in bytes: more than any library has.
+const MAX_COPY: u64 = 1 << 30;
 
 /// What is known of a place in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,99 +46,106 @@ pub(super) fn open(file: &MappedFile) -> Option<Arc<File>> {
     same.then(|| Arc::new(opened))
 }
 
-/// The places at some offsets of a file, in the same order.
+/// The places at some offsets of a file, in the same order. What its own symbols do not name, those
+/// of its separate `debug_file` may.
 pub(super) fn places(
-    file: &MappedFile,
-    opened: &File,
+    file: &File,
     offsets: &[u64],
-    debug_dirs: &[PathBuf],
+    debug_file: impl FnOnce(&Elf<'_>) -> Option<File>,
 ) -> Vec<Place> {
-    let Some(elf) = Elf::new(Bytes::File(opened)) else {
+    let Some(elf) = Elf::new(file) else {
         return unnamed(offsets);
     };
-    named(&elf, offsets, |pending, names| {
-        // Where a file was not stripped, its own table is complete. A separate file repeats it.
-        if !take_symbols(&elf, Table::Full, pending, names)
-            && let Some(debug) =
-                debug_file::find(&elf, file.build_id.as_deref(), &file.path, debug_dirs)
-            && let Some(debug) = Elf::new(Bytes::File(&debug))
-        {
-            take_symbols(&debug, Table::Full, pending, names);
-        }
-    })
-}
-
-/// The places at some offsets of an image in memory, in the same order.
-pub(super) fn places_in_memory(image: Bytes<'_>, offsets: &[u64]) -> Vec<Place> {
-    match Elf::new(image) {
-        Some(elf) => named(&elf, offsets, |_, _| {}),
-        None => unnamed(offsets),
+    let (mut places, mut nameless) = located(&elf, offsets);
+    add_names(file, &elf, &mut places, &mut nameless);
+    if !nameless.is_empty()
+        && let Some(debug_file) = debug_file(&elf)
+        && let Some(elf) = Elf::new(&debug_file)
+    {
+        add_names(&debug_file, &elf, &mut places, &mut nameless);
     }
+    places
 }
 
-/// Names by `full`, and what is left by the exported symbols.
-fn named(
-    elf: &Elf<'_>,
-    offsets: &[u64],
-    full: impl FnOnce(&mut Pending, &mut HashMap<u64, String>),
-) -> Vec<Place> {
+/// The places without their names, and which of them a name may be found for: those that are in an
+/// executable segment.
+fn located(elf: &Elf<'_>, offsets: &[u64]) -> (Vec<Place>, Vec<usize>) {
     let segments = elf.executable_segments();
-    let addresses: Vec<Option<u64>> =
-        offsets.iter().map(|&offset| address(&segments, offset)).collect();
-    let mut pending = Pending::new(addresses.iter().copied().flatten());
-    let mut names = HashMap::new();
-    full(&mut pending, &mut names);
-    take_symbols(elf, Table::Exported, &mut pending, &mut names);
-    offsets
-        .iter()
-        .zip(addresses)
-        .map(|(&offset, address)| Place {
-            name: address.and_then(|address| names.get(&address).cloned()),
-            address: address.unwrap_or(offset),
-        })
-        .collect()
-}
-
-/// The address of what is at an offset in the file.
-fn address(segments: &[Segment], offset: u64) -> Option<u64> {
-    let segment = segments.iter().find(|segment| segment.file.contains(&offset))?;
-    segment.address.checked_add(offset - segment.file.start)
-}
-
-/// Gives names to the pending addresses that a symbol certainly contains: the innermost one, where
-/// they nest. Returns whether the file has such a table.
-fn take_symbols(
-    elf: &Elf<'_>,
-    table: Table,
-    pending: &mut Pending,
-    names: &mut HashMap<u64, String>,
-) -> bool {
-    if pending.is_empty() {
-        return true;
-    }
-    let mut found: Vec<Symbol> = Vec::new();
-    let present = elf.symbols(table, &mut |symbol| {
-        if pending.touches(&symbol.range) {
-            found.push(symbol);
+    let mut places = unnamed(offsets);
+    let mut nameless = Vec::with_capacity(offsets.len());
+    for (index, place) in places.iter_mut().enumerate() {
+        let offset = place.address;
+        if let Some(segment) = segments.iter().find(|segment| segment.file.contains(&offset))
+            && let Some(address) = segment.address.checked_add(offset - segment.file.start)
+        {
+            place.address = address;
+            nameless.push(index);
         }
+    }
+    (places, nameless)
+}
+
+/// Names those of the places that are in `nameless`, by the symbols of one file, as far as it has
+/// any for them, and leaves the others there.
+fn add_names(file: &File, elf: &Elf<'_>, places: &mut [Place], nameless: &mut Vec<usize>) {
+    if !elf.is_sound() {
+        return;
+    }
+    let copy;
+    let file = match elf.compressed_symbols() {
+        None => file,
+        Some(header) => match copy_without_section(file, header) {
+            Some(complete) => {
+                copy = complete;
+                &copy
+            }
+            None => return,
+        },
+    };
+    // Through the descriptor: the path may by now lead to another file, or nowhere.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let mut source = source::Elf::new(&path);
+    source.debug_syms = false;
+    let symbolizer = Symbolizer::builder()
+        .enable_code_info(false)
+        .enable_inlined_fns(false)
+        // Its own is without a bound (see `demangle`).
+        .enable_demangling(false)
+        .build();
+    let addresses: Vec<u64> = nameless.iter().map(|&index| places[index].address).collect();
+    let Ok(symbols) = symbolizer.symbolize(&source.into(), Input::VirtOffset(&addresses)) else {
+        return;
+    };
+    let certain: Vec<Option<&Sym<'_>>> =
+        symbols.iter().map(|symbol| symbol.as_sym().filter(|symbol| contains(symbol))).collect();
+    let public = alias::public_names(&path, certain.iter().copied().flatten());
+    let mut certain = certain.into_iter();
+    nameless.retain(|&index| {
+        let symbol = certain.next().flatten();
+        places[index].name = symbol.map(|symbol| match public.get(&symbol.addr) {
+            Some(name) => name.clone(),
+            None => demangle(&symbol.name),
+        });
+        symbol.is_none()
     });
-    let order = |symbol: &Symbol| (std::cmp::Reverse(symbol.range.start), symbol.range.end);
-    found.sort_by_key(order);
-    for aliases in found.chunk_by(|a, b| a.range == b.range) {
-        let taken = pending.take(&aliases[0].range);
-        if taken.is_empty() {
-            continue;
-        }
-        let name = aliases
-            .iter()
-            .filter_map(|symbol| Some((elf.name(symbol.name)?, symbol.binding)))
-            .min_by(|(a, a_binding), (b, b_binding)| {
-                preference(a, *a_binding).cmp(&preference(b, *b_binding))
-            });
-        if let Some((name, _)) = name {
-            let name = demangle(&name);
-            names.extend(taken.into_iter().map(|address| (address, name.clone())));
-        }
-    }
-    present
+}
+
+/// A copy of an ELF file, in which the section with a header at this offset has no name.
+///
+/// blazesym refuses all names of a file with symbols compressed by xz, or else unpacks them, without
+/// a bound: of a few megabytes a target can make gigabytes.
+fn copy_without_section(mut file: &File, header: u64) -> Option<File> {
+    let mut copy = tempfile::tempfile().ok()?;
+    file.rewind().ok()?;
+    std::io::copy(&mut file.take(MAX_COPY), &mut copy).ok()?;
+    // The first member of a section header is the name.
+    copy.write_all_at(&[0; 4], header).ok()?;
+    Some(copy)
+}
+
+/// Whether the symbol certainly contains the address that it was found for. blazesym also gives the
+/// nearest symbol before an address, when that has no size: labels of hand-written assembly. Nothing
+/// says where they end, and in a stripped file the next symbol is far away.
+fn contains(symbol: &Sym<'_>) -> bool {
+    symbol.size.is_some_and(|size| symbol.offset < size)
 }

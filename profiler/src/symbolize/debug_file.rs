@@ -2,24 +2,22 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::elf::{self, Bytes, Elf, open_regular};
+use super::elf::{self, Elf, open_regular};
+use crate::recording::MappedFile;
 
 /// Where distributions put separate debug files.
 const DEFAULT_DIR: &str = "/usr/lib/debug";
 
-/// The debug file of `stripped`, which the process saw at `path`, in any of `dirs` or where
-/// distributions put it: by build id, else by the name and the checksum in `.gnu_debuglink`.
+/// The debug file of the mapped file `stripped`, in any of `dirs` or where distributions put it: by
+/// build id, else by the name and the checksum in `.gnu_debuglink`.
 ///
 /// Only a file that belongs to this very build is returned.
-pub(super) fn find(
-    stripped: &Elf<'_>,
-    build_id: Option<&[u8]>,
-    path: &Path,
-    dirs: &[PathBuf],
-) -> Option<File> {
+pub(super) fn find(stripped: &Elf<'_>, file: &MappedFile, dirs: &[PathBuf]) -> Option<File> {
+    let build_id = file.build_id.as_deref();
     let dirs: Vec<&Path> =
         dirs.iter().map(PathBuf::as_path).chain([Path::new(DEFAULT_DIR)]).collect();
     let by_build_id = build_id.and_then(|build_id| {
@@ -30,7 +28,7 @@ pub(super) fn find(
     });
     by_build_id.or_else(|| {
         let (name, crc) = stripped.debug_link()?;
-        link_candidates(&name, path, &dirs)
+        link_candidates(&name, &file.path, &dirs)
             .iter()
             .filter_map(|candidate| open_regular(candidate))
             .find(|file| match (build_id, elf::build_id(file)) {
@@ -63,17 +61,15 @@ fn link_candidates(name: &[u8], path: &Path, dirs: &[&Path]) -> Vec<PathBuf> {
 }
 
 /// The CRC-32 of a file, as `.gnu_debuglink` has it.
-fn checksum(file: &File) -> Option<u32> {
+fn checksum(mut file: &File) -> Option<u32> {
     let mut hasher = crc32fast::Hasher::new();
     let mut buffer = vec![0; 1 << 20];
-    let mut offset = 0;
+    file.rewind().ok()?;
     loop {
-        let count = Bytes::File(file).read_at(&mut buffer, offset)?;
-        if count == 0 {
-            return Some(hasher.finalize());
+        match file.read(&mut buffer).ok()? {
+            0 => return Some(hasher.finalize()),
+            count => hasher.update(&buffer[..count]),
         }
-        hasher.update(&buffer[..count]);
-        offset += count as u64;
     }
 }
 

@@ -1,27 +1,24 @@
-//! Reading ELF files: what of them symbolization needs, from files that nobody vouches for.
+//! Reading ELF files: what of them blazesym does not tell, and whether it may read them.
 //!
-//! Files are read, not mapped: one that is truncated meanwhile gives an error, not a SIGBUS. What
-//! one file can make us read is bounded, whatever sizes it claims.
+//! Nobody vouches for these files. They are read here, not mapped, and what one can make us read is
+//! bounded, whatever sizes it claims.
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use object::elf::{self, FileHeader32, FileHeader64};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
-use object::read::{FileKind, ReadCache, ReadCacheOps, ReadRef};
-use object::{Endian, Endianness, SectionIndex};
+use object::read::elf::{FileHeader, NoteIterator, ProgramHeader, SectionHeader};
+use object::read::{FileKind, ReadCache, ReadRef};
+use object::{Endian, Endianness};
 
-/// The most bytes that are read of one file: more than the symbols of any browser.
-const SYMBOLS_BUDGET: u64 = 1 << 30;
+/// The most bytes that are read here of one file: headers and notes.
+const BUDGET: u64 = 4 << 20;
 
-/// The most bytes that are read for a build id, while a recording waits.
-const BUILD_ID_BUDGET: u64 = 4 << 20;
-
-/// The longest symbol name, in bytes. Templates make names of tens of thousands.
-const MAX_NAME: usize = 64 << 10;
+/// The most bytes of one symbol table: five times that of a browser. blazesym indexes it in memory.
+const MAX_SYMBOLS: u64 = 512 << 20;
 
 /// Opens a regular file to read. A target may have chosen the path: a named pipe does not block us.
 pub(crate) fn open_regular(path: &Path) -> Option<File> {
@@ -35,81 +32,13 @@ pub(crate) fn open_regular(path: &Path) -> Option<File> {
 
 /// The GNU build id of an ELF file, where it has one.
 pub(crate) fn build_id(file: &File) -> Option<Vec<u8>> {
-    Elf::open(Bytes::File(file), BUILD_ID_BUDGET)?.build_id()
-}
-
-/// Where the bytes of an ELF file are.
-#[derive(Clone, Copy)]
-pub(super) enum Bytes<'a> {
-    File(&'a File),
-    Memory(&'a [u8]),
-}
-
-impl Bytes<'_> {
-    fn len(self) -> Option<u64> {
-        match self {
-            Self::File(file) => file.metadata().ok().map(|metadata| metadata.len()),
-            Self::Memory(bytes) => Some(bytes.len() as u64),
-        }
-    }
-
-    /// Reads up to the length of `buffer`; less at the end of the file.
-    pub(super) fn read_at(self, buffer: &mut [u8], offset: u64) -> Option<usize> {
-        match self {
-            Self::File(file) => loop {
-                match file.read_at(buffer, offset) {
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    result => return result.ok(),
-                }
-            },
-            Self::Memory(bytes) => {
-                let rest = bytes.get(usize::try_from(offset).ok()?..)?;
-                let count = rest.len().min(buffer.len());
-                buffer[..count].copy_from_slice(&rest[..count]);
-                Some(count)
-            }
-        }
-    }
-}
-
-/// A position in [`Bytes`], for `ReadCache`.
-struct Cursor<'a> {
-    bytes: Bytes<'a>,
-    position: u64,
-}
-
-impl ReadCacheOps for Cursor<'_> {
-    fn len(&mut self) -> Result<u64, ()> {
-        self.bytes.len().ok_or(())
-    }
-
-    fn seek(&mut self, position: u64) -> Result<u64, ()> {
-        self.position = position;
-        Ok(position)
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ()> {
-        let count = self.bytes.read_at(buffer, self.position).ok_or(())?;
-        self.position += count as u64;
-        Ok(count)
-    }
-
-    fn read_exact(&mut self, mut buffer: &mut [u8]) -> Result<(), ()> {
-        while !buffer.is_empty() {
-            let count = self.read(buffer)?;
-            if count == 0 {
-                return Err(());
-            }
-            buffer = &mut buffer[count..];
-        }
-        Ok(())
-    }
+    Elf::new(file)?.build_id()
 }
 
 /// Reads through the cache until the budget is spent.
 #[derive(Clone, Copy)]
 struct Data<'a, 'f> {
-    cache: &'a ReadCache<Cursor<'f>>,
+    cache: &'a ReadCache<&'f File>,
     budget: &'a Cell<u64>,
 }
 
@@ -130,8 +59,7 @@ impl<'a> ReadRef<'a> for Data<'a, '_> {
 
 /// An ELF file of either class and byte order.
 pub(super) struct Elf<'a> {
-    bytes: Bytes<'a>,
-    cache: ReadCache<Cursor<'a>>,
+    cache: ReadCache<&'a File>,
     budget: Cell<u64>,
     is_64: bool,
 }
@@ -145,106 +73,54 @@ pub(super) struct Segment {
     pub(super) address: u64,
 }
 
-/// One of the two symbol tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Table {
-    /// `.symtab`: every function, unless the file was stripped.
-    Full,
-    /// `.dynsym`: what a library exports.
-    Exported,
-}
-
-/// A symbol with a size that may be a function.
-#[derive(Clone, Debug)]
-pub(super) struct Symbol {
-    /// The addresses that are certainly its own.
-    pub(super) range: Range<u64>,
-    /// Where the name is: an offset in the file.
-    pub(super) name: u64,
-    /// 0 for a global symbol, 1 for a weak one, 2 for a local one.
-    pub(super) binding: u8,
+/// Calls a function that is generic over the class with the class of the file.
+macro_rules! by_class {
+    ($function:ident, $elf:expr) => {{
+        let data = Data { cache: &$elf.cache, budget: &$elf.budget };
+        if $elf.is_64 {
+            $function::<FileHeader64<Endianness>>(data)
+        } else {
+            $function::<FileHeader32<Endianness>>(data)
+        }
+    }};
 }
 
 impl<'a> Elf<'a> {
-    /// Opens an ELF file for its symbols; `None` for anything else.
-    pub(super) fn new(bytes: Bytes<'a>) -> Option<Self> {
-        Self::open(bytes, SYMBOLS_BUDGET)
-    }
-
-    fn open(bytes: Bytes<'a>, budget: u64) -> Option<Self> {
-        let cache = ReadCache::new(Cursor { bytes, position: 0 });
+    /// `None` for anything but an ELF file.
+    pub(super) fn new(file: &'a File) -> Option<Self> {
+        let cache = ReadCache::new(file);
         let is_64 = match FileKind::parse(&cache).ok()? {
             FileKind::Elf32 => false,
             FileKind::Elf64 => true,
             _ => return None,
         };
-        Some(Self { bytes, cache, budget: Cell::new(budget), is_64 })
-    }
-
-    fn data(&self) -> Data<'_, 'a> {
-        Data { cache: &self.cache, budget: &self.budget }
+        Some(Self { cache, budget: Cell::new(BUDGET), is_64 })
     }
 
     /// The executable segments. Empty when the program headers cannot be read.
     pub(super) fn executable_segments(&self) -> Vec<Segment> {
-        let segments = if self.is_64 {
-            segments::<FileHeader64<Endianness>>(self.data())
-        } else {
-            segments::<FileHeader32<Endianness>>(self.data())
-        };
-        segments.unwrap_or_default()
+        by_class!(segments, self).unwrap_or_default()
     }
 
     /// The GNU build id.
     pub(super) fn build_id(&self) -> Option<Vec<u8>> {
-        if self.is_64 {
-            note_of_build_id::<FileHeader64<Endianness>>(self.data())
-        } else {
-            note_of_build_id::<FileHeader32<Endianness>>(self.data())
-        }
+        by_class!(note_of_build_id, self)
     }
 
     /// The name and the CRC-32 of the file that `.gnu_debuglink` names.
     pub(super) fn debug_link(&self) -> Option<(Vec<u8>, u32)> {
-        if self.is_64 {
-            debug_link::<FileHeader64<Endianness>>(self.data())
-        } else {
-            debug_link::<FileHeader32<Endianness>>(self.data())
-        }
+        by_class!(debug_link, self)
     }
 
-    /// Calls `visit` with each symbol of a table that may be a function and has a size. Returns
-    /// whether the table is there and not empty.
-    ///
-    /// Symbols without a size (labels of hand-written assembly) are left out: nothing says where
-    /// they end, and the next symbol bounds them only in a table that nothing was stripped from.
-    pub(super) fn symbols(&self, table: Table, visit: &mut dyn FnMut(Symbol)) -> bool {
-        let result = if self.is_64 {
-            symbols::<FileHeader64<Endianness>>(self.data(), table, visit)
-        } else {
-            symbols::<FileHeader32<Endianness>>(self.data(), table, visit)
-        };
-        result.unwrap_or(false)
+    /// Where in the file the header of the section `.gnu_debugdata` is: symbols compressed by xz.
+    pub(super) fn compressed_symbols(&self) -> Option<u64> {
+        by_class!(compressed_symbols, self)
     }
 
-    /// The name at an offset in the file: bytes up to a 0, without the 0.
-    pub(super) fn name(&self, offset: u64) -> Option<Vec<u8>> {
-        let mut name = Vec::new();
-        let mut chunk = [0; 256];
-        while name.len() < MAX_NAME {
-            let count = self.bytes.read_at(&mut chunk, offset.checked_add(name.len() as u64)?)?;
-            if count == 0 {
-                return None;
-            }
-            match chunk[..count].iter().position(|&byte| byte == 0) {
-                Some(end) => {
-                    name.extend_from_slice(&chunk[..end]);
-                    return (!name.is_empty()).then_some(name);
-                }
-                None => name.extend_from_slice(&chunk[..count]),
-            }
-        }
-        None
+    /// Whether blazesym may read it. It maps the file, and trusts it more than we do: every section
+    /// has to be inside the file, and the symbol tables within reason.
+    pub(super) fn is_sound(&self) -> bool {
+        by_class!(is_sound, self).unwrap_or(false)
     }
 }
 
@@ -270,7 +146,7 @@ fn segments<H: FileHeader<Endian = Endianness>>(
 fn note_of_build_id<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> Option<Vec<u8>> {
     let header = H::parse(data).ok()?;
     let endian = header.endian().ok()?;
-    let wanted = |mut notes: object::read::elf::NoteIterator<'_, H>| {
+    let wanted = |mut notes: NoteIterator<'_, H>| {
         while let Ok(Some(note)) = notes.next() {
             if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
                 return Some(note.desc().to_vec());
@@ -305,40 +181,25 @@ fn debug_link<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> Option<
     Some((content[..length].to_vec(), crc))
 }
 
-fn symbols<H: FileHeader<Endian = Endianness>>(
-    data: Data<'_, '_>,
-    table: Table,
-    visit: &mut dyn FnMut(Symbol),
-) -> object::Result<bool> {
+fn compressed_symbols<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> Option<u64> {
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let (index, _) = sections.section_by_name(endian, b".gnu_debugdata")?;
+    let before = index.0 as u64 * u64::from(header.e_shentsize(endian));
+    header.e_shoff(endian).into().checked_add(before)
+}
+
+fn is_sound<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> object::Result<bool> {
+    let length = data.len().unwrap_or(0);
     let header = H::parse(data)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, data)?;
-    let kind = match table {
-        Table::Full => elf::SHT_SYMTAB,
-        Table::Exported => elf::SHT_DYNSYM,
-    };
-    let symbols = sections.symbols(endian, data, kind)?;
-    if symbols.is_empty() || symbols.string_section() == SectionIndex(0) {
-        return Ok(false);
-    }
-    let strings = sections.section(symbols.string_section())?;
-    let strings_offset: u64 = strings.sh_offset(endian).into();
-    for symbol in symbols.iter() {
-        let size: u64 = symbol.st_size(endian).into();
-        let start: u64 = symbol.st_value(endian).into();
-        let function =
-            matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_NOTYPE);
-        if function && size != 0 && !symbol.is_undefined(endian) {
-            visit(Symbol {
-                range: start..start.saturating_add(size),
-                name: strings_offset.saturating_add(symbol.st_name(endian).into()),
-                binding: match symbol.st_bind() {
-                    elf::STB_LOCAL => 2,
-                    elf::STB_WEAK => 1,
-                    _ => 0,
-                },
-            });
-        }
-    }
-    Ok(true)
+    Ok(sections.iter().all(|section| {
+        let Some((offset, size)) = section.file_range(endian) else { return true };
+        let is_inside = offset.checked_add(size).is_some_and(|end| end <= length);
+        // By name, as blazesym finds them.
+        let name = sections.section_name(endian, section);
+        is_inside && (size <= MAX_SYMBOLS || !matches!(name, Ok(b".symtab" | b".dynsym")))
+    }))
 }

@@ -1,8 +1,9 @@
 //! From addresses to names: the only code that opens ELF files or kallsyms.
 //!
-//! A name is given only where it is certain: where a symbol with a size contains the address. The
-//! nearest symbol before an address is no evidence, in a stripped binary it is nearly always
-//! another function. Everything else is `[module+0xoffset]`.
+//! The names in files and in the kernel are blazesym's, from symbol tables; DWARF is not read. Of
+//! what it answers, a name is given only where it is certain: where a symbol with a size contains
+//! the address. The nearest symbol before an address is no evidence, in a stripped binary it is
+//! nearly always another function. Everything else is `[module+0xoffset]`.
 //!
 //! - In a program, the first frame of a stack is where the thread stood, and looked up as it is: a
 //!   thread may well sleep at the first byte of a function, waiting for its page. The others are
@@ -10,6 +11,8 @@
 //!   at the return address may belong to the next line or the next function.
 //! - In the kernel every frame is a return address, also the first: that of the function that
 //!   called into BPF.
+//! - What a walk by frame pointers finds outside of a program's code is no caller: there the stack
+//!   ends ([`Symbols::broken`]).
 
 mod alias;
 mod binary;
@@ -17,8 +20,7 @@ mod debug_file;
 mod demangle;
 mod elf;
 pub mod interrupts;
-mod kallsyms;
-mod pending;
+mod kernel;
 mod perf_map;
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,7 @@ use hashbrown::{HashMap, HashSet};
 use offwake_shared::StackContext;
 
 use self::binary::Place;
-use self::elf::{Bytes, Elf};
-use self::kallsyms::Kallsyms;
+use self::elf::Elf;
 use crate::profile::{Frame, FrameId};
 use crate::recording::{ImageId, Mapping, MappingContent, RawStack, Recording, StackId};
 
@@ -54,6 +55,10 @@ pub struct Symbols {
     pub frames: Vec<Frame>,
     /// The frames of each stack of the recording, innermost first.
     pub stacks: HashMap<StackId, Vec<FrameId>>,
+    /// The user stacks whose recorded frames led out of the program's code. Code compiled without
+    /// frame pointers uses their register for anything, and what is then found is no return address:
+    /// it is left out, with all that is outside of it.
+    pub broken: HashSet<StackId>,
     /// What could not be done, one line each, and what to do about it.
     pub warnings: Vec<String>,
 }
@@ -81,7 +86,7 @@ pub fn symbolize(
     progress(0, locations.len() as u64);
     for group in locations.chunk_by(Location::same_source) {
         let frames = match group[0] {
-            Location::Kernel(_) => kernel_frames(group, &mut warnings),
+            Location::Kernel(_) => kernel::frames(&positions(group), &mut warnings),
             Location::File { file, .. } => file_frames(recording, &files, options, file, group),
             Location::Vdso(_) => vdso_frames(group),
             Location::Code { image, .. } => code_frames(recording, image, group),
@@ -92,7 +97,14 @@ pub fn symbolize(
     let stacks = recording.stacks.iter().map(|(&id, stack)| {
         (id, locate(recording, &files, stack).map(|location| ids[&location]).collect())
     });
-    Symbols { stacks: stacks.collect(), frames: interner.frames, warnings }
+    let is_broken = |stack: &RawStack| in_code(recording, stack).len() < stack.frames.len();
+    let broken = recording.stacks.iter().filter(|(_, stack)| is_broken(stack)).map(|(&id, _)| id);
+    Symbols {
+        stacks: stacks.collect(),
+        broken: broken.collect(),
+        frames: interner.frames,
+        warnings,
+    }
 }
 
 /// Where an address leads; what has the same location has the same frame.
@@ -136,11 +148,11 @@ fn locate<'a>(
     files: &'a Files<'a>,
     stack: &'a RawStack,
 ) -> impl Iterator<Item = Location> + 'a {
-    stack.frames.iter().enumerate().map(move |(index, &address)| {
+    in_code(recording, stack).iter().enumerate().map(move |(index, &address)| {
         if stack.context != StackContext::User {
             return Location::Kernel(address);
         }
-        let address = if index == 0 { address } else { address.saturating_sub(1) };
+        let address = if index == 0 { address } else { call(address) };
         let mapping = mapping(recording, stack.image, address);
         match mapping.map(|mapping| (mapping, &mapping.content)) {
             Some((mapping, &MappingContent::File(file))) if files.is_elf(file) => {
@@ -152,6 +164,23 @@ fn locate<'a>(
             _ => Location::Code { image: stack.image, address },
         }
     })
+}
+
+/// The frames of a stack before the first return address that is in no code of its program. All of
+/// them when the program's mappings are not known.
+fn in_code<'a>(recording: &Recording, stack: &'a RawStack) -> &'a [u64] {
+    let image = stack.image.and_then(|image| recording.images.get(&image));
+    if image.is_none_or(|image| image.mappings.is_empty()) {
+        return &stack.frames;
+    }
+    let is_code = |&address: &u64| mapping(recording, stack.image, call(address)).is_some();
+    let callers = stack.frames.iter().skip(1).take_while(|address| is_code(address)).count();
+    &stack.frames[..stack.frames.len().min(1 + callers)]
+}
+
+/// An address in the call that returns to `return_address`.
+const fn call(return_address: u64) -> u64 {
+    return_address.saturating_sub(1)
 }
 
 fn mapping(recording: &Recording, image: Option<ImageId>, address: u64) -> Option<&Mapping> {
@@ -179,7 +208,7 @@ impl<'a> Files<'a> {
     fn elf(&self, file: usize) -> Option<&Arc<File>> {
         let open = || {
             let opened = binary::open(self.recording.files.get(file)?)?;
-            Elf::new(Bytes::File(&opened))?;
+            Elf::new(&opened)?;
             Some(opened)
         };
         self.opened.get(file)?.get_or_init(open).as_ref()
@@ -190,14 +219,6 @@ impl<'a> Files<'a> {
     }
 }
 
-fn kernel_frames(group: &[Location], warnings: &mut Vec<String>) -> Vec<Frame> {
-    let kallsyms = Kallsyms::read().unwrap_or_else(|warning| {
-        warnings.push(warning);
-        Kallsyms::default()
-    });
-    group.iter().map(|location| kallsyms.frame(location.position())).collect()
-}
-
 fn file_frames(
     recording: &Recording,
     files: &Files<'_>,
@@ -206,10 +227,10 @@ fn file_frames(
     group: &[Location],
 ) -> Vec<Frame> {
     let offsets = positions(group);
+    let debug_file =
+        |elf: &Elf<'_>| debug_file::find(elf, &recording.files[file], &options.debug_dirs);
     let places = match files.elf(file) {
-        Some(opened) => {
-            binary::places(&recording.files[file], opened, &offsets, &options.debug_dirs)
-        }
+        Some(opened) => binary::places(opened, &offsets, debug_file),
         None => binary::unnamed(&offsets),
     };
     let module = file_name(recording, file);
@@ -218,8 +239,8 @@ fn file_frames(
 
 fn vdso_frames(group: &[Location]) -> Vec<Frame> {
     let offsets = positions(group);
-    let places = match vdso::image() {
-        Some(image) => binary::places_in_memory(image, &offsets),
+    let places = match vdso::file() {
+        Some(file) => binary::places(&file, &offsets, |_| None),
         None => binary::unnamed(&offsets),
     };
     places.into_iter().map(|place| user_frame(place, Some("vdso".into()))).collect()

@@ -1,21 +1,23 @@
 //! Names of code that was compiled at run time, from a perf map: lines of `START SIZE name`, the
 //! numbers in hexadecimal. Written by the target, so anything may be in it.
 
-use hashbrown::HashMap;
+use std::collections::BTreeSet;
 
-use super::pending::Pending;
+use hashbrown::HashMap;
 
 /// The names of the addresses that the map has. Where lines overlap, the later one counts: the
 /// code before it was thrown away, and its memory used again.
 pub(super) fn names(map: &[u8], addresses: &[u64]) -> HashMap<u64, String> {
-    let mut pending = Pending::new(addresses.iter().copied());
+    let mut pending = BTreeSet::from_iter(addresses.iter().copied());
     let mut names = HashMap::new();
     for line in map.rsplit(|&byte| byte == b'\n') {
         if pending.is_empty() {
             break;
         }
         let Some((start, size, name)) = parse(line) else { continue };
-        for address in pending.take(&(start..start.saturating_add(size))) {
+        let range = start..start.saturating_add(size);
+        while let Some(&address) = pending.range(range.clone()).next() {
+            pending.remove(&address);
             names.insert(address, String::from_utf8_lossy(name).into_owned());
         }
     }

@@ -1,7 +1,8 @@
 //! End to end: programs that print where their functions are, a snapshot of the running process,
 //! and the names that come out. Needs gcc, g++ and binutils.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -273,6 +274,29 @@ fn cpp_has_parameters() {
     );
 }
 
+#[test]
+fn functions_have_their_public_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = dir.path().join("library.so");
+    let source = r#"
+        int __poll(int x) { return x * 3; }
+        int __GI___poll(int) __attribute__((alias("__poll")));
+        int poll(int) __attribute__((weak, alias("__poll")));
+        int __unrelated(int x) { return x * 5; }
+        int unrelated(int x) { return x * 7; }
+    "#;
+    compile("gcc", source, &library, &["-shared", "-fPIC"]);
+    let file = File::open(&library).unwrap();
+    let segment = Elf::new(&file).unwrap().executable_segments().remove(0);
+    let name = |symbol: &str| {
+        let offset = nm(&library, symbol).0 - segment.address + segment.file.start;
+        binary::places(&file, &[offset], |_| None).remove(0).name.unwrap()
+    };
+    assert_eq!(name("__poll"), "poll");
+    assert_eq!(name("__unrelated"), "__unrelated");
+    assert_eq!(name("unrelated"), "unrelated");
+}
+
 #[inline(never)]
 fn rust_marker() -> u32 {
     std::hint::black_box(5)
@@ -284,6 +308,24 @@ fn rust_in_this_process() {
     assert_eq!(rust_marker(), 5);
     let labels = labels(&record(std::process::id(), &[address]));
     assert_eq!(labels, ["offwake::symbolize::tests::rust_marker"]);
+}
+
+/// As Fedora has them: with the symbols of what is not exported in an archive.
+#[test]
+fn compressed_symbols_do_not_hide_the_exported_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    compile_c(&program, &[]);
+    strip(&program);
+    let archive = dir.path().join("archive");
+    std::fs::write(&archive, b"\xfd7zXZ\0 not really").unwrap();
+    let section = format!(".gnu_debugdata={}", archive.display());
+    run(Command::new("objcopy").arg("--add-section").arg(section).arg(&program));
+    let target = Target::start(&program);
+    let hidden = target.addresses[HIDDEN] + 1;
+    let frames = frames(&target.record(&[target.addresses[EXPORTED], hidden]));
+    assert_eq!(frames[0].label(), "exported");
+    assert_eq!(frames[1].name, None);
 }
 
 /// The path of a program's debug file below a debug folder.
@@ -339,20 +381,19 @@ fn debug_file_by_link() {
 
 #[test]
 fn vdso_functions() {
-    let image = vdso::image().expect("this kernel maps a vDSO");
-    let elf = Elf::new(image).unwrap();
-    let segment = elf.executable_segments().remove(0);
-    let mut offset = None;
-    elf.symbols(elf::Table::Exported, &mut |symbol| {
-        if elf.name(symbol.name).is_some_and(|name| name.ends_with(b"clock_gettime")) {
-            offset = Some(symbol.range.start - segment.address + segment.file.start);
-        }
-    });
+    let file = vdso::file().expect("this kernel maps a vDSO");
+    let segment = Elf::new(&file).unwrap().executable_segments().remove(0);
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let output = Command::new("nm").args(["-D", &path]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|line| line.contains("clock_gettime")).unwrap();
+    let address = u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap();
+    let offset = address - segment.address + segment.file.start;
     let mut recording = record(std::process::id(), &[0]);
     let image = recording.images.values().next().unwrap();
     let mapping =
         image.mappings.iter().find(|mapping| mapping.content == MappingContent::Vdso).unwrap();
-    let address = mapping.start + offset.unwrap();
+    let address = mapping.start + offset;
     recording.stacks.get_mut(&STACK).unwrap().frames = [address, address + 5].into();
     let frames = frames(&recording);
     let name = frames[0].label();
@@ -364,8 +405,7 @@ fn vdso_functions() {
 #[test]
 fn code_compiled_at_run_time() {
     let id = ImageId { tgid: 41, exec_id: 1 };
-    let mut recording =
-        recording(StackContext::User, Some(id), &[0x1010, 0x1011, 0x1101, 0x3001, 0x9001]);
+    let mut recording = recording(StackContext::User, Some(id), &[0x1010, 0x1011, 0x1101, 0x3001]);
     let mapping = |start, end, content| Mapping { start, end, file_offset: 0x40, content };
     recording.files = vec![crate::recording::MappedFile {
         path: "/app/System.dll".into(),
@@ -387,12 +427,45 @@ fn code_compiled_at_run_time() {
     );
     let frames = frames(&recording);
     let labels: Vec<String> = frames.iter().map(Frame::label).collect();
-    assert_eq!(
-        labels,
-        ["Lmain;::run", "Lmain;::run", "[anon+0x1100]", "[System.dll+0x40]", "[unknown]"]
-    );
+    assert_eq!(labels, ["Lmain;::run", "Lmain;::run", "[anon+0x1100]", "[System.dll+0x40]"]);
     assert_eq!(frames[0].module.as_deref(), Some("perf-5.map"));
     assert_eq!(frames[0], frames[1], "0x1010 exactly, and as the byte before 0x1011");
+}
+
+#[test]
+fn a_stack_ends_where_it_leads_out_of_the_code() {
+    let id = ImageId { tgid: 41, exec_id: 1 };
+    let mapping =
+        |start, end| Mapping { start, end, file_offset: 0, content: MappingContent::Anonymous };
+    let walk = |frames: &[u64], mappings: &[Mapping]| {
+        let mut recording = recording(StackContext::User, Some(id), frames);
+        recording.images.insert(id, Image { mappings: mappings.to_vec(), ..Image::default() });
+        let symbols = symbolize(&recording, &Options::default(), &mut |_, _| {});
+        let frames = symbols.stacks[&STACK].iter().map(|&id| symbols.frames[id as usize].label());
+        (frames.collect::<Vec<_>>(), symbols.broken.contains(&STACK))
+    };
+    let code = [mapping(0x1000, 0x2000), mapping(0x3000, 0x4000)];
+    let labels =
+        |labels: &[&str]| labels.iter().map(|&label| label.into()).collect::<Vec<String>>();
+    assert_eq!(
+        walk(&[0x1000, 0x2000, 0x3001], &code),
+        (labels(&["[anon+0x1000]", "[anon+0x1fff]", "[anon+0x3000]"]), false),
+        "a call may be the last thing in a mapping"
+    );
+    for garbage in [0, 1, 0x1000, 0x2001, 0x4001, u64::MAX] {
+        assert_eq!(
+            walk(&[0x1000, 0x1005, garbage, 0x3005], &code),
+            (labels(&["[anon+0x1000]", "[anon+0x1004]"]), true),
+            "{garbage:#x}"
+        );
+    }
+    let nowhere = walk(&[0x9000, 0x1005], &code);
+    assert_eq!(nowhere, (labels(&["[unknown]", "[anon+0x1004]"]), false), "no return address");
+    let unknown = (labels(&["[unknown]", "[unknown]"]), false);
+    assert_eq!(walk(&[0x1000, 0x9000], &[]), unknown, "nothing is known of the program");
+    let recording = recording(StackContext::User, Some(id), &[0x1000, 0x9000]);
+    let symbols = symbolize(&recording, &Options::default(), &mut |_, _| {});
+    assert_eq!((symbols.stacks[&STACK].len(), symbols.broken.len()), (2, 0));
 }
 
 #[test]
@@ -420,38 +493,28 @@ fn programs_of_32_bits() {
     let source = "int inner(int x) { return x * 7; } void _start(void) { for (;;) inner(3); }";
     compile("gcc", source, &program, &["-m32", "-nostdlib", "-static", "-Wl,--build-id"]);
     let (address, size) = nm(&program, "inner");
-    let image = std::fs::read(&program).unwrap();
-    let elf = Elf::new(Bytes::Memory(&image)).unwrap();
+    let file = File::open(&program).unwrap();
+    let elf = Elf::new(&file).unwrap();
     assert!(elf.build_id().is_some());
     let segment = elf.executable_segments().remove(0);
     let offset = address - segment.address + segment.file.start;
-    let file = File::open(&program).unwrap();
-    let mapped = crate::recording::MappedFile {
-        path: program,
-        device: (0, 0),
-        inode: 0,
-        build_id: None,
-        handle: None,
-    };
-    let places = binary::places(&mapped, &file, &[offset, offset + size - 1, u64::MAX], &[]);
+    let places = binary::places(&file, &[offset, offset + size - 1, u64::MAX], |_| None);
     assert_eq!(places[0], Place { name: Some("inner".into()), address });
     assert_eq!(places[1], Place { name: Some("inner".into()), address: address + size - 1 });
     assert_eq!(places[2], Place { name: None, address: u64::MAX });
 }
 
-/// Every reader, on an image that may be broken.
+/// Every reader, on an image that may be broken. Returns how many places have names.
 fn read_everything(image: &[u8]) -> usize {
-    let bytes = Bytes::Memory(image);
-    let Some(elf) = Elf::new(bytes) else { return 0 };
-    let mut named = 0;
-    for table in [elf::Table::Full, elf::Table::Exported] {
-        elf.symbols(table, &mut |symbol| named += usize::from(elf.name(symbol.name).is_some()));
-    }
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(image).unwrap();
+    let Some(elf) = Elf::new(&file) else { return 0 };
     let _ = (elf.build_id(), elf.debug_link(), elf.executable_segments());
     let offsets: Vec<u64> =
-        (0..image.len() as u64).step_by(97).chain([u64::MAX - 1, u64::MAX]).collect();
-    assert_eq!(binary::places_in_memory(bytes, &offsets).len(), offsets.len());
-    named
+        (0..image.len() as u64).step_by(7).chain([u64::MAX - 1, u64::MAX]).collect();
+    let places = binary::places(&file, &offsets, |_| None);
+    assert_eq!(places.len(), offsets.len());
+    places.iter().filter(|place| place.name.is_some()).count()
 }
 
 #[test]

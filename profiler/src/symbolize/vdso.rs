@@ -1,13 +1,20 @@
 //! The code that the kernel maps into every process. It is in no file; offwake has the same.
 
-use super::elf::Bytes;
+use std::fs::File;
+use std::io::Write;
 
 /// More than any vDSO has: guards against a header that is not one.
 const MAX_SIZE: usize = 1 << 20;
 
 /// Offwake's own vDSO: the image that every process of the same word size has on this kernel.
-/// `None` where the kernel maps none.
-pub(super) fn image() -> Option<Bytes<'static>> {
+/// `None` where the kernel maps none. A copy in a file, since names are found in files.
+pub(super) fn file() -> Option<File> {
+    let mut file = tempfile::tempfile().ok()?;
+    file.write_all(image()?).ok()?;
+    Some(file)
+}
+
+fn image() -> Option<&'static [u8]> {
     // SAFETY: getauxval only reads the auxiliary vector.
     let base = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as *const u8;
     if base.is_null() {
@@ -29,7 +36,7 @@ pub(super) fn image() -> Option<Bytes<'static>> {
     let size = usize::try_from(sections_end).ok().filter(|&size| size <= MAX_SIZE)?;
     // SAFETY: the kernel maps its vDSO image as a whole, read-only and for the life of the
     // process, and the section headers are part of the image (linked in by the kernel's build).
-    Some(Bytes::Memory(unsafe { std::slice::from_raw_parts(base, size) }))
+    Some(unsafe { std::slice::from_raw_parts(base, size) })
 }
 
 /// Whether a mapping of `[vdso]` at this address is the same image as offwake's own: a 32-bit

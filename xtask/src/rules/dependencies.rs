@@ -17,10 +17,11 @@ const CRATES: [(&str, &[&str]); 5] = [
 ];
 
 /// A folder, and the modules that it must not use: those behind a boundary, and those that come
-/// later in the flow of data.
+/// later in the flow of data. `symbolize/` owns the readers of ELF files and of kallsyms, which the
+/// recorder and the snapshots need for build ids and for the kernel's interrupt entries.
 const MODULES: [(&str, &[&str]); 7] = [
-    ("record/", &["cli", "symbolize", "merge", "render"]),
-    ("snapshot/", &["cli", "record", "symbolize", "merge", "render"]),
+    ("record/", &["cli", "merge", "render"]),
+    ("snapshot/", &["cli", "record", "merge", "render"]),
     ("symbolize/", &["cli", "record", "snapshot", "merge", "render"]),
     ("merge/", &["cli", "record", "snapshot", "render"]),
     ("render/", &["cli", "record", "snapshot", "symbolize", "merge", "recording"]),
@@ -29,12 +30,15 @@ const MODULES: [(&str, &[&str]); 7] = [
 ];
 
 /// Only `snapshot/` reads a live `/proc`. These are of the machine, or of offwake itself.
-const PROC: [(&str, &str); 5] = [
+/// What the user names as an output is written, whatever it is.
+const PROC: [(&str, &str); 7] = [
     ("snapshot/", "/proc"),
     ("record/", "/proc/sys/"),
     ("record/", "/proc/self/"),
     ("symbolize/", "/proc/kallsyms"),
+    ("symbolize/", "/proc/modules"),
     ("symbolize/", "/proc/self/fd/"),
+    ("cli/output.rs", "/proc"),
 ];
 
 /// One line for each breach.
@@ -44,6 +48,10 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<String>> {
     for path in workspace::files_below(&source)? {
         if path.extension().is_some_and(|extension| extension == "rs") {
             let name = path.strip_prefix(&source)?;
+            // Tests stand wherever they can see both sides.
+            if name.ends_with("tests.rs") {
+                continue;
+            }
             violations.extend(check_file(name, &workspace::read(&path)?));
         }
     }

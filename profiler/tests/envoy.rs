@@ -1,0 +1,109 @@
+//! A real Envoy under load: what its workers wait for, and who wakes them.
+//!
+//! examples/envoy fetches Envoy once, starts it with two workers between a client and an upstream
+//! on loopback, runs offwake on it, and stops all that it started.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Whether the test can run: it needs root. Elsewhere it is counted as skipped.
+fn privileged(name: &str) -> bool {
+    // SAFETY: no arguments, and it cannot fail.
+    if unsafe { libc::geteuid() } == 0 {
+        return true;
+    }
+    let required = std::env::var_os("OFFWAKE_PRIVILEGED").is_some_and(|value| value == "require");
+    assert!(!required, "{name} needs root");
+    if let Some(file) = std::env::var_os("OFFWAKE_SKIPS") {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
+        writeln!(file, "{name}").unwrap();
+    }
+    eprintln!("skipped: {name} needs root");
+    false
+}
+
+fn names(stack: &Value) -> Vec<&str> {
+    let frames = stack.as_array().unwrap().iter();
+    frames.map(|frame| frame["name"].as_str().unwrap_or("")).collect()
+}
+
+fn sum<'a>(waits: impl IntoIterator<Item = &'a &'a Value>, field: &str) -> u64 {
+    waits.into_iter().map(|wait| wait[field].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
+    if !privileged("workers_sleep_in_epoll_and_are_woken_through_tcp") {
+        return;
+    }
+    let offwake = Path::new(env!("CARGO_BIN_EXE_offwake"));
+    let demo = offwake.with_file_name("envoy-demo");
+    assert!(demo.exists(), "{} is missing: cargo build -p offwake-examples", demo.display());
+    // Fetched once for all: beside the profiles' folders.
+    let cache: PathBuf = offwake.parent().unwrap().with_file_name("envoy");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("envoy.json");
+
+    let output = Command::new(demo)
+        .arg("--cache")
+        .arg(cache)
+        .args(["--seconds", "8", "--"])
+        .arg(offwake)
+        .args(["-p", "{pid}", "-d", "5", "-o"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let done: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    assert_eq!(done["done"]["errors"], 0, "{printed}");
+    assert!(done["done"]["requests"].as_u64() > Some(100), "{printed}");
+
+    let recording: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let waits = recording["waits"].as_array().unwrap();
+    for worker in ["wrk:worker_0", "wrk:worker_1"] {
+        let waits: Vec<&Value> =
+            waits.iter().filter(|wait| wait["sleeper"]["comm"] == worker).collect();
+        let asleep: Vec<&Value> =
+            waits.iter().copied().filter(|wait| wait["state"] != "preempted").collect();
+        let in_epoll: Vec<&Value> = asleep
+            .iter()
+            .copied()
+            .filter(|wait| {
+                let stack = names(&wait["sleeper_stack"]);
+                stack.iter().any(|name| ["ep_poll", "do_epoll_wait"].contains(name))
+                    && stack.contains(&"epoll_wait")
+            })
+            .collect();
+        let (all, epoll) = (sum(&asleep, "blocked_ns"), sum(&in_epoll, "blocked_ns"));
+        assert!(epoll * 100 >= all * 95, "{worker}: {epoll} of {all} ns in epoll_wait");
+
+        let by_tcp: Vec<&Value> = in_epoll
+            .iter()
+            .copied()
+            .filter(|wait| {
+                let stack = names(&wait["waker_stack"]);
+                let way = ["ep_poll_callback", "sock_def_readable", "tcp_v4_rcv"];
+                let places = way.map(|name| stack.iter().position(|frame| *frame == name));
+                // Innermost first: the wake-up came from TCP through the socket to epoll.
+                places.is_sorted() && places[0].is_some()
+            })
+            .collect();
+        let (count, woken) = (sum(&in_epoll, "count"), sum(&by_tcp, "count"));
+        assert!(woken * 2 > count, "{worker}: {woken} of {count} waits ended through TCP");
+        let mut wakers: Vec<&str> =
+            by_tcp.iter().filter_map(|wait| wait["waker"]["comm"].as_str()).collect();
+        wakers.sort_unstable();
+        wakers.dedup();
+        assert!(wakers.contains(&"downstream"), "{worker} was woken by {wakers:?}");
+    }
+    // Envoy is stripped: none of its functions has a name, least of all a neighbour's.
+    let frames = waits.iter().flat_map(|wait| wait["sleeper_stack"].as_array().unwrap());
+    for frame in frames.filter(|frame| frame["module"] == "envoy") {
+        assert_eq!(frame["name"], Value::Null, "{frame}");
+    }
+}
