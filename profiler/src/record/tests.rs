@@ -153,7 +153,7 @@ fn waits_full() {
 #[test]
 fn a_full_map_does_not_end_a_recording() {
     let Some(_guard) = privileged("a_full_map_does_not_end_a_recording") else { return };
-    let children = sleepers(64);
+    let children = sleepers_for(5 * SLEEP, 64);
     let tiny = Capacity { threads: 32, waits: 4, stacks: 4, notices: 4096 };
     let mut config = config(&children, tiny);
     config.duration = Some(Duration::from_millis(500));
