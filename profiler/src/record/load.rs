@@ -12,12 +12,11 @@ use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
-use offwake_shared::{Counters, ExistingThread, MAX_FRAMES, ThreadState, filter};
+use offwake_shared::{Counters, ExistingThread, ThreadState};
 
-use super::btf::KernelTypes;
+use super::constants::Constants;
 use super::{Capacity, Config, Filter};
 use crate::snapshot::system;
-use crate::symbolize::interrupts;
 
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake.bpf.o");
 
@@ -52,64 +51,7 @@ pub(super) struct Probes {
 impl Probes {
     /// Loads everything; nothing runs yet. `filter` is that of `config`, with the command in it.
     pub(super) fn load(config: &Config, filter: &Filter) -> Result<Self> {
-        let types = KernelTypes::of_running_kernel()?;
-        let task = |member: &str| types.offset_of("task_struct", &[member]);
-        let regs = |member: &str| types.offset_of("pt_regs", &[member]);
-        let max = MAX_FRAMES as u32;
-        let has_prev_state = types.tracepoint_arguments("sched_switch") > Some(3);
-        let constants_u32 = [
-            ("FILTER", filter_bits(filter)),
-            ("OWN_TGID", std::process::id()),
-            ("FOLLOW", u32::from(config.follow)),
-            ("STATES", config.states),
-            ("FRAMES_LIMIT", system::max_stack_frames().map_or(max, |limit| limit.min(max))),
-            ("USER_STACKS", u32::from(config.user_stacks)),
-            ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
-            ("TASK_PID", task("pid")?),
-            ("TASK_TGID", task("tgid")?),
-            ("TASK_FLAGS", task("flags")?),
-            ("TASK_EXEC_ID", task("self_exec_id")?),
-            ("TASK_STATE", task("__state").or_else(|_| task("state"))?),
-            ("TASK_COMM", task("comm")?),
-            ("TASK_RUNTIME", types.offset_of("task_struct", &["se", "sum_exec_runtime"])?),
-            (
-                "TASK_RUNTIME_BEFORE",
-                types.offset_of("task_struct", &["se", "prev_sum_exec_runtime"])?,
-            ),
-            ("TASK_ON_CPU", task("on_cpu")?),
-            ("REGS_IP", regs("ip")?),
-            ("REGS_FP", regs("bp")?),
-            ("TASK_MM", task("mm")?),
-            ("MM_START_STACK", types.offset_of("mm_struct", &["start_stack"])?),
-            ("OWN_NAMESPACE", system::pid_namespace()?),
-            ("TASK_GROUP_LEADER", task("group_leader")?),
-            ("TASK_THREAD_PID", task("thread_pid")?),
-            ("PID_LEVEL", types.offset_of("pid", &["level"])?),
-            ("PID_NUMBERS", types.offset_of("pid", &["numbers"])?),
-            ("NAMESPACE_INUM", types.offset_of("pid_namespace", &["ns", "inum"])?),
-            ("HAS_PREV_STATE", u32::from(has_prev_state)),
-        ];
-        let mut comm = [0; 16];
-        if let Some(name) = &filter.comm {
-            comm[..name.len()].copy_from_slice(name.as_bytes());
-        }
-        let [low, high] = [0, 8].map(|from| {
-            u64::from_le_bytes(comm[from..from + 8].try_into().expect("8 bytes of 16"))
-        });
-        let interrupts = interrupts::entries()
-            .context("cannot read the kernel's symbols, without which interrupts cannot be told from threads")?;
-        let range = |i: usize| interrupts.get(i).map_or((0, 0), |r| (r.start, r.end - r.start));
-        let constants_u64 = [
-            ("TARGET_COMM_LOW", low),
-            ("TARGET_COMM_HIGH", high),
-            ("MIN_OFF_NS", config.min_off.as_nanos() as u64),
-            ("MAX_OFF_NS", config.max_off.map_or(u64::MAX, |max| max.as_nanos() as u64)),
-            ("INTERRUPT_START_0", range(0).0),
-            ("INTERRUPT_LEN_0", range(0).1),
-            ("INTERRUPT_START_1", range(1).0),
-            ("INTERRUPT_LEN_1", range(1).1),
-        ];
-
+        let constants = Constants::new(config, filter)?;
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
@@ -120,10 +62,10 @@ impl Probes {
             .map_max_entries("WAITS_1", waits)
             .map_max_entries("STACKS", stacks)
             .map_max_entries("NOTICES", notices);
-        for (name, value) in &constants_u32 {
+        for (name, value) in &constants.words {
             loader.override_global(name, value, true);
         }
-        for (name, value) in &constants_u64 {
+        for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
         let mut bpf = loader.load(OBJECT).context("cannot create the BPF maps")?;
@@ -320,15 +262,6 @@ fn errno(error: &MapError) -> Option<i32> {
         MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
         _ => None,
     }
-}
-
-fn filter_bits(filter: &Filter) -> u32 {
-    let Filter { pids, tids, cgroup, comm } = filter;
-    let bit = |given: bool, bit: u32| if given { bit } else { 0 };
-    bit(!pids.is_empty(), filter::PIDS)
-        | bit(!tids.is_empty(), filter::TIDS)
-        | bit(cgroup.is_some(), filter::CGROUP)
-        | bit(comm.is_some(), filter::COMM)
 }
 
 /// Waits until every BPF program that runs now has returned: they run in RCU read-side sections

@@ -5,6 +5,7 @@ mod btf;
 mod collect;
 mod command;
 mod config;
+mod constants;
 mod existing;
 mod load;
 mod notices;
