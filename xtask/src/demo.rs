@@ -15,6 +15,8 @@ use crate::workspace::{self, Workspace};
 
 const TARGET: &str = "epoll_server";
 const OUTPUT: &str = "offwake-demo.svg";
+/// How long the example works: until after the recording.
+const WORK_SECONDS: &str = "8";
 /// How much of the text output is a first look.
 const LINES: usize = 60;
 
@@ -53,7 +55,8 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
 /// Starts the example and lets it work. It ends with the returned value.
 fn start_target(workspace: &Workspace) -> Result<(Group, u64)> {
     let mut program = Command::new(workspace.release_binary(TARGET));
-    let mut group = Group::start(program.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+    program.args(["--seconds", WORK_SECONDS]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut group = Group::start(&mut program)?;
     let stdout = group.child().stdout.take().context("the example has no stdout")?;
     // A read cannot time out, but a channel can. The rest of what the example prints is its truth
     // for tests; it is read so that the example never blocks on it.
