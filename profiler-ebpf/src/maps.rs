@@ -27,9 +27,9 @@ pub static CONTROL: Array<u32, 1> = Array::new();
 #[btf_map]
 pub static STACKS: HashMap<u64, Stack, 32768> = HashMap::new();
 
-/// Programs that user space was told of.
+/// Programs that user space was told of, and where their stack began then.
 #[btf_map]
-pub static SEEN: HashMap<Program, u32, 16384> = HashMap::new();
+pub static SEEN: HashMap<Program, u64, 16384> = HashMap::new();
 /// Tells user space of a program's first stack.
 #[btf_map]
 pub static NOTICES: RingBuf<Notice, 262144> = RingBuf::new();

@@ -190,17 +190,21 @@ fn store(id: u64, stack: &Stack) -> bool {
     }
 }
 
-/// Tells user space of a program, once.
+/// Tells user space of a program, once. Within `execve` a program is seen before its stack has its
+/// final place (`create_elf_tables` in fs/binfmt_elf.c); then user space is told again.
 #[inline(always)]
 fn announce(program: Program, current: Task) {
-    if SEEN.get_ptr(program).is_some() {
-        return;
+    let start_stack = current.start_stack();
+    if let Some(seen) = SEEN.get_ptr(program) {
+        // SAFETY: the value is in the map; whoever writes it at the same time writes a u64 as well.
+        if unsafe { *seen } == start_stack {
+            return;
+        }
     }
-    let notice = Notice { program, start_stack: current.start_stack() };
-    if NOTICES.output(notice, 0).is_err() {
+    if NOTICES.output(Notice { program, start_stack }, 0).is_err() {
         count::lost(Loss::NoticesFull);
         return;
     }
     // When there is no room, user space is told again.
-    let _ = SEEN.insert(program, 1, 0);
+    let _ = SEEN.insert(program, start_stack, 0);
 }

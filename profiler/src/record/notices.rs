@@ -98,9 +98,15 @@ impl Shared {
 
     fn read(&self, id: ImageId, start_stack: u64) {
         let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
-        if !snapshots.has(id) && snapshots.read(id, start_stack).is_err() {
-            self.gone.lock().expect(NO_PANIC).insert(id);
+        if snapshots.has(id) {
+            return;
         }
+        let mut gone = self.gone.lock().expect(NO_PANIC);
+        // A program that was announced in the middle of its `execve` is announced again.
+        match snapshots.read(id, start_stack) {
+            Ok(()) => gone.remove(&id),
+            Err(_) => gone.insert(id),
+        };
     }
 }
 

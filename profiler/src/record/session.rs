@@ -108,7 +108,9 @@ fn add_existing_threads(
             continue;
         }
         if let Some(wait) = existing::wait_of(&thread, config, now, &mut collected.stacks) {
-            notices.read(ImageId { tgid, exec_id }, thread.start_stack);
+            if wait.sleeper_user != 0 {
+                notices.read(ImageId { tgid, exec_id }, thread.start_stack);
+            }
             if probes.add_thread(thread.key, wait)? {
                 collected.added.insert(thread.key, now);
             } else {

@@ -20,6 +20,7 @@ use super::{Capacity, Config, Filter, record};
 use crate::merge::{LOST_STACK, merge};
 use crate::profile::{Losses, Profile, Waker};
 use crate::recording::{ImageId, Meta, Recording};
+use crate::snapshot::process;
 use crate::symbolize::{self, symbolize};
 
 const SLEEP: Duration = Duration::from_millis(2);
@@ -423,6 +424,21 @@ fn a_process_that_is_gone_counts_once() {
         notices.read(ImageId { tgid: pid, exec_id: 0 }, 1);
     }
     assert_eq!(notices.gone(), 1);
+}
+
+#[test]
+fn a_program_that_was_announced_too_early_is_read_when_it_is_announced_again() {
+    let name = "a_program_that_was_announced_too_early_is_read_when_it_is_announced_again";
+    let Some(_guard) = privileged(name) else { return };
+    let mut probes = Probes::load(&Config::default(), &Filter::default()).unwrap();
+    let notices = NoticeReader::start(probes.take_notices().unwrap()).unwrap();
+    let id = ImageId { tgid: std::process::id(), exec_id: 0 };
+    let start_stack = process::start_stack(id.tgid).unwrap();
+    notices.read(id, start_stack - 4096);
+    assert_eq!(notices.gone(), 1);
+    notices.read(id, start_stack);
+    assert_eq!(notices.gone(), 0);
+    assert!(notices.with(|snapshots| snapshots.has(id)));
 }
 
 /// Our own programs do not interrupt themselves on request; one that does shows that the kernel's

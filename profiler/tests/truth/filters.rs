@@ -61,7 +61,8 @@ impl Drop for Cgroup {
 fn a_cgroup_is_all_that_is_recorded() {
     let _turn = turn!();
     let Some(cgroup) = Cgroup::new() else {
-        return skip("filters::a_cgroup_is_all_that_is_recorded", "no cgroup v2 to write to");
+        let test = "truth::filters::a_cgroup_is_all_that_is_recorded";
+        return skip(test, "no cgroup v2 to write to");
     };
     let mut inside = Target::start("condvar", &["--count", "100"]);
     let mut outside = Target::start("condvar", &["--count", "100"]);

@@ -18,9 +18,6 @@ impl Floor {
     pub(crate) const TCP: Self = Self(25_000);
     /// A timer: and its lateness.
     pub(crate) const TIMER: Self = Self(100_000);
-    /// A disk: and the time that interrupts and the hypervisor take from the thread while it runs, which
-    /// the target cannot tell from waiting.
-    pub(crate) const DISK: Self = Self(40_000);
 
     /// Asserts that two sums over `count` waits agree.
     pub(crate) fn assert_near(self, told: u64, seen: u64, count: u64, what: &str) {
