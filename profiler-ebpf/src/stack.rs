@@ -55,10 +55,10 @@ pub fn user(stack: &mut Stack, current: Task, id: &TaskId) -> u64 {
         return 0;
     }
     let (ip, fp) = current.user_registers();
-    walk_frame_pointers(stack, ip, fp);
+    let whole = walk_frame_pointers(stack, ip, fp);
     stack.tgid = id.tgid;
     stack.exec_id = id.exec_id;
-    stack.context = StackContext::User as u32;
+    stack.context = if whole { StackContext::User } else { StackContext::UserAstray } as u32;
     let stack_id = hash(stack);
     if store(stack_id, stack) {
         announce(Program { tgid: id.tgid, exec_id: id.exec_id }, current);
@@ -88,9 +88,10 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
 
 /// Follows the chain of frame pointers, as `perf_callchain_user` does (arch/x86/events/core.c), at
 /// a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how the chain ends: at its
-/// outermost frame, which `_start` and `clone` mark with 0, or because it led astray.
+/// outermost frame, which `_start` and `clone` mark with 0, or because it led astray. Returns
+/// whether it did not.
 #[inline(always)]
-fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
+fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) -> bool {
     stack.frames[0] = ip;
     stack.len = 1;
     for i in 1..MAX_FRAMES {
@@ -101,28 +102,25 @@ fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
             bpf_probe_read_user((&raw mut frame).cast::<c_void>(), 16, fp as *const c_void)
         };
         if error != 0 {
-            break;
+            return fp == 0;
         }
         let [next, return_address] = frame;
         if return_address == 0 {
-            return;
+            return true;
         }
         stack.frames[i] = return_address;
         stack.len = i as u32 + 1;
         if next == 0 {
-            return;
+            return true;
         }
         // A caller's frame lies above: anything else is no chain, and may be a circle.
         if next <= fp {
-            break;
+            return false;
         }
         fp = next;
     }
-    if stack.len as usize == MAX_FRAMES {
-        count::lost(Loss::UserStackTruncated);
-    } else {
-        count::lost(Loss::UserStackUnreadable);
-    }
+    count::lost(Loss::UserStackTruncated);
+    true
 }
 
 /// Ends a kernel stack with the innermost entry of an interrupt, if there is one.

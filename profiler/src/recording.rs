@@ -56,6 +56,8 @@ pub struct RawStack {
     pub image: Option<ImageId>,
     /// Addresses, innermost first. All but the first are return addresses.
     pub frames: Box<[u64]>,
+    /// Whether the walk came to an end of its own, and did not lead to what is no stack.
+    pub whole: bool,
 }
 
 /// A process between two calls of `execve`: one address space, one program.

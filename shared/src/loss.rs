@@ -10,9 +10,6 @@ pub enum Loss {
     StacksFull,
     /// The kernel stack could not be read. Its interval counts, without the stack.
     KernelStackUnreadable,
-    /// A user stack led to what is no stack: frame pointers do in code compiled without them, such
-    /// as most C libraries, even at the outermost frames of a stack that is otherwise whole. Its interval counts; the outer frames of the stack are missing.
-    UserStackUnreadable,
     /// A kernel stack had more than [`crate::MAX_FRAMES`] frames: the outermost are missing.
     KernelStackTruncated,
     /// A user stack had more than [`crate::MAX_FRAMES`] frames: the outermost are missing.
@@ -30,8 +27,9 @@ pub enum Loss {
     ProbeMisses,
     /// A process was gone before its mappings could be read: its user frames have no names.
     ProcessGone,
-    /// A user stack led out of the program's code, as frame pointers do in code compiled without
-    /// them. Its interval counts; the outer frames of the stack are missing.
+    /// The walk of a user stack led astray before it came to where threads and programs start: frame
+    /// pointers do in code compiled without them. Its interval counts; the outer frames of the stack
+    /// are missing.
     UserStackBroken,
 }
 
@@ -40,12 +38,11 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 12] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
         Self::KernelStackUnreadable,
-        Self::UserStackUnreadable,
         Self::KernelStackTruncated,
         Self::UserStackTruncated,
         Self::UnknownWaker,
@@ -69,7 +66,6 @@ impl Loss {
             Self::WaitsFull => "waits_full",
             Self::StacksFull => "stacks_full",
             Self::KernelStackUnreadable => "kernel_stack_unreadable",
-            Self::UserStackUnreadable => "user_stack_unreadable",
             Self::KernelStackTruncated => "kernel_stack_truncated",
             Self::UserStackTruncated => "user_stack_truncated",
             Self::UnknownWaker => "unknown_waker",

@@ -13,6 +13,8 @@ pub enum StackContext {
     Kernel = 1,
     /// In the kernel, in an interrupt: the frames end with the interrupt's entry.
     Interrupt = 2,
+    /// In the program of a process, and the walk of its frames led astray: outer ones are missing.
+    UserAstray = 3,
 }
 
 /// A value of the map `STACKS`, whose key is a hash of all of it.

@@ -78,7 +78,7 @@ const LOSSES: &str = "\
     stacks, count what is missing, for each cause. Lost are whole intervals: those that did not \
     fit (threads_full, waits_full), and those of probes that the kernel skipped (probe_misses). \
     Incomplete are intervals whose stacks did not fit (stacks_full), could not be read \
-    (kernel_stack_unreadable, user_stack_unreadable) or are deeper than the kernel records \
+    (kernel_stack_unreadable) or are deeper than the kernel records \
     (kernel_stack_truncated, user_stack_truncated), whose wake-up was not seen (unknown_waker), \
     whose end was computed since it was not seen (switch_in_missed), and whose user stacks led \
     out of the program's code, as in code without frame pointers (user_stack_broken); names may \

@@ -102,14 +102,19 @@ mod tests {
             WaitStats { count: 2, blocked_ns: 1_500_000_000, runqueue_ns: 500_000, max_ns: 9 };
         recording.waits.insert(key(1), stats);
         recording.waits.insert(key(2), stats);
-        let stack = RawStack { context: StackContext::Kernel, image: None, frames: [1].into() };
+        let stack = RawStack {
+            context: StackContext::Kernel,
+            image: None,
+            frames: [1].into(),
+            whole: true,
+        };
         recording.stacks.insert(7, stack);
         recording.losses.add(Loss::UnknownWaker, 3);
         assert_eq!(
             Summary::of(&recording, recording.losses).to_string(),
             "4 intervals, 3.001 s off-CPU, 1 stacks, lost 0 (threads_full 0, waits_full 0, \
              probe_misses 0), incomplete 3 (stacks_full 0, kernel_stack_unreadable 0, \
-             user_stack_unreadable 0, kernel_stack_truncated 0, user_stack_truncated 0, \
+             kernel_stack_truncated 0, user_stack_truncated 0, \
              unknown_waker 3, switch_in_missed 0, notices_full 0, process_gone 0, \
              user_stack_broken 0)"
         );

@@ -137,15 +137,15 @@ impl Collected {
 /// The frames of a stack, as far as the kernel set them.
 fn raw_stack(stack: &Stack) -> Option<RawStack> {
     let Stack { tgid, exec_id, len, context, frames } = stack;
-    let (context, image) = match *context {
-        c if c == StackContext::User as u32 => {
-            (StackContext::User, Some(ImageId { tgid: *tgid, exec_id: *exec_id }))
-        }
-        c if c == StackContext::Kernel as u32 => (StackContext::Kernel, None),
-        c if c == StackContext::Interrupt as u32 => (StackContext::Interrupt, None),
+    let user = Some(ImageId { tgid: *tgid, exec_id: *exec_id });
+    let (context, image, whole) = match *context {
+        c if c == StackContext::User as u32 => (StackContext::User, user, true),
+        c if c == StackContext::UserAstray as u32 => (StackContext::User, user, false),
+        c if c == StackContext::Kernel as u32 => (StackContext::Kernel, None, true),
+        c if c == StackContext::Interrupt as u32 => (StackContext::Interrupt, None, true),
         _ => return None,
     };
-    Some(RawStack { context, image, frames: frames.get(..*len as usize)?.into() })
+    Some(RawStack { context, image, frames: frames.get(..*len as usize)?.into(), whole })
 }
 
 /// An interval that has begun, as if it ended now.

@@ -35,13 +35,15 @@ pub(super) fn wait_of(
     let frames = thread.kernel.frames.get(..thread.kernel.len as usize)?;
     if config.kernel_stacks && !frames.is_empty() {
         let frames = frames.into();
-        sleeper_kernel = add(RawStack { context: StackContext::Kernel, image: None, frames });
+        sleeper_kernel =
+            add(RawStack { context: StackContext::Kernel, image: None, frames, whole: true });
     }
     let mut sleeper_user = 0;
     if config.user_stacks && thread.task.flags & TASK_KERNEL_THREAD == 0 {
         let image = ImageId { tgid: thread.task.tgid, exec_id: thread.task.exec_id };
-        let frames = walk_frame_pointers(thread.task.tid, thread.ip, thread.fp).into();
-        sleeper_user = add(RawStack { context: StackContext::User, image: Some(image), frames });
+        let (frames, whole) = walk_frame_pointers(thread.task.tid, thread.ip, thread.fp);
+        let (context, frames) = (StackContext::User, frames.into());
+        sleeper_user = add(RawStack { context, image: Some(image), frames, whole });
     }
     Some(ThreadState {
         off_since: now,
@@ -74,20 +76,22 @@ fn add_threads_below(directory: &Path, tids: &mut HashSet<u32>) {
 
 /// The user stack of a thread that is not running, innermost first, as the BPF programs walk that
 /// of the running one (`walk_frame_pointers` in profiler-ebpf/src/stack.rs).
-fn walk_frame_pointers(tid: u32, ip: u64, mut fp: u64) -> Vec<u64> {
+fn walk_frame_pointers(tid: u32, ip: u64, mut fp: u64) -> (Vec<u64>, bool) {
     let mut frames = vec![ip];
     while frames.len() < MAX_FRAMES {
-        let Some([next, return_address]) = read_two_words(tid, fp) else { break };
+        let Some([next, return_address]) = read_two_words(tid, fp) else {
+            return (frames, fp == 0);
+        };
         if return_address == 0 {
-            break;
+            return (frames, true);
         }
         frames.push(return_address);
         if next <= fp {
-            break;
+            return (frames, next == 0);
         }
         fp = next;
     }
-    frames
+    (frames, true)
 }
 
 fn read_two_words(tid: u32, address: u64) -> Option<[u64; 2]> {
@@ -111,8 +115,8 @@ mod tests {
         let mut stack = Box::new([0u64; 6]);
         let base = stack.as_ptr() as u64;
         *stack = [base + 16, 0x1001, base + 32, 0x1002, 0, 0x1003];
-        let frames = walk_frame_pointers(std::process::id(), 0x1000, base);
-        assert_eq!(frames, [0x1000, 0x1001, 0x1002, 0x1003]);
+        let walked = walk_frame_pointers(std::process::id(), 0x1000, base);
+        assert_eq!(walked, (vec![0x1000, 0x1001, 0x1002, 0x1003], true));
     }
 
     #[test]
@@ -120,7 +124,7 @@ mod tests {
         let mut stack = Box::new([0u64; 2]);
         let address = stack.as_ptr() as u64;
         *stack = [address, 0x1001];
-        let frames = walk_frame_pointers(std::process::id(), 0x1000, address);
-        assert_eq!(frames, [0x1000, 0x1001]);
+        let walked = walk_frame_pointers(std::process::id(), 0x1000, address);
+        assert_eq!(walked, (vec![0x1000, 0x1001], false));
     }
 }

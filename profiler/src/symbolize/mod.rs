@@ -55,9 +55,10 @@ pub struct Symbols {
     pub frames: Vec<Frame>,
     /// The frames of each stack of the recording, innermost first.
     pub stacks: HashMap<StackId, Vec<FrameId>>,
-    /// The user stacks whose recorded frames led out of the program's code. Code compiled without
-    /// frame pointers uses their register for anything, and what is then found is no return address:
-    /// it is left out, with all that is outside of it.
+    /// The user stacks whose walk led astray before it came to where a thread or a program starts.
+    /// Code compiled without frame pointers uses their register for anything. What is found outside
+    /// of the program's code then is no return address: it is left out, with all that is outside of
+    /// it.
     pub broken: HashSet<StackId>,
     /// What could not be done, one line each, and what to do about it.
     pub warnings: Vec<String>,
@@ -94,17 +95,45 @@ pub fn symbolize(
         ids.extend(group.iter().copied().zip(frames.into_iter().map(|frame| interner.id(frame))));
         progress(ids.len() as u64, locations.len() as u64);
     }
-    let stacks = recording.stacks.iter().map(|(&id, stack)| {
-        (id, locate(recording, &files, stack).map(|location| ids[&location]).collect())
-    });
-    let is_broken = |stack: &RawStack| in_code(recording, stack).len() < stack.frames.len();
-    let broken = recording.stacks.iter().filter(|(_, stack)| is_broken(stack)).map(|(&id, _)| id);
-    Symbols {
-        stacks: stacks.collect(),
-        broken: broken.collect(),
-        frames: interner.frames,
-        warnings,
+    let frames = interner.frames;
+    let (mut stacks, mut broken) = (HashMap::new(), HashSet::new());
+    for (&id, stack) in &recording.stacks {
+        let named: Vec<FrameId> =
+            locate(recording, &files, stack).map(|location| ids[&location]).collect();
+        let led_astray = !stack.whole || in_code(recording, stack).len() < stack.frames.len();
+        if led_astray && !ends_at_a_start(&frames, &named) {
+            broken.insert(id);
+        }
+        stacks.insert(id, named);
     }
+    Symbols { stacks, broken, frames, warnings }
+}
+
+/// Whether the outermost frame is where the C library starts a thread or a program. A walk by frame
+/// pointers leads astray there, since C libraries are compiled without them; but nothing is missing
+/// that would tell anything.
+fn ends_at_a_start(frames: &[Frame], stack: &[FrameId]) -> bool {
+    const STARTS: [&str; 6] = [
+        "_start",
+        "__libc_start_main",
+        "__libc_start_call_main",
+        "start_thread",
+        "clone",
+        "clone3",
+    ];
+    let in_c_library = |frame: &Frame| {
+        let is_c_library = |module: &String| {
+            ["libc.so", "libc-", "libpthread", "ld-musl"].iter().any(|it| module.starts_with(it))
+        };
+        frame.module.as_ref().is_some_and(is_c_library)
+    };
+    let mut stack = stack.iter().rev().map(|&id| &frames[id as usize]);
+    let Some(outermost) = stack.next() else { return false };
+    if outermost.name.as_deref().is_some_and(|name| STARTS.contains(&name)) {
+        return true;
+    }
+    // Most C libraries come without the names of their inner functions.
+    in_c_library(outermost) && stack.any(|frame| frame.module.is_some() && !in_c_library(frame))
 }
 
 /// Where an address leads; what has the same location has the same frame.

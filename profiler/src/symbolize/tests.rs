@@ -107,7 +107,7 @@ fn record(pid: u32, frames: &[u64]) -> Recording {
 }
 
 fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> Recording {
-    let stack = RawStack { context, image, frames: frames.into() };
+    let stack = RawStack { context, image, frames: frames.into(), whole: true };
     Recording {
         meta: Meta {
             started: SystemTime::UNIX_EPOCH,
@@ -559,7 +559,7 @@ fn many_stacks_are_quick_and_frames_are_distinct() {
     for stack in 0..50_000_u64 {
         let frames = (0..30).map(|depth| base + 16 * ((stack * 31 + depth * 7) % 4096)).collect();
         let context = StackContext::User;
-        recording.stacks.insert(stack, RawStack { context, image: Some(id), frames });
+        recording.stacks.insert(stack, RawStack { context, image: Some(id), frames, whole: true });
     }
     let started = std::time::Instant::now();
     let symbols = symbolize(&recording, &Options::default(), &mut |_, _| {});
@@ -568,4 +568,29 @@ fn many_stacks_are_quick_and_frames_are_distinct() {
     let distinct: HashSet<&Frame> = symbols.frames.iter().collect();
     assert_eq!(distinct.len(), symbols.frames.len());
     assert_eq!(symbols, symbolize(&recording, &Options::default(), &mut |_, _| {}));
+}
+
+#[test]
+fn a_walk_that_comes_to_a_start_is_not_broken() {
+    let frame = |name: Option<&str>, module: &str| Frame {
+        name: name.map(Into::into),
+        module: Some(module.into()),
+        offset: 0,
+        kernel: false,
+        file: None,
+        line: None,
+        inlined: false,
+    };
+    let frames = [
+        frame(Some("epoll_wait"), "libc.so.6"),
+        frame(Some("run"), "server"),
+        frame(None, "libc.so.6"),
+        frame(Some("start_thread"), "server"),
+    ];
+    let complete = |stack: &[FrameId]| ends_at_a_start(&frames, stack);
+    assert!(complete(&[0, 1, 2]), "the C library called the program");
+    assert!(complete(&[0, 1, 3]), "a static program");
+    assert!(!complete(&[0, 1]));
+    assert!(!complete(&[0]), "the caller of the C library is missing");
+    assert!(!complete(&[]));
 }
