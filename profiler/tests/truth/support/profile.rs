@@ -66,12 +66,12 @@ impl Profile {
 
     /// Asserts that nothing is missing but what the kernel hides from every tracer: it has counted
     /// that (`Loss::SwitchInMissed`, `Loss::UnknownWaker`), and [`super::check`] bounds it. And but
-    /// for the frames of libc at the outer end of user stacks: it is compiled without frame
-    /// pointers. The functions of the targets are in their stacks all the same, as the tests check.
+    /// for a few user stacks that were taken inside of libraries without frame pointers.
     pub(crate) fn assert_nothing_lost(&self) {
+        let intervals = sum(&self.waits, |wait| wait.count);
         for (cause, &count) in &self.losses {
             let hidden = matches!(cause.as_str(), "switch_in_missed" | "unknown_waker");
-            let astray = cause == "user_stack_broken";
+            let astray = cause == "user_stack_broken" && count * 50 <= intervals;
             assert!(hidden || astray || count == 0, "{cause}: {count}");
         }
     }
