@@ -110,7 +110,12 @@ fn check_sleeper(
     assert_eq!(explained, told, "{what}: wrong wakers: {}", wakers(&waits));
 
     let blocked = sum(waits.iter().copied(), |wait| wait.blocked_ns);
-    floor.assert_near(truths.iter().map(|truth| truth.blocked_ns).sum(), blocked, told, &what);
+    let told_ns = |of: fn(&Truth) -> u64| truths.iter().map(|truth| of(truth)).sum::<u64>();
+    let (least, most) = (told_ns(|truth| truth.blocked_ns), told_ns(|truth| truth.off_ns));
+    // A timer that fires late, since the whole machine stood still, prolongs the wait by that: the
+    // target has then seen it, too, but for when it was due.
+    let is_late = matches!(truths[0].waker, Waker::Irq) && blocked > least;
+    floor.assert_near(if is_late { blocked.min(most) } else { least }, blocked, told, &what);
     unknown
 }
 
