@@ -19,8 +19,9 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let next = Task::new(ctx.arg::<*const task_struct>(2));
     let now = unsafe { bpf_ktime_get_ns() };
     let bits = if HAS_PREV_STATE.load() != 0 { ctx.arg::<u32>(3) } else { prev.state() };
-    // A thread may be preempted after it announced a sleep: then it is still runnable.
-    let state = if preempt & 0xff != 0 {
+    // A thread may be preempted after it announced a sleep: then it is still runnable. So it is when
+    // a signal kept it from sleeping; up to 6.14 the argument does not know of that, but the task.
+    let state = if preempt & 0xff != 0 || prev.state() == 0 {
         Some(WaitState::Preempted)
     } else {
         WaitState::from_task_state(u64::from(bits))

@@ -113,6 +113,10 @@ constants! {
     INTERRUPT_START_1: u64 = 0;
     /// See [`INTERRUPT_LEN_0`].
     INTERRUPT_LEN_1: u64 = 0;
+    /// See [`INTERRUPT_START_0`].
+    INTERRUPT_START_2: u64 = 0;
+    /// See [`INTERRUPT_LEN_0`].
+    INTERRUPT_LEN_2: u64 = 0;
 
     /// Byte offset in `task_struct` of `pid`.
     TASK_PID: u32 = 0;
@@ -122,6 +126,8 @@ constants! {
     TASK_FLAGS: u32 = 0;
     /// Byte offset in `task_struct` of `self_exec_id`.
     TASK_EXEC_ID: u32 = 0;
+    /// Byte offset in `task_struct` of `start_boottime`.
+    TASK_START_TIME: u32 = 0;
     /// Byte offset in `task_struct` of `__state` (`state` before 5.14).
     TASK_STATE: u32 = 0;
     /// Byte offset in `task_struct` of `comm`.

@@ -6,13 +6,13 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
-    Loss, MAX_FRAMES, Notice, Program, Stack, StackContext, TASK_KERNEL_THREAD, TaskId,
+    Loss, MAX_FRAMES, Notice, Program, Stack, StackContext, TASK_KERNEL_THREAD, TaskId, WakerKind,
 };
 
 use crate::count;
 use crate::maps::{
-    FRAMES_LIMIT, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_START_0, INTERRUPT_START_1,
-    KERNEL_STACKS, NOTICES, SEEN, STACKS, USER_STACKS,
+    FRAMES_LIMIT, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
+    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SEEN, STACKS, USER_STACKS,
 };
 use crate::task::Task;
 
@@ -27,21 +27,21 @@ pub fn kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> u64 {
     id
 }
 
-/// Takes the kernel stack of whoever runs now, thread or interrupt. Returns its id, 0 where there
-/// is none, and whether it is an interrupt's; then it ends with the entry of the interrupt, and
-/// says nothing of whoever was interrupted.
+/// Takes the kernel stack of whoever runs now, and returns its id, 0 where there is none, and
+/// whether a thread runs on its own behalf or an interrupt. The stack of an interrupt ends with its
+/// entry, and says nothing of whoever was interrupted. Without a stack nobody can tell.
 #[inline(always)]
-pub fn kernel_or_interrupt(ctx: &impl EbpfContext, stack: &mut Stack) -> (u64, bool) {
+pub fn kernel_or_interrupt(ctx: &impl EbpfContext, stack: &mut Stack) -> (u64, WakerKind) {
     if !take_kernel(ctx, stack) {
-        return (0, false);
+        return (0, WakerKind::None);
     }
-    let interrupt = cut_at_interrupt(stack);
+    let kind = if cut_at_interrupt(stack) { WakerKind::Interrupt } else { WakerKind::Task };
     if KERNEL_STACKS.load() == 0 {
-        return (0, interrupt);
+        return (0, kind);
     }
     let id = hash(stack);
     store(id, stack);
-    (id, interrupt)
+    (id, kind)
 }
 
 /// Takes the user stack of the current thread, and returns its id, 0 where there is none.
@@ -55,6 +55,10 @@ pub fn user(stack: &mut Stack, current: Task, id: &TaskId) -> u64 {
         return 0;
     }
     let (ip, fp) = current.user_registers();
+    // A worker of the kernel that shares the memory of a process.
+    if ip == 0 {
+        return 0;
+    }
     let whole = walk_frame_pointers(stack, ip, fp);
     stack.tgid = id.tgid;
     stack.exec_id = id.exec_id;
@@ -106,7 +110,7 @@ fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) -> bool {
         }
         let [next, return_address] = frame;
         if return_address == 0 {
-            return true;
+            return next == 0;
         }
         stack.frames[i] = return_address;
         stack.len = i as u32 + 1;
@@ -134,6 +138,7 @@ fn cut_at_interrupt(stack: &mut Stack) -> bool {
         let address = stack.frames[i];
         if in_range(address, INTERRUPT_START_0.load(), INTERRUPT_LEN_0.load())
             || in_range(address, INTERRUPT_START_1.load(), INTERRUPT_LEN_1.load())
+            || in_range(address, INTERRUPT_START_2.load(), INTERRUPT_LEN_2.load())
         {
             stack.len = i as u32 + 1;
             stack.context = StackContext::Interrupt as u32;

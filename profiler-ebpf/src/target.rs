@@ -1,10 +1,12 @@
 //! Which threads are recorded.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
-use offwake_shared::filter;
+use offwake_shared::{Loss, filter};
 
+use crate::count;
 use crate::maps::{
-    FILTER, OWN_TGID, TARGET_CGROUP, TARGET_COMM_HIGH, TARGET_COMM_LOW, TARGET_PIDS, TARGET_TIDS,
+    FILTER, FOLLOW, OWN_TGID, TARGET_CGROUP, TARGET_COMM_HIGH, TARGET_COMM_LOW, TARGET_PIDS,
+    TARGET_TIDS,
 };
 use crate::task::Ids;
 
@@ -38,6 +40,25 @@ pub fn is_target_but_for_cgroup(Ids { tgid, tid }: Ids, comm: &[u8; 16]) -> bool
         && (filter & filter::PIDS == 0 || is_target_process(tgid))
         && (filter & filter::TIDS == 0 || TARGET_TIDS.get_ptr(tid).is_some())
         && (filter & filter::COMM == 0 || is_target_comm(comm))
+}
+
+/// A thread has got its ids from the process `creator`. Whoever had them before is gone.
+#[inline(always)]
+pub fn born(Ids { tgid, tid }: Ids, creator: u32) {
+    let filter = FILTER.load();
+    if filter & filter::TIDS != 0 {
+        let _ = TARGET_TIDS.remove(tid);
+    }
+    if filter & filter::PIDS == 0 || tgid != tid {
+        return;
+    }
+    if FOLLOW.load() != 0 && is_target_process(creator) {
+        if TARGET_PIDS.insert(tgid, 1, 0).is_err() {
+            count::lost(Loss::ThreadsFull);
+        }
+    } else {
+        let _ = TARGET_PIDS.remove(tgid);
+    }
 }
 
 /// Whether a process is among those to record.

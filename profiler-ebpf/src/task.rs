@@ -7,8 +7,9 @@ use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_prob
 use offwake_shared::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId};
 
 use crate::maps::{
-    MM_START_STACK, OWN_NAMESPACE, REGS_FP, REGS_IP, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_MM,
-    TASK_ON_CPU, TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_STATE, TASK_TGID,
+    MM_START_STACK, OWN_NAMESPACE, REGS_FP, REGS_IP, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS,
+    TASK_GROUP_LEADER, TASK_MM, TASK_ON_CPU, TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE,
+    TASK_START_TIME, TASK_STATE, TASK_TGID,
 };
 use crate::namespace;
 
@@ -101,6 +102,19 @@ impl Task {
         self.0
     }
 
+    /// See [`TaskId::exec_id`].
+    #[inline(always)]
+    fn exec_id(self) -> u32 {
+        // SAFETY: user space set the offsets to those of a pointer to a task and of a u64.
+        let born = unsafe {
+            let leader = *self.0.byte_add(TASK_GROUP_LEADER.load() as usize).cast::<*const u8>();
+            *leader.add(TASK_START_TIME.load() as usize).cast::<u64>()
+        };
+        let execs = u64::from(self.member(&TASK_EXEC_ID));
+        let mixed = (born ^ execs).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as u32
+    }
+
     /// The identity of this task under the current thread's name: of the current thread, or of
     /// one that it is creating.
     #[inline(always)]
@@ -116,7 +130,7 @@ impl Task {
         TaskId {
             tgid: ids.tgid,
             tid: ids.tid,
-            exec_id: self.member(&TASK_EXEC_ID),
+            exec_id: self.exec_id(),
             flags: if kernel_thread { TASK_KERNEL_THREAD } else { 0 }
                 | if idle { TASK_IDLE } else { 0 },
             comm,

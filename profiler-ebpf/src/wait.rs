@@ -13,22 +13,22 @@ use crate::{count, stack, target, task};
 /// The current thread, `prev`, is switched out. `state`: why; `None` if it is dead.
 #[inline(always)]
 pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
-    let ids = task::current_ids(prev);
-    if !target::is_target(ids) {
-        return;
-    }
     let tid = prev.tid();
+    // Whether or not it is a target by now: it may have had another name, or lost its pid.
     let Some(state) = state else {
         let _ = THREADS.remove(tid);
         return;
     };
+    if !target::is_target(task::current_ids(prev)) {
+        return;
+    }
     if STATES.load() & state.bit() == 0 {
         return;
     }
     let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
     // SAFETY: thread switches do not nest, so nothing else uses this CPU's value now.
     let scratch = unsafe { &mut *scratch };
-    let sleeper = prev.id(ids);
+    let sleeper = prev.id(task::current_ids(prev));
     let sleeper_kernel = stack::kernel(ctx, &mut scratch.stack);
     let sleeper_user = stack::user(&mut scratch.stack, prev, &sleeper);
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
@@ -66,10 +66,10 @@ pub fn clear_waker(thread: &mut ThreadState) {
     thread.waker_user = 0;
 }
 
-/// Makes a thread known.
+/// Makes a thread known, in the place of one that had its tid.
 #[inline(always)]
 pub fn insert(tid: u32, thread: &ThreadState) {
-    if THREADS.insert(tid, thread, u64::from(BPF_NOEXIST)).is_err() {
+    if THREADS.insert(tid, thread, 0).is_err() {
         count::lost(Loss::ThreadsFull);
     }
 }
@@ -108,7 +108,7 @@ fn aggregate(thread: &ThreadState, off_ns: u64, scratch: &mut Scratch) {
     key.sleeper_user = thread.sleeper_user;
     key.state = thread.state;
     let preempted = thread.state == WaitState::Preempted as u32;
-    let runqueue_ns = if preempted || thread.woken_at == 0 {
+    let runqueue_ns = if preempted || !thread.is_woken() {
         key.waker = TaskId::default();
         key.waker_kernel = 0;
         key.waker_user = 0;

@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_ktime_get_ns};
 use offwake_shared::{TaskId, ThreadState, WaitState, WakerKind};
 
-use crate::maps::{FOLLOW, SCRATCH, TARGET_PIDS, THREADS, WAKE};
+use crate::maps::{SCRATCH, STATES, THREADS, WAKE};
 use crate::task::Task;
 use crate::{stack, target, task, wait};
 
@@ -34,11 +34,10 @@ pub fn created(ctx: &impl EbpfContext, new: Task) {
     // SAFETY: the helper always returns the current task.
     let creator = Task::new(unsafe { bpf_get_current_task_btf() });
     let ids = task::ids(new);
-    if FOLLOW.load() != 0 && target::is_target_process(task::current_ids(creator).tgid) {
-        // When there is no room the process is not followed, and none of it is recorded.
-        let _ = TARGET_PIDS.insert(ids.tgid, 1, 0);
-    }
-    if !target::is_target(ids) {
+    target::born(ids, task::current_ids(creator).tgid);
+    if !target::is_target(ids) || STATES.load() & WaitState::New.bit() == 0 {
+        // Nothing of a thread that had this tid before is left.
+        let _ = THREADS.remove(new.tid());
         return;
     }
     let Some(scratch) = SCRATCH.get_ptr_mut(WAKE) else { return };
@@ -60,12 +59,12 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     let Some(scratch) = SCRATCH.get_ptr_mut(WAKE) else { return };
     // SAFETY: see `SCRATCH`.
     let stack = unsafe { &mut (*scratch).stack };
-    let (waker_kernel, interrupt) = stack::kernel_or_interrupt(ctx, stack);
+    let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, stack);
     thread.waker_kernel = waker_kernel;
-    if interrupt {
+    thread.waker_kind = kind as u32;
+    if kind as u32 != WakerKind::Task as u32 {
         thread.waker = TaskId::default();
         thread.waker_user = 0;
-        thread.waker_kind = WakerKind::Interrupt as u32;
         return;
     }
     // SAFETY: the helper always returns the current task.
@@ -73,5 +72,4 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     let waker = current.id(task::current_ids(current));
     thread.waker_user = stack::user(stack, current, &waker);
     thread.waker = waker;
-    thread.waker_kind = WakerKind::Task as u32;
 }

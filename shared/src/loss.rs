@@ -2,7 +2,8 @@
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Loss {
-    /// An interval was not seen: the map of thread states had no room for its thread.
+    /// An interval was not seen: the map of thread states had no room for its thread, or the map of
+    /// processes had none for one to follow.
     ThreadsFull,
     /// An interval was dropped: the map of waits was full.
     WaitsFull,

@@ -15,7 +15,9 @@ pub struct TaskId {
     pub tgid: u32,
     /// The thread, likewise.
     pub tid: u32,
-    /// `task_struct::self_exec_id`: changes with every `execve`.
+    /// Tells one program of the process from the next, and one process from another with the same
+    /// pid: of `task_struct::self_exec_id`, which changes with every `execve`, and of when the
+    /// process was born.
     pub exec_id: u32,
     /// [`TASK_KERNEL_THREAD`] and [`TASK_IDLE`].
     pub flags: u32,
@@ -53,5 +55,17 @@ pub struct ThreadState {
     pub waker_kernel: u64,
     /// Stack id of the waker's user stack.
     pub waker_user: u64,
+}
+
+/// A wake-up that comes before the switch-out belongs to it only if it is younger than this, in ns:
+/// then it was under way. An older one ended a sleep that was called off.
+const RACE_NS: u64 = 10_000_000;
+
+impl ThreadState {
+    /// Whether a wake-up was seen that ends the open interval.
+    #[inline(always)]
+    pub const fn is_woken(&self) -> bool {
+        self.woken_at != 0 && self.woken_at.wrapping_add(RACE_NS) > self.off_since
+    }
 }
 assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 32 + 16);

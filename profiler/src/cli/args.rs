@@ -134,7 +134,8 @@ pub(crate) struct RecordArgs {
     /// Take the children of -p or of COMMAND along
     ///
     /// Processes that a recorded process forks while the recording runs are recorded, too, and
-    /// theirs in turn. Without it a shell or a supervisor shows up alone.
+    /// theirs in turn. Without it a shell or a supervisor shows up alone. The recording ends with the
+    /// processes of -p or with COMMAND, whether or not their children live on.
     #[arg(long, help_heading = TARGETS)]
     pub(crate) follow: bool,
 

@@ -77,7 +77,7 @@ impl KernelTypes {
                 KIND_STRUCT => {
                     let name = this.string(this.u32(at)?)?;
                     if !name.is_empty() {
-                        this.structs.insert(name.to_owned(), id);
+                        this.structs.entry(name.to_owned()).or_insert(id);
                     }
                 }
                 KIND_TYPEDEF => {

@@ -11,7 +11,6 @@ use super::Config;
 use super::batch::{self, Plain};
 use super::load::Probes;
 use crate::recording::{ImageId, RawStack, StackId};
-use crate::snapshot::Snapshots;
 
 // SAFETY: ABI types: plain data without padding.
 unsafe impl Plain for WaitKey {}
@@ -35,8 +34,10 @@ pub(super) struct Collected {
     pub(super) stacks: HashMap<StackId, RawStack>,
     /// A program whose waits are not recorded: the command's process before its `execve`.
     pub(super) ignored: Option<ImageId>,
-    /// Stacks that [`Self::refresh_mappings`] has not looked at.
-    unchecked: Vec<StackId>,
+    /// Intervals that were read, also those that are not recorded.
+    pub(super) intervals: u64,
+    /// See [`Self::take_seen`].
+    seen: HashSet<ImageId>,
     /// The waits that were found rather than seen to begin: `off_since`, by tid.
     pub(super) added: HashMap<u32, u64>,
     /// How many more were found, for which the map of threads had no room.
@@ -70,19 +71,20 @@ impl Collected {
         let inactive = self.active;
         self.active = 1 - self.active;
         probes.switch_waits(self.active)?;
-        let Self { waits, ignored, .. } = self;
+        let Self { waits, ignored, intervals, .. } = self;
         batch::drain(probes.hash_map(WAITS[inactive]), |key: &WaitKey, stats: &WaitStats| {
+            *intervals += stats.count;
             let TaskId { tgid, exec_id, .. } = key.sleeper;
             if *ignored != Some(ImageId { tgid, exec_id }) {
                 waits.entry(*key).or_default().add(stats);
             }
         })
         .context("cannot read the BPF map of waits")?;
-        let Self { stacks, unchecked, .. } = self;
+        let Self { stacks, seen, .. } = self;
         batch::drain(probes.hash_map("STACKS"), |&id: &u64, stack: &Stack| {
             if let (Entry::Vacant(entry), Some(stack)) = (stacks.entry(id), raw_stack(stack)) {
+                seen.extend(stack.image);
                 entry.insert(stack);
-                unchecked.push(id);
             }
         })
         .context("cannot read the BPF map of stacks")
@@ -90,21 +92,22 @@ impl Collected {
 
     /// Adds the intervals that have not ended, as far as they were recorded: up to `now`, in ns.
     ///
-    /// `running`: threads that ran a moment ago, while the programs were attached. If such a
-    /// thread still has a wait from [`Self::added`], it woke before the programs knew of it, and
-    /// has not been switched out since.
+    /// `asleep`: threads that did not run a moment ago, while the programs were attached. Any other
+    /// thread with a wait from [`Self::added`] woke before the programs knew of it, and has not been
+    /// switched out since, or has ended.
     pub(super) fn add_open_intervals(
         &mut self,
         probes: &Probes,
         config: &Config,
-        running: &HashSet<u32>,
+        asleep: Option<&HashSet<u32>>,
         now: u64,
     ) -> Result<()> {
         let Self { waits, added, .. } = self;
         let limits =
             config.min_off.as_nanos()..=config.max_off.map_or(u128::MAX, |max| max.as_nanos());
         batch::for_each(probes.hash_map("THREADS"), |&tid: &u32, thread: &ThreadState| {
-            let stale = running.contains(&tid) && added.get(&tid) == Some(&thread.off_since);
+            let stale = asleep.is_some_and(|asleep| !asleep.contains(&tid))
+                && added.get(&tid) == Some(&thread.off_since);
             if thread.off_since == 0 || stale {
                 return;
             }
@@ -116,21 +119,9 @@ impl Collected {
         .context("cannot read the BPF map of threads")
     }
 
-    /// Reads the mappings again of every program with a new stack that runs through addresses
-    /// that are not known: it has loaded a library since.
-    pub(super) fn refresh_mappings(&mut self, snapshots: &mut Snapshots) {
-        let mut stale = HashSet::new();
-        for id in self.unchecked.drain(..) {
-            let stack = &self.stacks[&id];
-            if let Some(image) = stack.image
-                && !stack.frames.iter().all(|&address| snapshots.covers(image, address))
-            {
-                stale.insert(image);
-            }
-        }
-        for image in stale {
-            snapshots.refresh(image);
-        }
+    /// The programs with new stacks since the last call. They may have loaded a library since.
+    pub(super) fn take_seen(&mut self) -> HashSet<ImageId> {
+        std::mem::take(&mut self.seen)
     }
 }
 
@@ -164,12 +155,13 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
     let runqueue_ns = if thread.state == WaitState::Preempted as u32 {
         key.waker_kind = WakerKind::None as u32;
         off_ns
-    } else if thread.woken_at != 0 {
+    } else if thread.woken_at >= thread.off_since {
+        // One that had raced the switch-out would have the thread running by now.
         key.waker = thread.waker;
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;
         key.waker_kind = thread.waker_kind;
-        now.saturating_sub(thread.woken_at.max(thread.off_since))
+        now.saturating_sub(thread.woken_at)
     } else {
         0
     };
@@ -200,9 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_up_that_raced_the_switch_out_leaves_run_queue_time_only() {
-        let (_, stats) = open_interval(&thread(WaitState::Interruptible, 90), 150);
-        assert_eq!((stats.blocked_ns, stats.runqueue_ns), (0, 50));
+    fn a_wake_up_from_before_is_of_a_sleep_that_was_called_off() {
+        let (key, stats) = open_interval(&thread(WaitState::Interruptible, 90), 150);
+        assert_eq!(key.waker_kind, WakerKind::NotWoken as u32);
+        assert_eq!((stats.blocked_ns, stats.runqueue_ns), (50, 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
 /// How many ranges of interrupt entries the programs look at.
-const INTERRUPT_RANGES: usize = 2;
+const INTERRUPT_RANGES: usize = 3;
 
 /// Values of globals, by name (profiler-ebpf/src/maps.rs).
 pub(super) struct Constants {
@@ -39,6 +39,7 @@ impl Constants {
             ("TASK_TGID", task("tgid")?),
             ("TASK_FLAGS", task("flags")?),
             ("TASK_EXEC_ID", task("self_exec_id")?),
+            ("TASK_START_TIME", task("start_boottime")?),
             ("TASK_STATE", task("__state").or_else(|_| task("state"))?),
             ("TASK_COMM", task("comm")?),
             ("TASK_RUNTIME", types.offset_of("task_struct", &["se", "sum_exec_runtime"])?),
@@ -84,6 +85,8 @@ impl Constants {
             ("INTERRUPT_LEN_0", range(0).1),
             ("INTERRUPT_START_1", range(1).0),
             ("INTERRUPT_LEN_1", range(1).1),
+            ("INTERRUPT_START_2", range(2).0),
+            ("INTERRUPT_LEN_2", range(2).1),
         ];
         Ok(Self { words, double_words })
     }

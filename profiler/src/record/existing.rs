@@ -39,7 +39,7 @@ pub(super) fn wait_of(
             add(RawStack { context: StackContext::Kernel, image: None, frames, whole: true });
     }
     let mut sleeper_user = 0;
-    if config.user_stacks && thread.task.flags & TASK_KERNEL_THREAD == 0 {
+    if config.user_stacks && thread.task.flags & TASK_KERNEL_THREAD == 0 && thread.ip != 0 {
         let image = ImageId { tgid: thread.task.tgid, exec_id: thread.task.exec_id };
         let (frames, whole) = walk_frame_pointers(thread.task.tid, thread.ip, thread.fp);
         let (context, frames) = (StackContext::User, frames.into());
@@ -83,7 +83,7 @@ fn walk_frame_pointers(tid: u32, ip: u64, mut fp: u64) -> (Vec<u64>, bool) {
             return (frames, fp == 0);
         };
         if return_address == 0 {
-            return (frames, true);
+            return (frames, next == 0);
         }
         frames.push(return_address);
         if next <= fp {

@@ -39,6 +39,7 @@ pub(super) fn record(
     targets.go()?;
 
     // From here on nothing ends the recording but its end: what cannot be read now is read later.
+    let mut counters = Counters::default();
     let mut refreshed = clock;
     loop {
         let elapsed = clock.elapsed();
@@ -49,12 +50,15 @@ pub(super) fn record(
         let milliseconds = left.min(TICK).as_micros().div_ceil(1000);
         targets.wait(milliseconds as u64);
 
-        let counters = probes.counters()?;
-        collected.drain_if_needed(&mut probes, counters.new_waits, counters.new_stacks)?;
+        counters = probes.counters().unwrap_or(counters);
+        let _ = collected.drain_if_needed(&mut probes, counters.new_waits, counters.new_stacks);
         if refreshed.elapsed() >= REFRESH {
             refreshed = Instant::now();
-            collected.drain(&mut probes)?;
-            notices.with(|snapshots| collected.refresh_mappings(snapshots));
+            let _ = collected.drain(&mut probes);
+            for image in collected.take_seen() {
+                // One at a time: a notice of a process that is about to end must not wait for all.
+                notices.with(|snapshots| snapshots.refresh(image));
+            }
         }
         on_progress(&Progress {
             elapsed: clock.elapsed(),
@@ -65,16 +69,21 @@ pub(super) fn record(
     }
 
     let (duration, now) = (clock.elapsed(), monotonic_ns());
-    let running = running_threads(&mut probes)?;
+    let asleep = threads_asleep(&mut probes);
     probes.detach();
     let mut snapshots = notices.finish();
-    // Both maps of waits: first the one in use, then the other.
-    collected.drain(&mut probes)?;
-    collected.drain(&mut probes)?;
-    collected.add_open_intervals(&probes, config, &running, now)?;
-    collected.refresh_mappings(&mut snapshots);
+    counters = probes.counters().unwrap_or(counters);
+    // Both maps of waits: first the one in use, then the other. What cannot be read is lost.
+    let _ = collected.drain(&mut probes);
+    let _ = collected.drain(&mut probes);
+    let unread = counters.intervals.saturating_sub(collected.intervals);
+    let _ = collected.add_open_intervals(&probes, config, asleep.as_ref(), now);
+    for image in collected.take_seen() {
+        snapshots.refresh(image);
+    }
     let (images, files) = snapshots.finish();
-    let losses = losses(&probes.counters()?, &probes, &notices, &collected);
+    let mut losses = losses(&counters, &probes, &notices, &collected);
+    losses.add(Loss::WaitsFull, unread);
     let meta = Meta {
         started,
         duration,
@@ -121,9 +130,10 @@ fn add_existing_threads(
     Ok(())
 }
 
-fn running_threads(probes: &mut Probes) -> Result<HashSet<u32>> {
-    let threads = probes.existing_threads()?;
-    Ok(threads.iter().filter(|thread| thread.on_cpu != 0).map(|thread| thread.key).collect())
+/// The keys of the threads that exist and do not run; `None` if the kernel does not tell.
+fn threads_asleep(probes: &mut Probes) -> Option<HashSet<u32>> {
+    let threads = probes.existing_threads().ok()?;
+    Some(threads.iter().filter(|thread| thread.on_cpu == 0).map(|thread| thread.key).collect())
 }
 
 fn losses(

@@ -141,9 +141,9 @@ impl Snapshots {
         }
     }
 
-    /// Whether an address is in a known mapping of an image. When it is not, [`Snapshots::refresh`]
-    /// may find what was mapped since.
-    pub fn covers(&self, id: ImageId, address: u64) -> bool {
+    /// Whether an address is in a known mapping of an image.
+    #[cfg(test)]
+    pub(crate) fn covers(&self, id: ImageId, address: u64) -> bool {
         let Some(image) = self.images.get(&id) else { return false };
         let behind = image.mappings.partition_point(|mapping| mapping.start <= address);
         image.mappings[..behind].last().is_some_and(|mapping| address < mapping.end)
@@ -158,7 +158,10 @@ impl Snapshots {
     pub fn finish(mut self) -> (HashMap<ImageId, Image>, Vec<MappedFile>) {
         let ids: Vec<ImageId> = self.images.keys().copied().collect();
         for id in ids {
-            self.open_perf_map(id);
+            // Not that of another process with the same pid.
+            if process::start_stack(id.tgid).ok().as_ref() == self.start_stacks.get(&id) {
+                self.open_perf_map(id);
+            }
         }
         for (id, file) in self.perf_maps {
             let mut content = Vec::new();

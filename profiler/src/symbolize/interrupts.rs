@@ -53,6 +53,8 @@ fn is_interrupt_entry(name: &str) -> bool {
     name == "asm_common_interrupt"
         || name == "asm_spurious_interrupt"
         || name.starts_with("asm_sysvec_")
+        // x86 with FRED: behind one entry for all, where interrupts part from exceptions.
+        || name == "fred_extint"
         // x86 as a Xen guest.
         || name == "asm_exc_xen_hypervisor_callback"
 }
