@@ -69,3 +69,19 @@ impl ThreadState {
     }
 }
 assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 32 + 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_belongs_to_the_sleep_that_it_ends() {
+        let woken = |off_since: u64, woken_at: u64| {
+            ThreadState { off_since, woken_at, ..ThreadState::default() }.is_woken()
+        };
+        assert!(woken(1_000_000_000, 1_000_000_001));
+        assert!(woken(1_000_000_000, 999_990_000), "under way at the switch-out");
+        assert!(!woken(1_000_000_000, 900_000_000), "of a sleep that was called off");
+        assert!(!woken(1_000_000_000, 0), "none");
+    }
+}

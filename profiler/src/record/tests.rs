@@ -9,10 +9,13 @@ mod recursing;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use offwake_shared::{Counters, Loss, StackContext, WaitKey, WaitState, WaitStats, WakerKind};
+use offwake_shared::{
+    Counters, Loss, StackContext, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
+};
 
 use self::child::{Child, Shared};
 use self::privileged::{MaxStack, privileged};
+use super::batch;
 use super::collect::Collected;
 use super::load::{Probes, recursion_misses};
 use super::notices::NoticeReader;
@@ -412,6 +415,41 @@ fn process_gone() {
     assert_eq!(notices.gone(), 1);
     let (collected, counters) = finish(&mut probes);
     assert_eq!(sum(&collected).count, counters.intervals, "the intervals count");
+}
+
+#[test]
+fn a_thread_is_forgotten_when_it_dies_under_another_name() {
+    let name = "a_thread_is_forgotten_when_it_dies_under_another_name";
+    let Some(_guard) = privileged(name) else { return };
+    let rename = |name: &std::ffi::CStr| {
+        // SAFETY: the name is a string with an end.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    };
+    let filter = Filter { comm: Some("offwake_target".into()), ..Filter::default() };
+    let config = Config { filter, ..Config::default() };
+    let mut probes = attached(&config);
+    let may_end = Shared::new();
+    let child = Child::start(|| {
+        rename(c"offwake_target");
+        for _ in 0..5 {
+            std::thread::sleep(SLEEP);
+        }
+        may_end.wait_for_wake_up();
+        rename(c"another");
+    });
+    let known = || {
+        let mut known = false;
+        batch::for_each(probes.hash_map("THREADS"), |&tid: &u32, _: &ThreadState| {
+            known |= tid == child.pid;
+        })
+        .unwrap();
+        known
+    };
+    wait_until("five sleeps", || probes.counters().unwrap().intervals >= 5 && known());
+    may_end.wake_up();
+    wait_until("the child to end", || process::state(child.pid) == Some(b'Z'));
+    wait_until("it to be forgotten", || !known());
+    probes.detach();
 }
 
 #[test]
