@@ -1,6 +1,6 @@
 //! What tests need that record, or change the machine.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,9 +30,14 @@ pub(super) fn privileged(test: &str) -> Option<MutexGuard<'static, ()>> {
     None
 }
 
+/// What the kernel starts with (`PERF_MAX_STACK_DEPTH`).
+const DEFAULT_MAX_STACK: usize = 127;
+
 /// Another limit of frames, until dropped.
 pub(super) struct MaxStack {
     before: usize,
+    /// Locked: another run of the tests must not take this limit for what was before.
+    _lock: File,
 }
 
 impl MaxStack {
@@ -42,7 +47,10 @@ impl MaxStack {
 
     /// Waits until the kernel allows it.
     pub(super) fn set(limit: usize) -> Self {
-        let this = Self { before: Self::get() };
+        let lock = File::create(std::env::temp_dir().join("offwake-max-stack.lock")).unwrap();
+        lock.lock().unwrap();
+        // A lower limit is what a test left behind that was killed.
+        let this = Self { before: Self::get().max(DEFAULT_MAX_STACK), _lock: lock };
         Self::write(limit).unwrap_or_else(|error| panic!("{MAX_STACK}: {error}"));
         this
     }
