@@ -35,7 +35,7 @@ extern "C" fn existing(ctx: *const Context) -> i32 {
     }
     let task = Task::new(task);
     let (ids, comm) = (task::ids(task), task.comm());
-    if !target::is_target_but_for_cgroup(ids, &comm) {
+    if !target::passes(ids, || comm) {
         return 0;
     }
     let Some(value) = EXISTING.get_ptr_mut(0) else { return 0 };

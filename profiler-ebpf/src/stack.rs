@@ -22,9 +22,7 @@ pub fn kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> u64 {
     if KERNEL_STACKS.load() == 0 || !take_kernel(ctx, stack) {
         return 0;
     }
-    let id = hash(stack);
-    store(id, stack);
-    id
+    store_kernel(stack)
 }
 
 /// Takes the kernel stack of whoever runs now, and returns its id, 0 where there is none, and
@@ -36,12 +34,15 @@ pub fn kernel_or_interrupt(ctx: &impl EbpfContext, stack: &mut Stack) -> (u64, W
         return (0, WakerKind::None);
     }
     let kind = if cut_at_interrupt(stack) { WakerKind::Interrupt } else { WakerKind::Task };
-    if KERNEL_STACKS.load() == 0 {
-        return (0, kind);
-    }
+    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(stack) };
+    (id, kind)
+}
+
+#[inline(always)]
+fn store_kernel(stack: &Stack) -> u64 {
     let id = hash(stack);
     store(id, stack);
-    (id, kind)
+    id
 }
 
 /// Takes the user stack of the current thread, and returns its id, 0 where there is none.

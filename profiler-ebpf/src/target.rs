@@ -13,33 +13,21 @@ use crate::task::Ids;
 /// Whether a thread is recorded: the current one, or one that it is creating, which shares its
 /// name and its cgroup.
 #[inline(always)]
-pub fn is_target(Ids { tgid, tid }: Ids) -> bool {
-    let filter = FILTER.load();
-    if tid == 0 || tgid == OWN_TGID.load() {
-        return false;
-    }
-    if filter & filter::PIDS != 0 && !is_target_process(tgid) {
-        return false;
-    }
-    if filter & filter::TIDS != 0 && TARGET_TIDS.get_ptr(tid).is_none() {
-        return false;
-    }
-    if filter & filter::COMM != 0 && !bpf_get_current_comm().is_ok_and(|comm| is_target_comm(&comm))
-    {
-        return false;
-    }
-    filter & filter::CGROUP == 0 || TARGET_CGROUP.current_task_under_cgroup(0) == Ok(true)
+pub fn is_target(ids: Ids) -> bool {
+    passes(ids, || bpf_get_current_comm().unwrap_or_default())
+        && (FILTER.load() & filter::CGROUP == 0
+            || TARGET_CGROUP.current_task_under_cgroup(0) == Ok(true))
 }
 
-/// Whether a thread other than the current one is recorded, as far as its cgroup does not matter.
+/// Whether a thread passes the filter, as far as its cgroup does not matter. `comm`: its name.
 #[inline(always)]
-pub fn is_target_but_for_cgroup(Ids { tgid, tid }: Ids, comm: &[u8; 16]) -> bool {
+pub fn passes(Ids { tgid, tid }: Ids, comm: impl FnOnce() -> [u8; 16]) -> bool {
     let filter = FILTER.load();
     tid != 0
         && tgid != OWN_TGID.load()
         && (filter & filter::PIDS == 0 || is_target_process(tgid))
         && (filter & filter::TIDS == 0 || TARGET_TIDS.get_ptr(tid).is_some())
-        && (filter & filter::COMM == 0 || is_target_comm(comm))
+        && (filter & filter::COMM == 0 || is_target_comm(&comm()))
 }
 
 /// A thread has got its ids from the process `creator`. Whoever had them before is gone.

@@ -19,16 +19,14 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
         let _ = THREADS.remove(tid);
         return;
     };
-    if !target::is_target(task::current_ids(prev)) {
-        return;
-    }
-    if STATES.load() & state.bit() == 0 {
+    let ids = task::current_ids(prev);
+    if !target::is_target(ids) || STATES.load() & state.bit() == 0 {
         return;
     }
     let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
     // SAFETY: thread switches do not nest, so nothing else uses this CPU's value now.
     let scratch = unsafe { &mut *scratch };
-    let sleeper = prev.id(task::current_ids(prev));
+    let sleeper = prev.id(ids);
     let sleeper_kernel = stack::kernel(ctx, &mut scratch.stack);
     let sleeper_user = stack::user(&mut scratch.stack, prev, &sleeper);
     if let Some(thread) = THREADS.get_ptr_mut(tid) {

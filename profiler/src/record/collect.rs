@@ -4,12 +4,12 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    Stack, StackContext, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
+    Counters, Stack, StackContext, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
 };
 
-use super::Config;
 use super::batch::{self, Plain};
 use super::load::Probes;
+use super::{Capacity, Config};
 use crate::recording::{ImageId, RawStack, StackId};
 
 // SAFETY: ABI types: plain data without padding.
@@ -53,17 +53,17 @@ impl Collected {
     pub(super) fn drain_if_needed(
         &mut self,
         probes: &mut Probes,
-        new_waits: u64,
-        new_stacks: u64,
-    ) -> Result<bool> {
+        counters: &Counters,
+        capacity: &Capacity,
+    ) -> Result<()> {
         let (waits, stacks) = self.drained;
-        let needed = new_waits - waits > probes.capacity(WAITS[0]) / 4
-            || new_stacks - stacks > probes.capacity("STACKS") / 4;
-        if needed {
-            self.drained = (new_waits, new_stacks);
+        if counters.new_waits - waits > u64::from(capacity.waits / 4)
+            || counters.new_stacks - stacks > u64::from(capacity.stacks / 4)
+        {
+            self.drained = (counters.new_waits, counters.new_stacks);
             self.drain(probes)?;
         }
-        Ok(needed)
+        Ok(())
     }
 
     /// Empties the maps of waits and stacks while the programs go on.

@@ -219,16 +219,6 @@ impl Probes {
         }
     }
 
-    /// How many entries a map has room for.
-    pub(super) fn capacity(&self, name: &str) -> u64 {
-        match self.bpf.map(name) {
-            Some(Map::HashMap(map)) => {
-                map.info().map_or(u64::MAX, |info| u64::from(info.max_entries()))
-            }
-            _ => unreachable!("{name} is a hash map of the object"),
-        }
-    }
-
     fn map_mut(&mut self, name: &str) -> &mut Map {
         self.bpf.map_mut(name).expect(IN_OBJECT)
     }

@@ -51,7 +51,7 @@ pub(super) fn record(
         targets.wait(milliseconds as u64);
 
         counters = probes.counters().unwrap_or(counters);
-        let _ = collected.drain_if_needed(&mut probes, counters.new_waits, counters.new_stacks);
+        let _ = collected.drain_if_needed(&mut probes, &counters, &config.capacity);
         if refreshed.elapsed() >= REFRESH {
             refreshed = Instant::now();
             let _ = collected.drain(&mut probes);
