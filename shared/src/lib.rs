@@ -15,6 +15,7 @@ mod notice;
 mod stack;
 mod state;
 mod thread;
+mod unwind;
 
 pub use existing::ExistingThread;
 pub use key::{WaitKey, WaitStats, WakerKind};
@@ -23,6 +24,10 @@ pub use notice::{Notice, Program};
 pub use stack::{MAX_FRAMES, Stack, StackContext};
 pub use state::WaitState;
 pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState};
+pub use unwind::{
+    CfaKind, MAX_UNWIND_RULES, SavedKind, StackEnd, UNWIND_CHUNK, UNWIND_PAGE_BITS, UnwindMapping,
+    UnwindProgram, UnwindRow, UnwindRule,
+};
 
 /// Asserts that a type is as large as its fields together, so that it holds no padding.
 macro_rules! assert_packed {
