@@ -3,7 +3,8 @@
 //! Data flows one way, through the folders of this crate:
 //! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
 //! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
-//! is symbolized, merged, and pure.
+//! is symbolized, merged, and pure. Beside it stands [`unwind`]: how a recorder finds the callers of
+//! code without frame pointers.
 
 pub mod merge;
 pub mod profile;
@@ -12,3 +13,4 @@ pub mod recording;
 pub mod render;
 pub mod snapshot;
 pub mod symbolize;
+pub mod unwind;
