@@ -58,7 +58,7 @@ pub fn created(ctx: &impl EbpfContext, new: Task) {
 fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     let Some(scratch) = SCRATCH.get_ptr_mut(WAKE) else { return };
     // SAFETY: see `SCRATCH`.
-    let stack = unsafe { &mut (*scratch).stack };
+    let (stack, walk) = unsafe { (&mut (*scratch).stack, &mut (*scratch).walk) };
     let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, stack);
     thread.waker_kernel = waker_kernel;
     thread.waker_kind = kind as u32;
@@ -70,6 +70,6 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     // SAFETY: the helper always returns the current task.
     let current = Task::new(unsafe { bpf_get_current_task_btf() });
     let waker = current.id(task::current_ids(current));
-    thread.waker_user = stack::user(stack, current, &waker);
+    thread.waker_user = stack::user(stack, walk, current, &waker);
     thread.waker = waker;
 }

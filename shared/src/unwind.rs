@@ -138,6 +138,23 @@ pub struct UnwindRule {
 }
 assert_packed!(UnwindRule, 24);
 
+/// The registers of a thread in its program, as far as unwinding needs them.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct UserRegisters {
+    /// The instruction pointer; 0 for a thread that has no program.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer.
+    pub fp: u64,
+    /// `rbx`.
+    pub bx: u64,
+    /// 1 in a system call: `ip` is behind its instruction.
+    pub in_syscall: u64,
+}
+assert_packed!(UserRegisters, 40);
+
 /// How the walk of a user stack ended.
 #[repr(u16)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
 use offwake::profile::Metric;
-use offwake::record::ProbeChoice;
+use offwake::record::{ProbeChoice, UnwindChoice};
 use offwake::render::Format;
 use offwake_shared::WaitState;
 
@@ -193,6 +193,15 @@ pub(crate) struct RecordArgs {
     #[arg(short = 'K', long, help_heading = RECORDING)]
     pub(crate) kernel_stacks_only: bool,
 
+    /// How to find the callers in user stacks
+    ///
+    /// Call frame information (.eh_frame) gives complete stacks also of code that is compiled without
+    /// frame pointers, such as the C library of most distributions. It is read from the programs and
+    /// libraries of the targets before the recording begins, and from those of wakers as they are
+    /// seen; it needs Linux 5.17.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = RECORDING)]
+    pub(crate) unwind: Unwind,
+
     /// How to stand where the kernel switches and wakes threads
     #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = RECORDING)]
     pub(crate) probe: Probe,
@@ -295,6 +304,28 @@ impl From<Probe> for ProbeChoice {
         match probe {
             Probe::Auto => Self::Auto,
             Probe::Btf => Self::Btf,
+        }
+    }
+}
+
+/// An [`UnwindChoice`] and its help.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Unwind {
+    /// cfi where this kernel can, else fp
+    #[default]
+    Auto,
+    /// Call frame information, and frame pointers in code that has none
+    Cfi,
+    /// Frame pointers only: costs less, and loses the callers of code compiled without them
+    Fp,
+}
+
+impl From<Unwind> for UnwindChoice {
+    fn from(unwind: Unwind) -> Self {
+        match unwind {
+            Unwind::Auto => Self::Auto,
+            Unwind::Cfi => Self::Cfi,
+            Unwind::Fp => Self::Fp,
         }
     }
 }

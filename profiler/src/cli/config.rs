@@ -57,6 +57,7 @@ impl Job {
                 states: states.iter().fold(0, |set, state| set | state.bit()),
                 user_stacks: !args.kernel_stacks_only,
                 kernel_stacks: !args.user_stacks_only,
+                unwind: args.unwind.into(),
                 probe: args.probe.into(),
                 capacity: record::Capacity::default(),
             },

@@ -38,7 +38,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         bar.update(done, total);
     });
     bar.clear();
-    for warning in &symbols.warnings {
+    for warning in recording.warnings.iter().chain(&symbols.warnings) {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);

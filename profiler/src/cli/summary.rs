@@ -61,7 +61,7 @@ mod tests {
     use std::time::SystemTime;
 
     use offwake::recording::{Meta, RawStack};
-    use offwake_shared::{Loss, StackContext, TaskId, WaitKey, WaitStats};
+    use offwake_shared::{Loss, StackContext, StackEnd, TaskId, WaitKey, WaitStats};
 
     use super::*;
 
@@ -79,6 +79,8 @@ mod tests {
             images: Default::default(),
             files: Vec::new(),
             losses: Losses::default(),
+            unwind: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -106,7 +108,7 @@ mod tests {
             context: StackContext::Kernel,
             image: None,
             frames: [1].into(),
-            whole: true,
+            end: StackEnd::Complete,
         };
         recording.stacks.insert(7, stack);
         recording.losses.add(Loss::UnknownWaker, 3);

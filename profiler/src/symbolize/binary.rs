@@ -33,7 +33,7 @@ pub(super) fn unnamed(offsets: &[u64]) -> Vec<Place> {
 
 /// The file itself: as it was opened while the process lived, or else by its path, when what is
 /// there now is the same file.
-pub(super) fn open(file: &MappedFile) -> Option<Arc<File>> {
+pub(crate) fn open(file: &MappedFile) -> Option<Arc<File>> {
     if let Some(handle) = &file.handle {
         return Some(Arc::clone(handle));
     }

@@ -32,14 +32,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use offwake_shared::StackContext;
+use offwake_shared::{StackContext, StackEnd};
 
 use self::binary::Place;
 use self::elf::Elf;
 use crate::profile::{Frame, FrameId};
 use crate::recording::{ImageId, Mapping, MappingContent, RawStack, Recording, StackId};
 
+pub(crate) use self::binary::open as open_mapped;
 pub(crate) use self::elf::{build_id, open_regular};
+pub(crate) use self::vdso::{image as vdso_image, is_ours as is_own_vdso};
 
 /// How to symbolize.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,11 +57,11 @@ pub struct Symbols {
     pub frames: Vec<Frame>,
     /// The frames of each stack of the recording, innermost first.
     pub stacks: HashMap<StackId, Vec<FrameId>>,
-    /// The user stacks whose walk led astray before it came to where a thread or a program starts.
+    /// The user stacks whose walk ended before it came to where a thread or a program starts, and how.
     /// Code compiled without frame pointers uses their register for anything. What is found outside
     /// of the program's code then is no return address: it is left out, with all that is outside of
     /// it.
-    pub broken: HashSet<StackId>,
+    pub broken: HashMap<StackId, StackEnd>,
     /// What could not be done, one line each, and what to do about it.
     pub warnings: Vec<String>,
 }
@@ -96,13 +98,20 @@ pub fn symbolize(
         progress(ids.len() as u64, locations.len() as u64);
     }
     let frames = interner.frames;
-    let (mut stacks, mut broken) = (HashMap::new(), HashSet::new());
+    let (mut stacks, mut broken) = (HashMap::new(), HashMap::new());
     for (&id, stack) in &recording.stacks {
         let named: Vec<FrameId> =
             locate(recording, &files, stack).map(|location| ids[&location]).collect();
-        let led_astray = !stack.whole || in_code(recording, stack).len() < stack.frames.len();
-        if led_astray && !ends_at_a_start(&frames, &named) {
-            broken.insert(id);
+        let end = match stack.end {
+            StackEnd::Complete if in_code(recording, stack).len() < stack.frames.len() => {
+                StackEnd::Astray
+            }
+            end => end,
+        };
+        if end == StackEnd::Truncated
+            || end != StackEnd::Complete && !ends_at_a_start(&frames, &named)
+        {
+            broken.insert(id, end);
         }
         stacks.insert(id, named);
     }

@@ -107,7 +107,7 @@ fn record(pid: u32, frames: &[u64]) -> Recording {
 }
 
 fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> Recording {
-    let stack = RawStack { context, image, frames: frames.into(), whole: true };
+    let stack = RawStack { context, image, frames: frames.into(), end: StackEnd::Complete };
     Recording {
         meta: Meta {
             started: SystemTime::UNIX_EPOCH,
@@ -121,6 +121,8 @@ fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> R
         images: HashMap::new(),
         files: Vec::new(),
         losses: Losses::default(),
+        unwind: None,
+        warnings: Vec::new(),
     }
 }
 
@@ -442,7 +444,7 @@ fn a_stack_ends_where_it_leads_out_of_the_code() {
         recording.images.insert(id, Image { mappings: mappings.to_vec(), ..Image::default() });
         let symbols = symbolize(&recording, &Options::default(), &mut |_, _| {});
         let frames = symbols.stacks[&STACK].iter().map(|&id| symbols.frames[id as usize].label());
-        (frames.collect::<Vec<_>>(), symbols.broken.contains(&STACK))
+        (frames.collect::<Vec<_>>(), symbols.broken.contains_key(&STACK))
     };
     let code = [mapping(0x1000, 0x2000), mapping(0x3000, 0x4000)];
     let labels =
@@ -559,7 +561,9 @@ fn many_stacks_are_quick_and_frames_are_distinct() {
     for stack in 0..50_000_u64 {
         let frames = (0..30).map(|depth| base + 16 * ((stack * 31 + depth * 7) % 4096)).collect();
         let context = StackContext::User;
-        recording.stacks.insert(stack, RawStack { context, image: Some(id), frames, whole: true });
+        recording
+            .stacks
+            .insert(stack, RawStack { context, image: Some(id), frames, end: StackEnd::Complete });
     }
     let started = std::time::Instant::now();
     let symbols = symbolize(&recording, &Options::default(), &mut |_, _| {});

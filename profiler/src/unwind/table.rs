@@ -60,6 +60,13 @@ impl Table {
         Some(best.bias(start, file_offset))
     }
 
+    /// Frees what only [`Self::rule_at`] needs: a table that was copied keeps where it belongs.
+    pub fn forget_rows(&mut self) {
+        self.pages = Vec::new();
+        self.rows = Vec::new();
+        self.rules = Vec::new();
+    }
+
     /// How much memory it occupies, in bytes.
     pub fn bytes(&self) -> usize {
         self.pages.capacity() * size_of::<u32>()

@@ -1,6 +1,6 @@
 use clap::{CommandFactory, Parser};
 use offwake::profile::Metric;
-use offwake::record::ProbeChoice;
+use offwake::record::{ProbeChoice, UnwindChoice};
 
 use super::super::args::Cli;
 use super::super::one_line;
@@ -43,6 +43,7 @@ fn defaults() {
         states,
         user_stacks,
         kernel_stacks,
+        unwind,
         probe,
         capacity,
     } = job.record;
@@ -51,6 +52,7 @@ fn defaults() {
     assert_eq!(min_off, Duration::ZERO);
     assert_eq!(states.count_ones() as usize, WaitState::COUNT);
     assert!(user_stacks && kernel_stacks);
+    assert_eq!(unwind, UnwindChoice::Auto);
     assert_eq!(probe, ProbeChoice::Auto);
     assert_eq!(capacity, record::Capacity::default());
     assert!(job.symbolize.debug_dirs.is_empty());
