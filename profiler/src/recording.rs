@@ -143,3 +143,19 @@ pub struct UnwindFigures {
     /// does not tell.
     pub bpf_bytes: u64,
 }
+
+impl UnwindFigures {
+    /// The tables in one line, for people.
+    pub fn tables(&self) -> String {
+        let Self { programs, files, rows, rules, build, bpf_bytes: _ } = self;
+        format!(
+            "{files} files of {programs} programs, {rows} rows and {rules} rules, built in {:.2} s",
+            build.as_secs_f64()
+        )
+    }
+}
+
+/// A number of bytes for people, such as `93.1 MB`.
+pub fn human_bytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}

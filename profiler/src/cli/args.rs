@@ -49,7 +49,7 @@ const HELP: &str = "Help";
     disable_version_flag = true,
     override_usage = "offwake [OPTIONS] -p PID,... | -t TID,... | --cgroup DIR | --comm NAME | -a\n       \
                       offwake [OPTIONS] -- COMMAND [ARG]...\n       \
-                      offwake check\n       \
+                      offwake check [-p PID,...]\n       \
                       offwake generate man|bash|zsh|fish",
     after_help = "'--help' says more about each option.",
     after_long_help = examples::help(),
@@ -62,14 +62,18 @@ pub(crate) struct Cli {
 }
 
 /// What else offwake does, beside recording.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///
     /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
     /// line says), or `missing` (nothing can be recorded). The exit code is 1 when something is
     /// missing.
-    Check,
+    Check {
+        /// Tell what a recording of these processes needs, too: unwind tables and memory
+        #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id)]
+        pid: Vec<u32>,
+    },
     /// Print the man page or a shell's completion script
     ///
     /// Both are made from the definition that --help shows, so they fit this very version. Write them

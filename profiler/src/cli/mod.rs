@@ -38,7 +38,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let result = match cli.subcommand {
-        Some(Subcommand::Check) => check::run(),
+        Some(Subcommand::Check { pid }) => check::run(&pid),
         Some(Subcommand::Generate { what }) => generate::run(what),
         None => match Job::new(cli.record, io::stdout().is_terminal()) {
             Ok(job) => record::run(&job),

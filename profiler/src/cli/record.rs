@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use offwake::recording::human_bytes;
 use offwake::{merge, record, render, symbolize};
 
 use super::config::{Job, Output};
@@ -43,6 +44,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     }
     let profile = merge::merge(&recording, &symbols);
     let summary = Summary::of(&recording, profile.losses);
+    let unwind = recording.unwind;
     drop(recording);
 
     let mut exit = ExitCode::SUCCESS;
@@ -56,6 +58,10 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
             report(format_args!("{error:#}"));
             exit = ExitCode::FAILURE;
         }
+    }
+    if let Some(figures) = unwind {
+        let memory = human_bytes(figures.bpf_bytes);
+        say(format_args!("unwind tables: {}; BPF memory {memory}", figures.tables()));
     }
     say(summary);
     Ok(exit)

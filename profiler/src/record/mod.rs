@@ -92,3 +92,14 @@ pub fn record(
 pub fn check() -> Vec<Capability> {
     preflight::check()
 }
+
+/// What a recording of these processes would need: everything is loaded and built as for one, and
+/// nothing is attached.
+///
+/// # Errors
+/// As [`record`].
+pub fn measure(pids: &[u32]) -> anyhow::Result<Vec<Capability>> {
+    let filter = Filter { pids: pids.to_vec(), ..Filter::default() };
+    let config = Config { filter, ..Config::default() };
+    session::measure(&config).map(|figures| preflight::describe(figures.as_ref()))
+}

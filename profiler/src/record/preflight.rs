@@ -6,6 +6,7 @@ use offwake_shared::MAX_FRAMES;
 use super::btf::KernelTypes;
 use super::kernel::{self, Version};
 use super::{Capability, CapabilityState, UnwindChoice};
+use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -35,16 +36,27 @@ pub(super) fn check() -> Vec<Capability> {
     ]
 }
 
-/// Whether user stacks are walked by call frame information.
+/// How user stacks are walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwind {
+    /// By call frame information.
+    Cfi,
+    /// By frame pointers, because that was asked for.
+    Fp,
+    /// By frame pointers, because this kernel can do no better.
+    OnlyFp(&'static str),
+}
+
+/// How user stacks are walked.
 ///
 /// # Errors
-/// When the user wants that and this kernel cannot.
-pub(super) fn unwind(choice: UnwindChoice) -> Result<bool> {
+/// When the user wants what this kernel cannot do.
+pub(super) fn unwind(choice: UnwindChoice) -> Result<Unwind> {
     let version = kernel::version();
     match choice {
-        UnwindChoice::Fp => Ok(false),
-        UnwindChoice::Auto => Ok(why_not_unwind(version).is_none()),
-        UnwindChoice::Cfi if version.has_bpf_loop() => Ok(true),
+        UnwindChoice::Fp => Ok(Unwind::Fp),
+        UnwindChoice::Auto => Ok(why_not_unwind(version).map_or(Unwind::Cfi, Unwind::OnlyFp)),
+        UnwindChoice::Cfi if version.has_bpf_loop() => Ok(Unwind::Cfi),
         UnwindChoice::Cfi => bail!(
             "--unwind cfi needs Linux 5.17 or newer, and this is {}: use --unwind fp",
             kernel::release()
@@ -63,6 +75,17 @@ pub(super) fn why_not_unwind(version: Version) -> Option<&'static str> {
         )
     } else {
         None
+    }
+}
+
+/// What unwinding needs for given targets; `None`: by frame pointers.
+pub(super) fn describe(figures: Option<&UnwindFigures>) -> Vec<Capability> {
+    match figures {
+        Some(figures) => vec![
+            ok("unwind tables", figures.tables()),
+            ok("BPF memory", human_bytes(figures.bpf_bytes)),
+        ],
+        None => vec![ok("unwind tables", "none: user stacks are walked by frame pointers".into())],
     }
 }
 

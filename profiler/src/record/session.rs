@@ -10,6 +10,7 @@ use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId}
 use super::collect::Collected;
 use super::load::Probes;
 use super::notices::NoticeReader;
+use super::preflight::Unwind;
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
 use super::{Config, Figures, Progress, existing, kernel, memory, preflight};
@@ -28,7 +29,8 @@ pub(super) fn record(
     on_progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Recording> {
     preflight::require()?;
-    let unwind = config.user_stacks && preflight::unwind(config.unwind)?;
+    let how = preflight::unwind(config.unwind)?;
+    let unwind = config.user_stacks && how == Unwind::Cfi;
     let mut targets = Targets::find(config)?;
     let mut probes = Probes::load(config, &targets.filter, unwind)?;
     let mut notices = NoticeReader::start(probes.take_notices()?)?;
@@ -112,9 +114,29 @@ pub(super) fn record(
     let bpf_bytes = memory::of_bpf_maps();
     let unwind =
         unwinder.as_ref().map(|unwinder| UnwindFigures { bpf_bytes, ..unwinder.figures() });
-    let warnings = unwinder.as_mut().map(Unwinder::take_warnings).unwrap_or_default();
+    let mut warnings = unwinder.as_mut().map(Unwinder::take_warnings).unwrap_or_default();
+    if let Unwind::OnlyFp(why) = how {
+        warnings.push(format!(
+            "user stacks were walked by frame pointers: call frame information {why}"
+        ));
+    }
     let Collected { waits, stacks, .. } = collected;
     Ok(Recording { meta, waits, stacks, images, files, losses, unwind, warnings })
+}
+
+/// See [`super::measure`]. `None`: user stacks are walked by frame pointers.
+pub(super) fn measure(config: &Config) -> Result<Option<UnwindFigures>> {
+    preflight::require()?;
+    if preflight::unwind(config.unwind)? == Unwind::Cfi {
+        let targets = Targets::find(config)?;
+        let mut probes = Probes::load(config, &targets.filter, true)?;
+        let notices = NoticeReader::start(probes.take_notices()?)?;
+        let mut unwinder = Unwinder::new(probes.take_unwind_maps()?, &config.capacity);
+        prepare(&mut unwinder, &targets, &mut probes, &notices, &mut |_| {})?;
+        let bpf_bytes = memory::of_bpf_maps();
+        return Ok(Some(UnwindFigures { bpf_bytes, ..unwinder.figures() }));
+    }
+    Ok(None)
 }
 
 /// Builds the unwind tables of the programs that are going to be recorded.
