@@ -5,6 +5,7 @@
 mod child;
 mod privileged;
 mod recursing;
+mod unwinding;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};

@@ -31,7 +31,7 @@ use crate::recording::{ImageId, UnwindFigures};
 use crate::unwind::{Place, Refused, Registers, Table, walk};
 
 /// A program whose stacks were not taken for so long may go when room runs out.
-const UNUSED: Duration = Duration::from_secs(1);
+pub(super) const UNUSED: Duration = Duration::from_secs(1);
 
 /// After an address in no mapping, and no new mapping either: how long not to hear of the next. It
 /// doubles each time.
