@@ -80,9 +80,13 @@ const LOSSES: &str = "\
     Incomplete are intervals whose stacks did not fit (stacks_full), could not be read \
     (kernel_stack_unreadable) or are deeper than the kernel records \
     (kernel_stack_truncated, user_stack_truncated), whose wake-up was not seen (unknown_waker), \
-    whose end was computed since it was not seen (switch_in_missed), and whose user stacks led \
-    out of the program's code, as in code without frame pointers (user_stack_broken); names may \
-    be missing for processes that were reported late (notices_full) or ended before their \
+    whose end was computed since it was not seen (switch_in_missed), and whose user stacks ended \
+    before their outermost frame: because they led out of the program's code, as in code with \
+    neither call frame information nor frame pointers (user_stack_broken), at memory that was not \
+    there (user_stack_unreadable), or at call frame information that offwake cannot follow \
+    (user_stack_unsupported). Stacks of programs that are seen for the first time are walked by frame \
+    pointers until their call frame information was read (unwind_tables_missing). Names may be \
+    missing for processes that were reported late (notices_full) or ended before their \
     mappings were read (process_gone).";
 
 /// Writes the man page.
