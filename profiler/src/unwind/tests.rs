@@ -9,6 +9,7 @@ use super::*;
 
 mod hostile;
 mod image;
+mod live;
 
 mod oracle;
 mod rules;

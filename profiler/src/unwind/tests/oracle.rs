@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, Evaluation, EvaluationResult,
-    LittleEndian, Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection,
-    UnwindTableRow, Value, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, EhFrameOffset, EndianSlice, Evaluation,
+    EvaluationResult, LittleEndian, Register, RegisterRule, UnwindContext, UnwindExpression,
+    UnwindSection, UnwindTableRow, Value, X86_64,
 };
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader, SectionHeader};
@@ -118,12 +118,33 @@ impl<'a> Oracle<'a> {
 }
 
 /// A section with this name: its address and its bytes.
-fn section<'a>(file: &'a [u8], name: &str) -> Option<(u64, &'a [u8])> {
+pub(super) fn section<'a>(file: &'a [u8], name: &str) -> Option<(u64, &'a [u8])> {
     let header = FileHeader64::<object::LittleEndian>::parse(file).ok()?;
     let endian = object::LittleEndian;
     let sections = header.sections(endian, file).ok()?;
     let (_, section) = sections.section_by_name(endian, name.as_bytes())?;
     Some((section.sh_addr.get(endian), section.data(endian, file).ok()?))
+}
+
+/// Where the entries are of functions that are not empty, in order of address.
+fn entries(frame: &EhFrame<Bytes<'_>>, bases: &BaseAddresses) -> Vec<(Range<u64>, EhFrameOffset)> {
+    let mut iter = frame.entries(bases);
+    let mut entries = Vec::new();
+    while let Some(entry) = iter.next().unwrap() {
+        let CieOrFde::Fde(partial) = entry else { continue };
+        let fde = partial.parse(EhFrame::cie_from_offset).unwrap();
+        if fde.len() > 0 {
+            entries.push((fde.initial_address()..fde.end_address(), EhFrameOffset(fde.offset())));
+        }
+    }
+    entries.sort_by_key(|(range, _)| range.start);
+    entries
+}
+
+fn find(entries: &[(Range<u64>, EhFrameOffset)], address: u64) -> Option<EhFrameOffset> {
+    let after = entries.partition_point(|(range, _)| range.start <= address);
+    let (range, offset) = entries[..after].last()?;
+    range.contains(&address).then_some(*offset)
 }
 
 /// How many addresses had a rule of their own, and how many one that says there is none.
@@ -146,6 +167,7 @@ fn compare(name: &Path, file: &[u8]) -> Option<Compared> {
     let hdr = EhFrameHdr::new(hdr, LittleEndian).parse(&bases, 8).unwrap();
     let index = hdr.table().unwrap();
     let frame = EhFrame::new(frame, LittleEndian);
+    let entries = entries(&frame, &bases);
     let mut context = UnwindContext::new();
     let mut random = Random(1);
     let mut compared = Compared::default();
@@ -159,12 +181,16 @@ fn compare(name: &Path, file: &[u8]) -> Option<Compared> {
             let rule = table.rule_at(address);
             let kind = |kind: CfaKind| rule.cfa_kind == kind as u8;
             let get_cie = EhFrame::cie_from_offset;
-            let Ok(fde) = index.fde_for_address(&frame, &bases, address, get_cie) else {
+            let fde = match index.fde_for_address(&frame, &bases, address, get_cie) {
+                Ok(fde) => Some(fde),
+                // lld lists an empty entry for functions that were folded with empty ones.
+                Err(_) => find(&entries, address)
+                    .map(|offset| frame.fde_from_offset(&bases, offset, get_cie).unwrap()),
+            };
+            let Some(fde) = fde else {
                 // Or padding, which has the rule of the code before.
                 let is_padding = !kind(CfaKind::None)
-                    && (1..=16).any(|back| {
-                        index.fde_for_address(&frame, &bases, address - back, get_cie).is_ok()
-                    });
+                    && (1..=16).any(|back| find(&entries, address - back).is_some());
                 assert!(kind(CfaKind::None) || is_padding, "{name:?} {address:#x}: {rule:?}");
                 compared.none += 1;
                 continue;
@@ -227,7 +253,8 @@ fn tables_agree_with_gimli() {
         println!("{}: {compared:?}", path.display());
         let compared = compared.expect("both sections");
         assert!(compared.agree + compared.none > SAMPLES * 9 / 10);
-        assert!(compared.unsupported * 100 <= compared.agree, "{}", path.display());
+        // Cryptography in assembly keeps the CFA in other registers.
+        assert!(compared.unsupported * 20 <= compared.agree, "{}", path.display());
     }
     compare(Path::new("[vdso]"), &vdso());
 }
