@@ -68,7 +68,7 @@ pub fn walk<'a>(
 
 /// How a program counter was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FoundBy {
+pub(super) enum FoundBy {
     /// It is that of the thread.
     Thread,
     /// It is a return address, or behind a system call.
@@ -80,7 +80,7 @@ enum FoundBy {
 }
 
 /// The registers of the caller, or how the walk ends. `address` is that of the rule.
-fn step(
+pub(super) fn step(
     at: &Registers,
     address: u64,
     rule: &UnwindRule,
