@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use offwake_shared::{CfaKind, UnwindRule};
 
 use super::Refused;
-use super::elf::{EhFrame, Executable};
+use super::elf::{EhFrame, Executable, Segment};
 use super::rules::{Rules, only};
 use super::state::{Machine, Malformed, State};
 
@@ -215,9 +215,8 @@ impl<'a> Reader<'a> {
         let fde = partial.parse(|_, _, _| Ok(cie.entry.clone()))?;
         let begin = fde.initial_address();
         // Functions that the linker discarded keep an FDE, at 0 or where nothing is.
-        let Some(range) = self.text.around(begin).filter(|_| fde.len() > 0) else {
-            return Ok(());
-        };
+        let segment = self.text.segment_at(begin).filter(|_| fde.len() > 0);
+        let Some(range) = segment.and_then(Segment::addresses) else { return Ok(()) };
         let end = begin.checked_add(fde.len()).ok_or(Stop::Malformed)?.min(range.end);
         if fde.is_signal_trampoline() {
             self.frames.has_signal = true;

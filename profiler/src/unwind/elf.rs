@@ -20,6 +20,10 @@ const MAX_EH_FRAME: u64 = 256 << 20;
 /// The most bytes that are read of the names of the sections.
 const MAX_NAMES: u64 = 1 << 20;
 
+/// The most program headers. The kernel starts no program with more (`load_elf_phdrs`, fs/binfmt_elf.c,
+/// Linux 6.1).
+const MAX_HEADERS: u16 = (65536 / size_of::<ProgramHeader64<Little>>()) as u16;
+
 /// The first address that the number of a page has no bits for.
 const ADDRESS_END: u64 = 1 << (u32::BITS + offwake_shared::UNWIND_PAGE_BITS);
 
@@ -89,12 +93,12 @@ pub struct Segment {
 
 impl Segment {
     /// The addresses that the bytes of the file have, as the file counts.
-    fn addresses(&self) -> Option<Range<u64>> {
+    pub(super) fn addresses(&self) -> Option<Range<u64>> {
         Some(self.address..self.address.checked_add(self.file.end - self.file.start)?)
     }
 
     /// Where in the file this address is.
-    fn offset_of(&self, address: u64) -> Option<u64> {
+    pub(super) fn offset_of(&self, address: u64) -> Option<u64> {
         self.addresses()?.contains(&address).then(|| self.file.start + (address - self.address))
     }
 
@@ -110,7 +114,7 @@ impl Segment {
     }
 }
 
-/// The executable segments of a file, in order of address.
+/// The executable segments of a file, in order of address. None overlap.
 pub(super) struct Executable(Vec<Segment>);
 
 impl Executable {
@@ -118,15 +122,11 @@ impl Executable {
         &self.0
     }
 
-    /// The addresses of the segment that this address is in.
-    pub(super) fn around(&self, address: u64) -> Option<Range<u64>> {
-        let mut ranges = self.0.iter().filter_map(Segment::addresses);
-        ranges.find(|range| range.contains(&address))
-    }
-
-    /// Where in the file this address is.
-    pub(super) fn offset_of(&self, address: u64) -> Option<u64> {
-        self.0.iter().find_map(|segment| segment.offset_of(address))
+    /// The segment that this address is in.
+    pub(super) fn segment_at(&self, address: u64) -> Option<&Segment> {
+        let after = self.0.partition_point(|segment| segment.address <= address);
+        let segment = self.0[..after].last()?;
+        segment.addresses()?.contains(&address).then_some(segment)
     }
 }
 
@@ -163,6 +163,9 @@ impl Elf {
             return Err(Refused::NotX86_64);
         }
         let (offset, count) = (header.e_phoff.get(Little), header.e_phnum.get(Little));
+        if count > MAX_HEADERS {
+            return Err(Refused::TooLarge("program headers"));
+        }
         let headers: Vec<ProgramHeader64<Little>> = source
             .read_headers(offset, count)
             .ok_or(Refused::Malformed("its program headers are not in the file"))?;
@@ -194,6 +197,9 @@ impl Elf {
         };
         let mut segments: Vec<Segment> = self.segments.iter().filter(in_reach).cloned().collect();
         segments.sort_by_key(|segment| segment.address);
+        segments.dedup_by(|segment, before| {
+            before.addresses().is_none_or(|range| segment.address < range.end)
+        });
         Executable(segments)
     }
 

@@ -11,7 +11,7 @@ use super::Refused;
 use super::eh_frame::Frames;
 use super::elf::{Executable, Source};
 use super::rules::only;
-use super::text::PIECE;
+use super::text::{MAX_TEXT, PIECE};
 
 /// What both forms end with: the constant, and `syscall`.
 const END: [u8; 6] = [0x0f, 0, 0, 0, 0x0f, 0x05];
@@ -31,9 +31,11 @@ pub(super) fn add(
     text: &Executable,
     frames: &mut Frames,
 ) -> Result<(), Refused> {
-    let mut found = Vec::new();
+    let (mut found, mut budget) = (Vec::new(), MAX_TEXT);
     for segment in text.segments() {
         let (start, end) = (segment.file.start, segment.file.end);
+        let Some(rest) = budget.checked_sub(end - start) else { break };
+        budget = rest;
         find(source, start, end, |from, to| {
             let address = |offset| segment.address + (offset - start);
             found.push((address(from), address(to)));

@@ -1,5 +1,7 @@
 //! The code of a file, read in pieces.
 
+use std::ops::Range;
+
 use super::elf::{Executable, Source};
 
 /// How much is read at once.
@@ -8,6 +10,10 @@ pub(super) const PIECE: usize = 1 << 18;
 /// The longest gap between two functions that may be padding up to a multiple of 16 bytes.
 pub(super) const MAX_PADDING: u64 = 16;
 
+/// The most bytes of code that are read for one purpose: several times that of a browser. Segments may
+/// claim the same part of the file over and over.
+pub(super) const MAX_TEXT: u64 = 1 << 30;
+
 /// Looks at code in ascending order of address.
 pub(super) struct Text<'a> {
     source: &'a Source<'a>,
@@ -15,40 +21,41 @@ pub(super) struct Text<'a> {
     /// The bytes that were read last, and where they are in the file.
     window: Vec<u8>,
     window_at: u64,
+    /// How many bytes may still be read.
+    budget: u64,
 }
 
 impl<'a> Text<'a> {
     pub(super) fn new(source: &'a Source<'a>, executable: &'a Executable) -> Self {
-        Self { source, executable, window: Vec::new(), window_at: 0 }
+        Self { source, executable, window: Vec::new(), window_at: 0, budget: MAX_TEXT }
     }
 
     /// Whether there is nothing but padding from `begin` to `end`, at most [`MAX_PADDING`] bytes.
     pub(super) fn is_padding(&mut self, begin: u64, end: u64) -> bool {
-        let Some(offset) = self.executable.offset_of(begin) else { return false };
-        let size = (end - begin) as usize;
-        self.bytes(offset, size).is_some_and(is_padding)
+        self.bytes(begin, (end - begin) as usize).is_some_and(is_padding)
     }
 
-    fn bytes(&mut self, offset: u64, size: usize) -> Option<&[u8]> {
-        let in_window = |at: u64, window: &[u8]| {
-            let start = usize::try_from(offset.checked_sub(at)?).ok()?;
-            window.len().checked_sub(start)?.ge(&size).then_some(start..start + size)
-        };
-        let range = match in_window(self.window_at, &self.window) {
-            Some(range) => range,
-            None => {
-                let segments = self.executable.segments().iter();
-                let end = segments.map(|segment| segment.file.end).find(|&end| end > offset)?;
-                let piece = (end - offset).min(PIECE as u64) as usize;
-                self.window.resize(piece, 0);
-                self.window_at = offset;
-                if !self.source.read_exact_at(&mut self.window, offset) {
-                    self.window.clear();
-                }
-                in_window(self.window_at, &self.window)?
+    fn bytes(&mut self, address: u64, size: usize) -> Option<&[u8]> {
+        let segment = self.executable.segment_at(address)?;
+        let offset = segment.offset_of(address)?;
+        if self.in_window(offset, size).is_none() {
+            let piece = (segment.file.end - offset).min(PIECE as u64);
+            self.budget = self.budget.checked_sub(piece)?;
+            self.window.resize(piece as usize, 0);
+            self.window_at = offset;
+            if !self.source.read_exact_at(&mut self.window, offset) {
+                self.window.clear();
             }
-        };
+        }
+        let range = self.in_window(offset, size)?;
         self.window.get(range)
+    }
+
+    /// Where in the window these bytes of the file are.
+    fn in_window(&self, offset: u64, size: usize) -> Option<Range<usize>> {
+        let start = usize::try_from(offset.checked_sub(self.window_at)?).ok()?;
+        let end = start.checked_add(size)?;
+        (end <= self.window.len()).then_some(start..end)
     }
 }
 
