@@ -169,6 +169,8 @@ constants! {
     REGS_FP: u32 = 0;
     /// Byte offset in `pt_regs` of `rbx`.
     REGS_BX: u32 = 0;
+    /// Byte offset in `pt_regs` of `rdi`.
+    REGS_DI: u32 = 0;
     /// Byte offset in `pt_regs` of the number of the system call, -1 in none.
     REGS_SYSCALL: u32 = 0;
     /// Byte offset in `pt_regs` of the code segment.

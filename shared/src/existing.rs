@@ -22,4 +22,4 @@ pub struct ExistingThread {
     /// Its kernel stack.
     pub kernel: Stack,
 }
-assert_packed!(ExistingThread, 32 + 8 + 40 + 16 + 16 + 8 * crate::MAX_FRAMES);
+assert_packed!(ExistingThread, 32 + 8 + 48 + 16 + 16 + 8 * crate::MAX_FRAMES);

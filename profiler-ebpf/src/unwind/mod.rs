@@ -10,10 +10,12 @@ mod table;
 
 use core::ffi::c_void;
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_loop;
-use offwake_shared::{CfaKind, MAX_FRAMES, Stack, StackEnd, UnwindProgram, UserRegisters};
+use offwake_shared::{CfaKind, MAX_FRAMES, Program, Stack, StackEnd, UnwindProgram, UserRegisters};
 
 use self::table::Cached;
+use crate::maps::UNWIND_PROGRAMS;
 
 pub use self::table::CACHED_RULES;
 
@@ -24,6 +26,8 @@ pub struct Walk {
     sp: u64,
     fp: u64,
     bx: u64,
+    /// Of the innermost frame.
+    di: u64,
     /// Whose stack it is; of generation 0 where nothing is known of it.
     program: UnwindProgram,
     /// The mapping that was used last.
@@ -52,6 +56,7 @@ pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters, program: U
     walk.sp = from.sp;
     walk.fp = from.fp;
     walk.bx = from.bx;
+    walk.di = from.di;
     walk.program = program;
     walk.mapping.start = 0;
     walk.mapping.end = 0;
@@ -66,6 +71,18 @@ pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters, program: U
         // One step more than there are frames: it finds that there is no room.
         let steps = MAX_FRAMES as u32 + 1;
         bpf_loop(steps, callback as *mut c_void, (&raw mut context).cast::<c_void>(), 0);
+    }
+}
+
+/// A process that was forked has the code of its creator: its stacks can be unwound from the start. User
+/// space does not know of this entry, and removes it before what it names is used for anything else.
+#[inline(always)]
+pub fn inherit(creator: Program, new: Program) {
+    if let Some(known) = UNWIND_PROGRAMS.get_ptr(creator) {
+        // SAFETY: the value is in the map, and plain data.
+        let known = unsafe { *known };
+        // Without room for it, it is walked by frame pointers until user space has made some.
+        let _ = UNWIND_PROGRAMS.insert(new, known, u64::from(BPF_NOEXIST));
     }
 }
 
@@ -117,6 +134,8 @@ fn take_frame(walk: &mut Walk, stack: &mut Stack) -> Step {
         Step::End(StackEnd::Complete)
     } else if kind == CfaKind::Signal as u8 {
         registers::before_signal(walk)
+    } else if kind == CfaKind::ReturnInDi as u8 && len == 0 {
+        registers::by_rdi(walk, rule)
     } else {
         registers::of_caller(walk, rule)
     }

@@ -65,8 +65,19 @@ pub fn by_frame_pointer(walk: &mut Walk) -> Step {
         return Step::End(StackEnd::Astray);
     }
     let [next, return_address] = [walk.words[0], walk.words[1]];
+    // The outermost frame has neither; anything else is no frame.
+    if return_address == 0 && next != 0 {
+        return Step::End(StackEnd::Astray);
+    }
     // The frame pointer is all that is known. A function that keeps it keeps `rbx` as well as not.
     go_to(walk, return_address, fp.wrapping_add(16), next, walk.bx, 1)
+}
+
+/// The registers of the caller of a function that keeps its return address in `rdi`.
+#[inline(always)]
+pub fn by_rdi(walk: &mut Walk, rule: &UnwindRule) -> Step {
+    let sp = walk.sp.wrapping_add(i64::from(rule.cfa_offset) as u64);
+    go_to(walk, walk.di, sp, walk.fp, walk.bx, 0)
 }
 
 /// The registers that a signal interrupted: the stack pointer is at the `ucontext` of its handler

@@ -52,6 +52,7 @@ impl Constants {
             ("REGS_SP", regs("sp")?),
             ("REGS_FP", regs("bp")?),
             ("REGS_BX", regs("bx")?),
+            ("REGS_DI", regs("di")?),
             ("REGS_SYSCALL", regs("orig_ax")?),
             ("REGS_CS", regs("cs")?),
             ("UNWIND", u32::from(unwind)),

@@ -44,6 +44,8 @@ enum ReturnAddress {
     Usual,
     /// Undefined: there is no caller.
     Undefined,
+    /// In `rdi`.
+    InDi,
     /// Elsewhere, or nothing was said.
     Other,
 }
@@ -72,6 +74,7 @@ impl State {
             ReturnAddress::Usual => {}
             ReturnAddress::Undefined => return only(CfaKind::Outermost),
             ReturnAddress::Other => return only(CfaKind::Unsupported),
+            ReturnAddress::InDi => return self.rule_of_vfork(),
         }
         let cfa = match self.cfa {
             Cfa::Register { register, offset } => expression::register_kind(register)
@@ -90,6 +93,21 @@ impl State {
             fp_offset: self.fp.offset,
             bx_offset: self.bx.offset,
             ..UnwindRule::default()
+        }
+    }
+}
+
+impl State {
+    /// A rule whose return address is in `rdi`, as far as one can express it.
+    fn rule_of_vfork(&self) -> UnwindRule {
+        let Cfa::Register { register: X86_64::RSP, offset } = self.cfa else {
+            return only(CfaKind::Unsupported);
+        };
+        match i32::try_from(offset) {
+            Ok(cfa_offset) if (self.fp, self.bx) == (Saved::SAME, Saved::SAME) => {
+                UnwindRule { cfa_offset, ..only(CfaKind::ReturnInDi) }
+            }
+            _ => only(CfaKind::Unsupported),
         }
     }
 }
@@ -153,6 +171,9 @@ impl<'s, 'a> Machine<'s, 'a> {
             }
             I::OffsetExtendedSf { register, factored_offset } => {
                 self.save_at_cfa(register, self.factor(factored_offset));
+            }
+            I::Register { dest_register: X86_64::RA, src_register: X86_64::RDI } => {
+                self.state.return_address = ReturnAddress::InDi;
             }
             I::Register { dest_register, src_register } => {
                 let same = dest_register == src_register;

@@ -15,6 +15,8 @@ pub struct Registers {
     pub fp: u64,
     /// `rbx`.
     pub bx: u64,
+    /// `rdi`: known of the innermost frame only.
+    pub di: u64,
     /// Whether `pc` is behind a system call instruction, rather than at the instruction to run next.
     pub in_syscall: bool,
 }
@@ -59,7 +61,7 @@ pub fn walk<'a>(
         };
         let address = address.wrapping_sub(place.bias);
         let rule = place.table.map_or_else(UnwindRule::default, |table| table.rule_at(address));
-        match step(&at, address, &rule, &mut read) {
+        match step(&at, address, &rule, frames.len() == 1, &mut read) {
             Ok(next) => (at, found_by) = next,
             Err(end) => return (frames, end),
         }
@@ -84,6 +86,7 @@ pub(super) fn step(
     at: &Registers,
     address: u64,
     rule: &UnwindRule,
+    is_innermost: bool,
     read: &mut impl FnMut(u64, &mut [u64]) -> bool,
 ) -> Result<(Registers, FoundBy), StackEnd> {
     let mut word = |address: u64| {
@@ -103,6 +106,11 @@ pub(super) fn step(
             at.sp.wrapping_add(if is_pushed { 16 } else { 8 })
         }
         SIGNAL => return signal_step(at, read),
+        RETURN_IN_DI if is_innermost => {
+            let next =
+                Registers { pc: at.di, sp: plus(at.sp, rule.cfa_offset), in_syscall: false, ..*at };
+            return if at.di == 0 { Err(StackEnd::Complete) } else { Ok((next, FoundBy::Return)) };
+        }
         OUTERMOST => return Err(StackEnd::Complete),
         _ => return Err(StackEnd::Unsupported),
     };
@@ -122,7 +130,7 @@ pub(super) fn step(
     };
     let fp = saved(rule.fp_kind, rule.fp_offset, at.fp)?;
     let bx = saved(rule.bx_kind, rule.bx_offset, at.bx)?;
-    Ok((Registers { pc, sp: cfa, fp, bx, in_syscall: false }, FoundBy::Return))
+    Ok((Registers { pc, sp: cfa, fp, bx, in_syscall: false, ..*at }, FoundBy::Return))
 }
 
 /// A step without call frame information: the frame pointer is to point at that of the caller, and
@@ -140,10 +148,11 @@ fn frame_pointer_step(
     }
     let [fp, pc] = words;
     if pc == 0 {
-        return Err(StackEnd::Complete);
+        // The outermost frame has neither; anything else is no frame.
+        return Err(if fp == 0 { StackEnd::Complete } else { StackEnd::Astray });
     }
     // Nothing says that `rbx` is the same, nor that it is not.
-    let next = Registers { pc, sp: at.fp.wrapping_add(16), fp, bx: at.bx, in_syscall: false };
+    let next = Registers { pc, sp: at.fp.wrapping_add(16), fp, in_syscall: false, ..*at };
     Ok((next, FoundBy::FramePointer))
 }
 
@@ -163,7 +172,7 @@ fn signal_step(
         return Err(StackEnd::Unreadable);
     }
     let [fp, bx, _rdx, _rax, _rcx, sp, pc] = words;
-    Ok((Registers { pc, sp, fp, bx, in_syscall: false }, FoundBy::Signal))
+    Ok((Registers { pc, sp, fp, bx, in_syscall: false, ..*at }, FoundBy::Signal))
 }
 
 const NONE: u8 = CfaKind::None as u8;
@@ -175,6 +184,7 @@ const FP_DEREF: u8 = CfaKind::FpDeref as u8;
 const PLT: u8 = CfaKind::Plt as u8;
 const SIGNAL: u8 = CfaKind::Signal as u8;
 const OUTERMOST: u8 = CfaKind::Outermost as u8;
+const RETURN_IN_DI: u8 = CfaKind::ReturnInDi as u8;
 const SAME: u8 = SavedKind::Same as u8;
 const AT_CFA: u8 = SavedKind::AtCfa as u8;
 const AT_FP: u8 = SavedKind::AtFp as u8;

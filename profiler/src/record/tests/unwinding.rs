@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use offwake_shared::UNWIND_CHUNK;
+use offwake_shared::{Loss, UNWIND_CHUNK};
 
 use super::child::Child;
 use super::privileged::privileged;
@@ -106,4 +106,42 @@ fn without_room_frame_pointers_do_and_a_warning_says_so() {
     let told = |line: &String| line.contains("no room for its unwind tables");
     assert!(without.warnings.iter().any(told), "{:?}", without.warnings);
     assert!(!without.waits.is_empty(), "and it is recorded");
+}
+
+#[test]
+fn a_forked_process_is_unwound_from_its_first_stack() {
+    let Some(_guard) = privileged("a_forked_process_is_unwound_from_its_first_stack") else {
+        return;
+    };
+    // Each lives for one sleep: nobody could read anything of it before.
+    let parent = Child::start(|| {
+        loop {
+            // SAFETY: the child only sleeps and ends; a null pointer is allowed.
+            unsafe {
+                let pid = libc::fork();
+                if pid == 0 {
+                    std::thread::sleep(SLEEP);
+                    libc::_exit(0);
+                }
+                libc::waitpid(pid, std::ptr::null_mut(), 0);
+            }
+        }
+    });
+    parent.wait_until_asleep();
+    let config = Config {
+        duration: Some(200 * SLEEP),
+        follow: true,
+        ..config(std::slice::from_ref(&parent), Capacity::default())
+    };
+    let recording = record(&config, &Default::default(), &mut |_| {}).unwrap();
+    let forked: u64 = recording
+        .waits
+        .iter()
+        .filter(|(key, _)| key.sleeper.tgid != config.filter.pids[0])
+        .map(|(_, stats)| stats.count)
+        .sum();
+    assert!(forked > 20, "{forked}");
+    // Those of processes that were born while the tables were built.
+    let missing = recording.losses.get(Loss::UnwindTablesMissing);
+    assert!(missing * 10 < forked, "{missing} of {forked}");
 }

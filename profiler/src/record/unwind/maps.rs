@@ -46,6 +46,16 @@ impl Maps {
         self.programs.get(&Pod(program), 0).ok().map(|Pod(value)| value)
     }
 
+    /// Removes the programs that the BPF programs have put in, when a process was forked. User space
+    /// was not told of them: no stack of theirs was taken yet.
+    pub(super) fn remove_programs(&mut self, are_known: impl Fn(Program) -> bool) {
+        let keys: Vec<Program> =
+            self.programs.keys().filter_map(|key| key.ok()).map(|Pod(program)| program).collect();
+        for program in keys.into_iter().filter(|&program| !are_known(program)) {
+            let _ = self.programs.remove(&Pod(program));
+        }
+    }
+
     /// Forgets a program. When its next stack is seen, user space is told of it again.
     pub(super) fn remove_program(&mut self, program: Program) {
         // Neither may be there.

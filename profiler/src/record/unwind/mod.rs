@@ -404,9 +404,12 @@ impl Unwinder {
     }
 
     fn reuse_freed(&mut self) {
-        if self.freed.is_empty() {
-            return;
-        }
+        // First those that copy the entry of a program, then those that use the copy.
+        wait_for_running_programs();
+        let known = &self.programs;
+        self.maps.remove_programs(|Program { tgid, exec_id }| {
+            known.contains_key(&ImageId { tgid, exec_id })
+        });
         wait_for_running_programs();
         for freed in self.freed.drain(..) {
             match freed {
@@ -440,8 +443,8 @@ fn walk_thread<'a>(
     registers: &UserRegisters,
     place_of: impl FnMut(u64) -> Option<Place<'a>>,
 ) -> (Vec<u64>, StackEnd) {
-    let &UserRegisters { ip, sp, fp, bx, in_syscall } = registers;
-    let registers = Registers { pc: ip, sp, fp, bx, in_syscall: in_syscall != 0 };
+    let &UserRegisters { ip, sp, fp, bx, di, in_syscall } = registers;
+    let registers = Registers { pc: ip, sp, fp, bx, di, in_syscall: in_syscall != 0 };
     walk(registers, place_of, |address, words| read_words(tid, address, words))
 }
 

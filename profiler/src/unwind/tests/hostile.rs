@@ -28,6 +28,7 @@ fn exercise(bytes: &[u8], random: &mut Random) -> Result<Table, Refused> {
             sp: random.next(),
             fp: random.next(),
             bx: random.next(),
+            di: 0,
             in_syscall: false,
         };
         // All memory is there, and full of addresses of the code.

@@ -59,6 +59,7 @@ impl Stopped {
             sp: registers.rsp,
             fp: registers.rbp,
             bx: registers.rbx,
+            di: registers.rdi,
             in_syscall: registers.orig_rax as i64 >= 0,
         };
         Self { child, registers }

@@ -29,6 +29,7 @@ const REGISTERS: Registers = Registers {
     sp: 0x7f00_0000_1000,
     fp: 0x7f00_0000_2340,
     bx: 0x7f00_0000_5678,
+    di: 5,
     in_syscall: false,
 };
 
@@ -202,7 +203,7 @@ fn compare(name: &Path, file: &[u8]) -> Option<Compared> {
                 continue;
             }
             let oracle = Oracle { frame, address };
-            let ours = step(&REGISTERS, address, &rule, &mut |address, words: &mut [u64]| {
+            let ours = step(&REGISTERS, address, &rule, true, &mut |address, words: &mut [u64]| {
                 words.iter_mut().zip(0..).for_each(|(word, n)| *word = memory(address + n * 8));
                 true
             });
@@ -213,6 +214,7 @@ fn compare(name: &Path, file: &[u8]) -> Option<Compared> {
                         sp,
                         fp: fp.unwrap_or(ours.fp),
                         bx: bx.unwrap_or(ours.bx),
+                        di: REGISTERS.di,
                         in_syscall: false,
                     };
                     assert_eq!(ours, expected, "{name:?} {address:#x}: {rule:?}");

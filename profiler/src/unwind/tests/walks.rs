@@ -166,15 +166,29 @@ fn code_without_tables() {
     assert_eq!(run(&rules, registers(0x120), &memory), (expected, StackEnd::Complete));
     // The outermost has no frame pointer, or no return address.
     assert_eq!(run(&rules, registers(0), &memory), (vec![jit], StackEnd::Complete));
-    let no_address = [(0x120, 0x140), (0x128, 0)];
-    assert_eq!(run(&rules, registers(0x120), &no_address), (vec![jit], StackEnd::Complete));
+    let neither = [(0x120, 0), (0x128, 0)];
+    assert_eq!(run(&rules, registers(0x120), &neither), (vec![jit], StackEnd::Complete));
     let last = [(0x120, 0), (0x128, jit + 1)];
     assert_eq!(run(&rules, registers(0x120), &last), (vec![jit, jit + 1], StackEnd::Complete));
     // It was used for something else: it points below the stack, nowhere, or at no code.
     let astray = (vec![jit], StackEnd::Astray);
+    assert_eq!(run(&rules, registers(0x120), &[(0x120, 0x140), (0x128, 0)]), astray);
     assert_eq!(run(&rules, registers(0x98), &memory), astray);
     assert_eq!(run(&rules, registers(0x1_0000), &memory), astray);
     assert_eq!(run(&rules, registers(0x120), &[(0x120, 0x140), (0x128, 7)]), astray);
+}
+
+#[test]
+fn vfork() {
+    let rules = [rule(CfaKind::ReturnInDi, 0), rule(CfaKind::Sp, 8), rule(CfaKind::Outermost, 0)];
+    let registers = Registers { di: code(1, 5), ..at(code(0, 0), 0x100) };
+    let memory = [(0x100, code(2, 3))];
+    let frames = vec![code(0, 0), code(1, 5), code(2, 3)];
+    assert_eq!(run(&rules, registers, &memory), (frames, StackEnd::Complete));
+    // A caller's `rdi` is not known.
+    let rules = [rule(CfaKind::Sp, 8), rule(CfaKind::ReturnInDi, 0)];
+    let walked = run(&rules, registers, &[(0x100, code(1, 5))]);
+    assert_eq!(walked, (vec![code(0, 0), code(1, 5)], StackEnd::Unsupported));
 }
 
 #[test]
