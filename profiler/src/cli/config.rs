@@ -60,7 +60,7 @@ impl Job {
                 probe: args.probe.into(),
                 capacity: record::Capacity::default(),
             },
-            symbolize: symbolize::Options { debug_dirs: args.debug_dir },
+            symbolize: symbolize::Options { debug_dirs: args.debug_dir, lines: false },
             render: RenderOptions {
                 metric: args.metric.into(),
                 per_thread: args.per_thread,
