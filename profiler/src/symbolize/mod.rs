@@ -58,10 +58,7 @@ pub struct Options {
 const DWARF_STEPS: u64 = 100_000_000;
 
 /// The same when lines are asked for.
-const DWARF_STEPS_WITH_LINES: u64 = 1_000_000_000;
-
-const DWARF_SPENT: &str = "there is more debug information than is worth its time: inlined \
-    functions are not shown everywhere; --lines takes ten times as long for it";
+const DWARF_STEPS_WITH_LINES: u64 = 600_000_000;
 
 /// The frames of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,7 +113,11 @@ pub fn symbolize(
         progress(ids.len() as u64, locations.len() as u64);
     }
     if budget.is_spent() {
-        warnings.push(DWARF_SPENT.into());
+        let more = if options.lines { "" } else { " (--lines allows more time)" };
+        warnings.push(format!(
+            "there is more debug information than was read: inlined functions and lines are not shown \
+             everywhere{more}"
+        ));
     }
     let frames = interner.frames;
     let (mut stacks, mut broken) = (HashMap::new(), HashSet::new());

@@ -19,7 +19,7 @@ type Row = (u64, u32);
 
 /// The lines of some addresses, and the files of a unit.
 pub(super) struct Table<'u, 'a> {
-    unit: &'u Unit<'a>,
+    pub(super) unit: &'u Unit<'a>,
     header: Option<LineProgramHeader<Slice<'a>>>,
     /// For each address.
     rows: Vec<Option<Row>>,
@@ -94,7 +94,7 @@ impl<'u, 'a> Table<'u, 'a> {
             Some(known) => known.clone(),
             None => {
                 let path = self.path(file);
-                self.unit.budget.take(64 + path.as_ref().map_or(0, |path| path.len()))?;
+                self.unit.budget.keep(64 + path.as_ref().map_or(0, |path| path.len()))?;
                 self.files.entry(file).insert(path).get().clone()
             }
         };

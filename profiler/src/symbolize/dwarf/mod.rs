@@ -2,9 +2,9 @@
 //!
 //! gimli decodes it; what is read of it, and how much, is decided here. Of a file only the units
 //! are read that have code at an address that is asked for, once each, and nothing is kept that is
-//! not part of an answer. (blazesym also reads DWARF. But it needs the lines to tell inlined
-//! functions; it keeps all functions and lines of a unit; it recurses as deep as inlined functions
-//! nest, and what a small file can make it read has no bound.)
+//! not part of an answer. (blazesym also reads DWARF, as fast. But it recurses as deep as inlined
+//! functions nest: version 0.2.7 overflows its stack, which ends the process, on a file of 300 KB. It
+//! keeps all functions and lines of a unit, and what a small file can make it read has no bound.)
 //!
 //! Nobody vouches for these files. Every entry, attribute, range and line that is read is paid for
 //! from a [`Budget`], and when that is spent, or where the data makes no sense, what was found until
@@ -31,28 +31,55 @@ use self::names::Names;
 pub(super) use self::sections::Sections;
 use self::unit::Unit;
 use self::walk::Scopes;
+use crate::profile::Frame;
 
 /// gimli's view of a section.
 type Slice<'a> = gimli::EndianSlice<'a, gimli::LittleEndian>;
 
-/// How much may still be read, in steps of some nanoseconds.
+/// How much may still be read.
 #[derive(Debug)]
-pub(super) struct Budget(Cell<u64>);
+pub(super) struct Budget {
+    /// In steps of some nanoseconds.
+    steps: Cell<u64>,
+    /// What answers may take in memory.
+    bytes: Cell<u64>,
+    is_spent: Cell<bool>,
+}
+
+/// The most memory that all answers together may take, in bytes.
+const MAX_KEPT: u64 = 200 << 20;
 
 impl Budget {
     pub(super) fn new(steps: u64) -> Self {
-        Self(Cell::new(steps))
+        Self { steps: Cell::new(steps), bytes: Cell::new(MAX_KEPT), is_spent: Cell::new(false) }
     }
 
+    /// Pays for work.
     fn take(&self, steps: usize) -> Result<(), Stop> {
-        let rest = self.0.get().checked_sub(steps as u64);
-        self.0.set(rest.unwrap_or(0));
-        rest.map(drop).ok_or(Stop::Spent)
+        self.pay(&self.steps, steps)
+    }
+
+    /// Pays for memory.
+    fn keep(&self, bytes: usize) -> Result<(), Stop> {
+        self.pay(&self.bytes, bytes)
+    }
+
+    fn pay(&self, from: &Cell<u64>, price: usize) -> Result<(), Stop> {
+        match from.get().checked_sub(price as u64) {
+            Some(rest) => {
+                from.set(rest);
+                Ok(())
+            }
+            None => {
+                self.is_spent.set(true);
+                Err(Stop::Spent)
+            }
+        }
     }
 
     /// Whether there was not enough.
     pub(super) fn is_spent(&self) -> bool {
-        self.0.get() == 0
+        self.is_spent.get()
     }
 }
 
@@ -157,12 +184,12 @@ fn find_sorted(
 }
 
 /// Reads what one unit says of the addresses with the indexes `here`.
-fn read_unit(
-    unit: &Unit<'_>,
+fn read_unit<'a>(
+    unit: &Unit<'a>,
     wanted: &[u64],
     here: &[usize],
     lines: bool,
-    names: &mut Names<'_>,
+    names: &mut Names<'a>,
     found: &mut [Found],
 ) -> Result<(), Stop> {
     let addresses: Vec<u64> = here.iter().map(|&index| wanted[index]).collect();
@@ -175,17 +202,21 @@ fn read_unit(
         let _ = table.read(&addresses);
     }
     for (place, (scopes, &index)) in scopes.iter().zip(here).enumerate() {
-        found[index] = answer(scopes, place, &mut table, names)?;
+        let answer = answer(scopes, place, &mut table, names)?;
+        // Another unit may have known the line only.
+        if answer.function.is_some() || found[index] == Found::default() {
+            found[index] = answer;
+        }
     }
     walked
 }
 
 /// Each inlined function is where its own code is, or where it calls the next one inwards.
-fn answer(
-    scopes: &Scopes<'_>,
+fn answer<'a>(
+    scopes: &Scopes<'a>,
     place: usize,
-    table: &mut Table<'_, '_>,
-    names: &mut Names<'_>,
+    table: &mut Table<'_, 'a>,
+    names: &mut Names<'a>,
 ) -> Result<Found, Stop> {
     let mut found = Found { line: table.line_of(place)?, ..Found::default() };
     for call in scopes.inlined.iter().rev() {
@@ -195,6 +226,9 @@ fn answer(
         };
         let line = std::mem::replace(&mut found.line, call_line);
         if let Some(name) = names.of(&call.name)? {
+            // The frame that is made of it has copies of both, and is in a table, too.
+            let file = line.as_ref().map_or(0, |line| line.file.len());
+            table.unit.budget.keep(2 * (size_of::<Frame>() + name.len() + file))?;
             found.inlined.push(Inlined { name, line });
         }
     }

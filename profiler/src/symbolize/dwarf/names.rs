@@ -54,15 +54,17 @@ pub(super) struct Names<'a> {
     open: HashMap<usize, Rc<Unit<'a>>>,
     /// By the place of the entry.
     known: HashMap<usize, Option<Rc<str>>>,
+    demangled: HashMap<&'a [u8], Rc<str>>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(sections: &'a Sections, units: &'a [Header<'a>], budget: &'a Budget) -> Self {
-        Self { sections, units, budget, open: HashMap::new(), known: HashMap::new() }
+        let (open, known, demangled) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { sections, units, budget, open, known, demangled }
     }
 
     /// The demangled name. `None` where there is none to be found.
-    pub(super) fn of(&mut self, name: &NameOf<'_>) -> Result<Option<Rc<str>>, Stop> {
+    pub(super) fn of(&mut self, name: &NameOf<'a>) -> Result<Option<Rc<str>>, Stop> {
         if let Some(mangled) = name.mangled {
             return Ok(Some(self.readable(mangled)?));
         }
@@ -122,10 +124,14 @@ impl<'a> Names<'a> {
         Ok(unit)
     }
 
-    fn readable(&self, name: &[u8]) -> Result<Rc<str>, Stop> {
-        let name = demangle(&String::from_utf8_lossy(name));
-        // A long one takes memory.
-        self.budget.take(64 + name.len())?;
-        Ok(name.into())
+    fn readable(&mut self, name: &'a [u8]) -> Result<Rc<str>, Stop> {
+        if let Some(known) = self.demangled.get(name) {
+            return Ok(Rc::clone(known));
+        }
+        let readable: Rc<str> = demangle(&String::from_utf8_lossy(name)).into();
+        self.budget.take(64 + readable.len())?;
+        self.budget.keep(64 + readable.len())?;
+        self.demangled.insert(name, Rc::clone(&readable));
+        Ok(readable)
     }
 }

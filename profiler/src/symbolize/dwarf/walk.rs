@@ -7,7 +7,7 @@ use super::unit::{Ranges, Unit, Value};
 use super::{Slice, Stop};
 
 /// Deeper than any compiler inlines. What is deeper is left out.
-const MAX_INLINED: usize = 128;
+const MAX_INLINED: usize = 64;
 
 /// The functions around an address.
 #[derive(Clone, Default)]
@@ -71,13 +71,16 @@ pub(super) fn walk<'a>(
         unit.each_range(&attributes.ranges, |start, end| {
             let first = wanted.partition_point(|&address| address < start);
             let behind = wanted.partition_point(|&address| address < end);
-            unit.budget.take(8 * (behind - first))?;
+            // A scope takes memory.
+            unit.budget.take(50 * (behind - first))?;
             has_any |= first < behind;
             scopes[first..behind].iter_mut().for_each(|scopes| scopes.enter(&scope, is_function));
             Ok(())
         })?;
-        if is_function && has_any {
-            within = Some(depth);
+        if has_any {
+            if is_function {
+                within = Some(depth);
+            }
         } else if abbreviation.has_children()
             && let Some(sibling) = attributes.sibling
             // Only forward: there is an end.

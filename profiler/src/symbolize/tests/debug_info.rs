@@ -2,6 +2,7 @@
 //! binutils, and xz.
 
 use super::*;
+use crate::symbolize::dwarf::{Sections, find_unguarded};
 
 /// `innermost` is inlined into `middle`, that into `outer`; labels name places in them.
 const INLINED: &str = r#"
@@ -315,10 +316,10 @@ fn damage(program: &Path, offsets: &[u64], rounds: u32) {
         }
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bad).unwrap();
-        let sections = dwarf::Sections::open(&file, &Elf::new(&file).unwrap());
+        let sections = Sections::open(&file, &Elf::new(&file).unwrap());
         let budget = Budget::new(10_000_000);
         if let Some(sections) = sections {
-            let found = dwarf::find_unguarded(&sections, offsets, true, &budget);
+            let found = find_unguarded(&sections, offsets, true, &budget);
             assert_eq!(found.len(), offsets.len());
         }
         assert!(!budget.is_spent(), "round {round}");
@@ -379,12 +380,65 @@ fn hostile_dwarf_is_read_within_its_budget() {
         .unwrap();
     run(Command::new("gcc").arg("-no-pie").arg(&assembly).arg("-o").arg(&program));
     let file = File::open(&program).unwrap();
-    let sections = dwarf::Sections::open(&file, &Elf::new(&file).unwrap()).unwrap();
+    let sections = Sections::open(&file, &Elf::new(&file).unwrap()).unwrap();
     let address = nm(&program, "main").0;
     let budget = Budget::new(DWARF_STEPS);
     let started = std::time::Instant::now();
-    let found = dwarf::find_unguarded(&sections, &[address], false, &budget);
+    let found = find_unguarded(&sections, &[address], false, &budget);
     assert!(budget.is_spent());
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(found.len(), 1);
+}
+
+/// Lines of every seventh byte of a program with much inlined, as binutils tell them.
+#[test]
+fn lines_are_those_of_addr2line() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    let source = r#"
+        #include <algorithm>
+        #include <functional>
+        #include <map>
+        #include <sstream>
+        #include <string>
+        #include <vector>
+        int main(int argc, char **argv) {
+            std::map<std::string, std::vector<int>> map;
+            for (int i = 0; i < argc; i++) map[argv[i]].push_back(i);
+            std::vector<std::string> names;
+            for (auto &[name, list] : map) names.push_back(name + std::to_string(list.size()));
+            std::sort(names.begin(), names.end());
+            std::function<int(int)> add = [&](int x) { return x + (int)names.size(); };
+            std::ostringstream out;
+            out << names[0] << add(3);
+            return (int)out.str().size();
+        }
+    "#;
+    for version in ["-gdwarf-4", "-gdwarf-5"] {
+        compile("g++", source, &program, &["-g", "-O2", "-no-pie", version]);
+        let (start, size) = nm(&program, "main");
+        let addresses: Vec<u64> = (start..start + size).step_by(7).collect();
+        let file = File::open(&program).unwrap();
+        let sections = Sections::open(&file, &Elf::new(&file).unwrap()).unwrap();
+        let found = find_unguarded(&sections, &addresses, true, &Budget::new(1_000_000_000));
+        let mut depths = 0;
+        for (&address, found) in addresses.iter().zip(&found) {
+            let inlined = found.inlined.iter().map(|inlined| &inlined.line);
+            let ours: Vec<String> = inlined
+                .chain([&found.line])
+                .map(|line| {
+                    let line = line.as_ref().unwrap();
+                    format!("{}:{}", line.file.rsplit('/').next().unwrap(), line.line)
+                })
+                .collect();
+            depths += ours.len();
+            let mut addr2line = Command::new("addr2line");
+            addr2line.args(["-i", "-s", "-e"]).arg(&program).arg(format!("{address:#x}"));
+            let theirs = String::from_utf8(addr2line.output().unwrap().stdout).unwrap();
+            let theirs: Vec<&str> =
+                theirs.lines().map(|line| line.split(" (disc").next().unwrap()).collect();
+            assert_eq!(ours, theirs, "{version} {address:#x}");
+        }
+        assert!(depths > 2 * addresses.len(), "{depths} of {}", addresses.len());
+    }
 }
