@@ -31,10 +31,12 @@ mod vdso;
 
 use std::cell::OnceCell;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use offwake_shared::StackContext;
 
 use self::binary::{Place, Wanted};
@@ -374,7 +376,9 @@ fn file_and_line(line: Option<SourceLine>) -> (Option<String>, Option<u32>) {
 #[derive(Default)]
 struct Interner {
     frames: Vec<Frame>,
-    ids: HashMap<Frame, FrameId>,
+    /// By the content of the frames, which are not held twice: names are long.
+    ids: HashTable<FrameId>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Interner {
@@ -383,9 +387,21 @@ impl Interner {
     }
 
     fn id(&mut self, frame: Frame) -> FrameId {
-        *self.ids.entry(frame).or_insert_with_key(|frame| {
-            self.frames.push(frame.clone());
-            FrameId::try_from(self.frames.len() - 1).expect("fewer than 2^32 frames fit in memory")
-        })
+        let Self { frames, ids, hasher } = self;
+        let entry = ids.entry(
+            hasher.hash_one(&frame),
+            |&id| frames[id as usize] == frame,
+            |&id| hasher.hash_one(&frames[id as usize]),
+        );
+        match entry {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let id =
+                    FrameId::try_from(frames.len()).expect("fewer than 2^32 frames fit in memory");
+                place.insert(id);
+                frames.push(frame);
+                id
+            }
+        }
     }
 }

@@ -8,9 +8,10 @@ use super::source::{Located, Token, tokens};
 use crate::workspace::{self, Workspace};
 
 /// A crate, and the only folders that may name it.
-const CRATES: [(&str, &[&str]); 5] = [
+const CRATES: [(&str, &[&str]); 6] = [
     ("aya", &["record/"]),
     ("blazesym", &["symbolize/"]),
+    ("gimli", &["symbolize/"]),
     ("inferno", &["render/"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),

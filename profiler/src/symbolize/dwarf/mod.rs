@@ -226,9 +226,12 @@ fn answer<'a>(
         };
         let line = std::mem::replace(&mut found.line, call_line);
         if let Some(name) = names.of(&call.name)? {
-            // The frame that is made of it has copies of both, and is in a table, too.
+            // The frame that is made of it has copies of both.
             let file = line.as_ref().map_or(0, |line| line.file.len());
-            table.unit.budget.keep(2 * (size_of::<Frame>() + name.len() + file))?;
+            table
+                .unit
+                .budget
+                .keep(size_of::<Inlined>() + size_of::<Frame>() + name.len() + file)?;
             found.inlined.push(Inlined { name, line });
         }
     }

@@ -57,7 +57,8 @@ impl Sections {
             return None;
         }
         // SAFETY: the mapping is private and only read. A file that is written to meanwhile changes
-        // what is read, which is checked like everything that a file claims.
+        // what is read, which is checked like everything that a file claims. (One that is truncated
+        // meanwhile ends offwake by SIGBUS, here as where blazesym maps it.)
         let map = unsafe { Mmap::map(file) }.ok()?;
         let mut left = MAX_UNPACKED;
         let mut contents = NAMES.map(|_| Content::Mapped(0..0));
