@@ -90,6 +90,8 @@ fn short_and_long_help_name_every_option() {
         "--metric",
         "--per-thread",
         "--delimited",
+        "--lines",
+        "--annotate",
         "--title",
         "--debug-dir",
         "--help",

@@ -36,6 +36,7 @@ pub(crate) const FOR_TESTS: &[Need<'_>] = &[
     Need::new("make", "make"),
     Need::new("/usr/include/event2/event.h", "libevent-dev"),
     Need::new("objcopy", "binutils"),
+    Need::new("xz", "xz-utils"),
     Need::new("perf", "linux-perf"),
     Need::new("python3", "python3"),
     Need::new("pip3", "python3-pip"),

@@ -37,7 +37,7 @@ const OUTPUT_FORMATS: [Entry; 4] = [
     ),
 ];
 
-const SPECIAL_FRAMES: [Entry; 8] = [
+const SPECIAL_FRAMES: [Entry; 9] = [
     ("[irq]", "The wait was ended by a hardware interrupt, such as a timer."),
     ("[softirq:NET_RX]", "The wait was ended by a softirq on the tail of an interrupt."),
     ("[preempted]", "The thread never slept: another one took the CPU."),
@@ -47,6 +47,12 @@ const SPECIAL_FRAMES: [Entry; 8] = [
     (
         "[envoy+0x1f3a]",
         "No symbol is known for the address: its place in the file, as addr2line takes it.",
+    ),
+    (
+        "name_[k], name_[i], name_[j]",
+        "With --annotate: a function of the kernel, one that was inlined into the next outer frame, one \
+         that was compiled at run time. Inlined functions are frames of their own wherever DWARF tells \
+         of them.",
     ),
     (
         "[unknown]",

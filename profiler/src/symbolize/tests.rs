@@ -1,6 +1,9 @@
 //! End to end: programs that print where their functions are, a snapshot of the running process,
 //! and the names that come out. Needs gcc, g++ and binutils.
 
+mod cost;
+mod debug_info;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -154,6 +157,12 @@ fn nm(program: &Path, symbol: &str) -> (u64, u64) {
     (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap_or(0))
 }
 
+/// The places in a file without a separate one.
+fn places(file: &File, offsets: &[u64], lines: bool) -> Vec<Place> {
+    let budget = Budget::new(1_000_000_000);
+    binary::places(file, offsets, &Wanted { lines, budget: &budget }, |_| None)
+}
+
 #[test]
 fn static_functions_return_addresses_and_offsets() {
     let dir = tempfile::tempdir().unwrap();
@@ -292,7 +301,7 @@ fn functions_have_their_public_names() {
     let segment = Elf::new(&file).unwrap().executable_segments().remove(0);
     let name = |symbol: &str| {
         let offset = nm(&library, symbol).0 - segment.address + segment.file.start;
-        binary::places(&file, &[offset], |_| None).remove(0).name.unwrap()
+        places(&file, &[offset], false).remove(0).name.unwrap()
     };
     assert_eq!(name("__poll"), "poll");
     assert_eq!(name("__unrelated"), "__unrelated");
@@ -349,7 +358,10 @@ fn debug_file_by_build_id() {
     strip(&program);
     let target = Target::start(&program);
     let recording = target.record(&[target.addresses[HIDDEN], target.addresses[EXPORTED] + 1]);
-    let options = |dir: &Path| Options { debug_dirs: vec!["/nonexistent".into(), dir.into()] };
+    let options = |dir: &Path| Options {
+        debug_dirs: vec!["/nonexistent".into(), dir.into()],
+        ..Options::default()
+    };
     let with_debug = frames_with(&recording, &options(dir.path()));
     assert_eq!(with_debug[0].label(), "hidden");
     assert_eq!(with_debug[1].label(), "exported");
@@ -500,10 +512,13 @@ fn programs_of_32_bits() {
     assert!(elf.build_id().is_some());
     let segment = elf.executable_segments().remove(0);
     let offset = address - segment.address + segment.file.start;
-    let places = binary::places(&file, &[offset, offset + size - 1, u64::MAX], |_| None);
-    assert_eq!(places[0], Place { name: Some("inner".into()), address });
-    assert_eq!(places[1], Place { name: Some("inner".into()), address: address + size - 1 });
-    assert_eq!(places[2], Place { name: None, address: u64::MAX });
+    let places = places(&file, &[offset, offset + size - 1, u64::MAX], false);
+    assert_eq!(places[0], Place { name: Some("inner".into()), ..Place::unnamed(address) });
+    assert_eq!(
+        places[1],
+        Place { name: Some("inner".into()), ..Place::unnamed(address + size - 1) }
+    );
+    assert_eq!(places[2], Place::unnamed(u64::MAX));
 }
 
 /// Every reader, on an image that may be broken. Returns how many places have names.
@@ -514,7 +529,7 @@ fn read_everything(image: &[u8]) -> usize {
     let _ = (elf.build_id(), elf.debug_link(), elf.executable_segments());
     let offsets: Vec<u64> =
         (0..image.len() as u64).step_by(7).chain([u64::MAX - 1, u64::MAX]).collect();
-    let places = binary::places(&file, &offsets, |_| None);
+    let places = places(&file, &offsets, false);
     assert_eq!(places.len(), offsets.len());
     places.iter().filter(|place| place.name.is_some()).count()
 }

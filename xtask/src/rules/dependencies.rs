@@ -11,7 +11,7 @@ use crate::workspace::{self, Workspace};
 const CRATES: [(&str, &[&str]); 6] = [
     ("aya", &["record/"]),
     ("blazesym", &["symbolize/"]),
-    ("gimli", &["unwind/"]),
+    ("gimli", &["symbolize/", "unwind/"]),
     ("inferno", &["render/"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
