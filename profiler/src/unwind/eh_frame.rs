@@ -51,8 +51,6 @@ pub(super) struct Frames {
     pub(super) list: Vec<Frame>,
     pub(super) rows: Vec<FrameRow>,
     pub(super) rules: Rules,
-    /// Whether one is code that returns from signals.
-    pub(super) has_signal: bool,
     /// Whether some could not be read.
     pub(super) damaged: bool,
 }
@@ -219,7 +217,6 @@ impl<'a> Reader<'a> {
         let Some(range) = segment.and_then(Segment::addresses) else { return Ok(()) };
         let end = begin.checked_add(fde.len()).ok_or(Stop::Malformed)?.min(range.end);
         if fde.is_signal_trampoline() {
-            self.frames.has_signal = true;
             return Ok(self.frames.add(begin, end, only(CfaKind::Signal))?);
         }
         let size = u32::try_from(end - begin).map_err(|_| Stop::Malformed)?;

@@ -88,9 +88,7 @@ fn build_from(source: &Source<'_>) -> Result<Table, Refused> {
         Some(section) => eh_frame::read(&section, &text)?,
         None => eh_frame::Frames::default(),
     };
-    if !frames.has_signal {
-        restorer::add(source, &text, &mut frames)?;
-    }
+    restorer::add(source, &text, &mut frames)?;
     if frames.list.is_empty() {
         return Err(if frames.damaged {
             Refused::Malformed("no entry of .eh_frame is sound")

@@ -1,7 +1,7 @@
 //! Code that returns from signals, where no call frame information says so.
 //!
 //! The C library's is described by an FDE with the augmentation `S`; that of musl and of Go is not
-//! described at all. So it is known by its bytes: `mov $15, %rax` or `mov $15, %eax`, then `syscall`,
+//! described at all, and a static program may have both. So it is known by its bytes: `mov $15, %rax` or `mov $15, %eax`, then `syscall`,
 //! where 15 is `rt_sigreturn`, which nothing else calls.
 
 use memchr::memmem::Finder;
@@ -25,7 +25,7 @@ const LONGEST: usize = 3 + END.len();
 /// The most that are taken: a program has one, or two where it has two C libraries.
 const MAX_RESTORERS: usize = 64;
 
-/// Finds such code and adds it, unless it is known.
+/// Finds such code and adds it, unless an entry describes it.
 pub(super) fn add(
     source: &Source<'_>,
     text: &Executable,
@@ -42,13 +42,12 @@ pub(super) fn add(
             found.len() < MAX_RESTORERS
         });
     }
-    let is_known = |&(begin, _): &(u64, u64)| {
+    let is_described = |&(begin, _): &(u64, u64)| {
         frames.list.iter().any(|frame| (frame.begin..frame.end).contains(&begin))
     };
     found.dedup();
-    found.retain(|range| !is_known(range));
+    found.retain(|range| !is_described(range));
     for (begin, end) in found {
-        frames.has_signal = true;
         // The handler returns to its first byte, and return addresses are looked up one byte
         // before. The C library's FDE begins there as well.
         frames.add(begin.saturating_sub(1), end, only(CfaKind::Signal))?;

@@ -76,6 +76,11 @@ fn mappings_of(pid: u32) -> Vec<Mapping> {
     maps.lines().filter_map(mapping).collect()
 }
 
+/// The number of the system call that a process is in, and more.
+fn system_call_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap()
+}
+
 /// Where this process has its code from: the C library, the loader, and the tests.
 fn own_files() -> Vec<PathBuf> {
     let mappings = mappings_of(std::process::id()).into_iter();

@@ -40,8 +40,7 @@ impl Stopped {
         child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
         let pid = child.id() as libc::pid_t;
         // It may still be on its way from one system call to the next.
-        let status = format!("/proc/{pid}/syscall");
-        while !std::fs::read_to_string(&status).unwrap().starts_with("0 ") {
+        while !system_call_of(child.id()).starts_with("0 ") {
             std::thread::yield_now();
         }
         let none = std::ptr::null_mut::<libc::c_void>();
