@@ -57,7 +57,10 @@ fn python() {
     }
     let program = Program::start(Command::new(interpreter).arg(source("sleepers.py")));
     let profile = program.record(&[]);
-    let compared = compare(&profile, &stacks(program.pid()));
+    let threads = stacks(program.pid());
+    assert_complete(&profile, &threads);
+    // Where they wait for a lock of the program, they sometimes wait for the interpreter's.
+    let compared = compare_share(&profile, &threads, Share::Half);
     assert_eq!(compared.len(), 5, "{compared:?}");
     // Five functions, each called from C, and the thread's start.
     compared.assert_deep("python3", 25);

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::CFI;
-use crate::harness::compare::{compare, is_at, real_frames};
+use crate::harness::compare::{
+    Share, assert_complete_with_tables, compare_share, is_at, real_frames,
+};
 use crate::harness::gdb::stacks;
 use crate::harness::program::{Program, compile, pause, source, start_recorder};
 use crate::support::profile::{Frame, Wait, has, names, sum};
@@ -24,7 +25,9 @@ fn a_waker_that_comes_during_the_recording() {
     let waker: u32 = program.line().parse().unwrap();
     pause();
     let profile = recorder.stop().profile;
-    let sleepers = compare(&profile, &stacks(program.pid()));
+    let threads = stacks(program.pid());
+    assert_complete_with_tables(&profile, &threads);
+    let sleepers = compare_share(&profile, &threads, Share::All);
     sleepers.assert_in("reader", &["read_on_and_on", "read_pipe"]);
     let stack = stacks(waker).remove(&waker).unwrap();
     // It sleeps and wakes in the same function, whose callers are the same.
@@ -47,9 +50,6 @@ fn a_waker_that_comes_during_the_recording() {
     };
     let all = sum(profile.waits.iter().filter(by_it), |wait| wait.count);
     assert!(all > 100, "{all}: {:?}", profile.losses);
-    if !CFI {
-        return;
-    }
     let incomplete: Vec<&Wait> =
         profile.waits.iter().filter(by_it).filter(|wait| !is_complete(wait)).collect();
     let count = sum(incomplete.iter().copied(), |wait| wait.count);
@@ -75,8 +75,6 @@ fn wakers_that_live_for_milliseconds() {
             profile.waits.iter().filter(by_it).filter(|wait| !has(&wait.waker_stack, "_start"));
         incomplete += sum(short, |wait| wait.count);
     }
-    if CFI {
-        let counted = profile.lost("unwind_tables_missing") + profile.lost("process_gone");
-        assert!(incomplete <= counted, "{incomplete}: {:?}", profile.losses);
-    }
+    let counted = profile.lost("unwind_tables_missing") + profile.lost("process_gone");
+    assert!(incomplete <= counted, "{incomplete}: {:?}", profile.losses);
 }

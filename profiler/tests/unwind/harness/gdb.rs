@@ -25,6 +25,8 @@ pub(crate) struct Frame {
     /// The address is that of the next instruction: the thread stands there, or a signal interrupted it there.
     /// Else it is where a call returns to.
     pub(crate) is_exact: bool,
+    /// Where a signal's handler returns to. It is never called: offwake shows it as if it were.
+    pub(crate) is_trampoline: bool,
 }
 
 #[derive(Deserialize)]
@@ -84,8 +86,7 @@ fn stack(pid: u32, line: Line, mappings: &Mappings) -> Stack {
         }
         let is_signal = frame.kind == "signal";
         let place = mappings.place(frame.pc);
-        // The kernel "returns" to the first byte of the trampoline.
-        frames.push(Frame { place, name: frame.name, is_exact: is_exact || is_signal });
+        frames.push(Frame { place, name: frame.name, is_exact, is_trampoline: is_signal });
         is_exact = is_signal;
     }
     Stack { comm: comm.trim_end().into(), frames, end: line.end.unwrap_or_default() }

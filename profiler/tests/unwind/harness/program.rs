@@ -7,7 +7,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::{CFI, OMIT, UNWIND};
 use crate::support::profile::Profile;
 use crate::support::recorder::Recorder;
 
@@ -42,7 +41,8 @@ pub(crate) fn compile_with(
 ) -> PathBuf {
     let to = directory.join(name);
     let mut command = Command::new(compiler);
-    command.args(["-O2", "-g", "-Wall", "-pthread", OMIT]).arg(from).arg("-o").arg(&to).args(flags);
+    command.args(["-O2", "-g", "-Wall", "-pthread", "-fomit-frame-pointer"]);
+    command.arg(from).arg("-o").arg(&to).args(flags);
     make(&mut command);
     to
 }
@@ -50,19 +50,16 @@ pub(crate) fn compile_with(
 /// Compiles a source in Rust, optimized and without frame pointers.
 pub(crate) fn compile_rust(directory: &Path, name: &str, from: &Path) -> PathBuf {
     let to = directory.join(name);
-    let frame_pointers = format!("-Cforce-frame-pointers={}", if CFI { "no" } else { "yes" });
     let mut command = Command::new("rustc");
-    command.args(["--edition=2024", "-O", "-g", &frame_pointers]).arg(from).arg("-o").arg(&to);
+    command.args(["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=no"]);
+    command.arg(from).arg("-o").arg(&to);
     make(&mut command);
     to
 }
 
-/// Makes offwake record by what the test is about.
+/// Starts offwake, which unwinds as it does where nobody says how.
 pub(crate) fn start_recorder(args: &[&str]) -> Recorder {
-    match UNWIND {
-        Some(unwind) => Recorder::start(&[&["--unwind", unwind], args].concat()),
-        None => Recorder::start(args),
-    }
+    Recorder::start(&[&["--unwind", "auto"], args].concat())
 }
 
 /// A running target: it prints `ready` when its threads sleep where they should. Ends with its owner.

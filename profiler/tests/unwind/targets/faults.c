@@ -100,7 +100,7 @@ static char *growing;
 NOIPA static void descend_from(size_t offset) {
     void *skipped = alloca(offset);
     __asm__ volatile("" ::"r"(skipped) : "memory");
-    descend(14, 2, 3);
+    descend(6, 2, 3);
     STAY;
 }
 
