@@ -10,6 +10,7 @@ mod existing;
 mod kernel;
 mod load;
 mod memory;
+mod mmaps;
 mod notices;
 mod preflight;
 mod session;

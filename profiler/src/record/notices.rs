@@ -11,6 +11,7 @@ use aya::maps::{MapData, RingBuf};
 use hashbrown::HashSet;
 use offwake_shared::{Notice, NoticeKind, Program};
 
+use super::mmaps::Mmaps;
 use super::unwind::{Request, Unwinder, Worker};
 use crate::recording::ImageId;
 use crate::snapshot::Snapshots;
@@ -43,13 +44,15 @@ impl NoticeReader {
             stop: AtomicBool::new(false),
         });
         let for_thread = Arc::clone(&shared);
+        let mut mmaps = Mmaps::open();
         let thread = std::thread::Builder::new()
             .name("offwake-notices".into())
             .spawn(move || {
                 hurry();
                 while !for_thread.stop.load(Ordering::Relaxed) {
-                    wait_for_data(&notices);
+                    wait_for_data(&notices, &mmaps);
                     for_thread.read_all(&mut notices);
+                    for_thread.refresh_all(mmaps.take());
                 }
                 for_thread.read_all(&mut notices);
             })
@@ -124,6 +127,19 @@ impl Shared {
         }
     }
 
+    /// Reads again what these processes map; `None`: what all do.
+    fn refresh_all(&self, pids: Option<HashSet<u32>>) {
+        if pids.as_ref().is_some_and(HashSet::is_empty) {
+            return;
+        }
+        let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
+        let changed = snapshots.ids(|tgid| pids.as_ref().is_none_or(|pids| pids.contains(&tgid)));
+        for id in changed {
+            snapshots.refresh(id);
+            self.request(Request::Read(id));
+        }
+    }
+
     /// Whether the mappings of the program are known then.
     fn read(&self, id: ImageId, start_stack: u64) -> bool {
         let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
@@ -167,8 +183,10 @@ fn parse(bytes: &[u8]) -> Option<Notice> {
 }
 
 /// Waits for data, and not longer than it may take to notice that the recording ends.
-fn wait_for_data(notices: &RingBuf<MapData>) {
-    let mut polled = libc::pollfd { fd: notices.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry, as the length says.
-    unsafe { libc::poll(&raw mut polled, 1, 50) };
+fn wait_for_data(notices: &RingBuf<MapData>, mmaps: &Mmaps) {
+    let descriptors = std::iter::once(notices.as_raw_fd()).chain(mmaps.descriptors());
+    let mut polled: Vec<_> =
+        descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    // SAFETY: the pointer and the length are those of the vector.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, 50) };
 }

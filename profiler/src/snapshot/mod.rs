@@ -154,6 +154,11 @@ impl Snapshots {
         self.images.get(&id)
     }
 
+    /// The images of the processes that `is_wanted` takes.
+    pub fn ids(&self, is_wanted: impl Fn(u32) -> bool) -> Vec<ImageId> {
+        self.images.keys().copied().filter(|id| is_wanted(id.tgid)).collect()
+    }
+
     /// A file that images map, by its index.
     pub fn file(&self, index: usize) -> Option<&MappedFile> {
         self.files.get(index)
