@@ -5,7 +5,7 @@ use super::eh_frame::{Frame, Frames};
 use super::elf::{Executable, Segment, Source};
 use super::rules::NONE;
 use super::table::{Builder, Table};
-use super::text::{MAX_PADDING, Text};
+use super::text::{MAX_PADDING, SYSCALL, Text};
 
 /// The table of these frames. Where two overlap, the one that begins later holds, and of two that
 /// begin at the same address, the first in the file.
@@ -38,9 +38,15 @@ pub(super) fn flatten(
         let is_padding = next.is_some_and(|next| {
             next == end || (next - end <= MAX_PADDING && text.is_padding(end, next))
         });
-        if !is_padding {
-            builder.push(end, NONE)?;
+        if is_padding {
+            continue;
         }
+        // The C library's `clone` and `clone3` end their call frame information before the system call,
+        // because nothing of it holds for the child. For the parent, which creates a thread here, all of
+        // it does. (sysdeps/unix/sysv/linux/x86_64/clone.S)
+        let behind = end.saturating_add(SYSCALL.len() as u64);
+        let goes_on = next.is_none_or(|next| behind <= next) && text.is_syscall(end);
+        builder.push(if goes_on { behind } else { end }, NONE)?;
     }
     Ok(builder.finish(frames.rules.into_list(), segments, frames.damaged))
 }

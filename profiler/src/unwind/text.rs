@@ -14,6 +14,9 @@ pub(super) const MAX_PADDING: u64 = 16;
 /// claim the same part of the file over and over.
 pub(super) const MAX_TEXT: u64 = 1 << 30;
 
+/// The instruction `syscall`.
+pub(super) const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
 /// Looks at code in ascending order of address.
 pub(super) struct Text<'a> {
     source: &'a Source<'a>,
@@ -33,6 +36,11 @@ impl<'a> Text<'a> {
     /// Whether there is nothing but padding from `begin` to `end`, at most [`MAX_PADDING`] bytes.
     pub(super) fn is_padding(&mut self, begin: u64, end: u64) -> bool {
         self.bytes(begin, (end - begin) as usize).is_some_and(is_padding)
+    }
+
+    /// Whether the instruction there is a system call.
+    pub(super) fn is_syscall(&mut self, address: u64) -> bool {
+        self.bytes(address, SYSCALL.len()).is_some_and(|bytes| bytes == SYSCALL)
     }
 
     fn bytes(&mut self, address: u64, size: usize) -> Option<&[u8]> {

@@ -59,6 +59,51 @@ fn a_waker_that_comes_during_the_recording() {
     assert!(count * 10 <= all, "{count} of {all}: {example:?}");
 }
 
+/// Whoever creates a thread or a process is in code of the C library that is told of as no other is.
+#[test]
+fn creators() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let path = compile(directory.path(), "creators", &source("creators.c"), &[]);
+    let program = Program::start(&mut Command::new(path));
+    let recorder = program.start_recording(&["--follow"]);
+    pause();
+    let profile = recorder.stop().profile;
+    let pid = program.pid();
+    let is_creator = |stack: &[Frame]| {
+        let names = names(stack);
+        let made = ["make_thread", "make_process", "lend_itself"];
+        let at = names.iter().position(|name| made.contains(name));
+        at.is_some_and(|at| names.get(at + 1) == Some(&"main")) && names.last() == Some(&"_start")
+    };
+    let assert_all = |what: &str, stacks: &[(&[Frame], u64)]| {
+        let count = |of: &dyn Fn(&[Frame]) -> bool| -> u64 {
+            stacks.iter().filter(|(stack, _)| of(stack)).map(|(_, count)| count).sum()
+        };
+        let (all, good) = (count(&|_| true), count(&is_creator));
+        let bad =
+            stacks.iter().find(|(stack, _)| !is_creator(stack)).map(|(stack, _)| names(stack));
+        assert!(all > 10 && good * 100 >= all * 98, "{what}: {good} of {all}; {bad:?}");
+    };
+    let woken = |is_thread: bool| -> Vec<_> {
+        let new = profile.waits.iter().filter(|wait| wait.state == "new");
+        new.filter(|wait| (wait.sleeper.pid == pid) == is_thread)
+            .map(|wait| (&wait.waker_stack[..], wait.count))
+            .collect()
+    };
+    assert_all("threads", &woken(true));
+    assert_all("processes", &woken(false));
+    let asleep = |function: &str| -> Vec<_> {
+        let waits = profile.waits.iter().filter(|wait| wait.sleeper.tid == pid);
+        waits
+            .filter(|wait| has(&wait.sleeper_stack, function))
+            .map(|wait| (&wait.sleeper_stack[..], wait.count))
+            .collect()
+    };
+    assert_all("lent", &asleep("vfork"));
+    assert_all("waiting", &asleep("wait4"));
+}
+
 /// They are gone before their mappings can always be read: what is not complete is counted.
 #[test]
 fn wakers_that_live_for_milliseconds() {
@@ -70,11 +115,16 @@ fn wakers_that_live_for_milliseconds() {
     let mut incomplete = 0;
     for truth in &play.truths {
         let Waker::Task(waker) = &truth.waker else { panic!("{truth:?}") };
-        let by_it = |wait: &&Wait| wait.waker.thread.as_ref() == Some(&waker.thread);
+        // One that ends has no user stack any more.
+        let by_it = |wait: &&Wait| {
+            wait.waker.thread.as_ref() == Some(&waker.thread)
+                && real_frames(&wait.waker_stack).next().is_some()
+        };
         let short =
             profile.waits.iter().filter(by_it).filter(|wait| !has(&wait.waker_stack, "_start"));
         incomplete += sum(short, |wait| wait.count);
     }
-    let counted = profile.lost("unwind_tables_missing") + profile.lost("process_gone");
+    let causes = ["unwind_tables_missing", "process_gone", "user_stack_broken"];
+    let counted: u64 = causes.iter().map(|cause| profile.lost(cause)).sum();
     assert!(incomplete <= counted, "{incomplete}: {:?}", profile.losses);
 }
