@@ -70,7 +70,11 @@ fn wakers_that_live_for_milliseconds() {
     let mut incomplete = 0;
     for truth in &play.truths {
         let Waker::Task(waker) = &truth.waker else { panic!("{truth:?}") };
-        let by_it = |wait: &&Wait| wait.waker.thread.as_ref() == Some(&waker.thread);
+        // At its end it wakes who waits for that: then it has no user stack any more.
+        let by_it = |wait: &&Wait| {
+            wait.waker.thread.as_ref() == Some(&waker.thread)
+                && wait.sleeper == truth.sleeper.thread
+        };
         let short =
             profile.waits.iter().filter(by_it).filter(|wait| !has(&wait.waker_stack, "_start"));
         incomplete += sum(short, |wait| wait.count);
