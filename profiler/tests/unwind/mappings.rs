@@ -22,12 +22,9 @@ fn count_calls(profile: &Profile, pid: u32, function: &str, callers: &[&str]) ->
     (count, sum(profile.waits_in(pid, function).filter(incomplete), |wait| wait.count))
 }
 
-/// Three libraries at the same address, one after the other: the tables of the first are wrong for the second.
-/// (Of the first two only the unwinding is tested: offwake has the names of the last one for all of them.)
-#[test]
-fn libraries_loaded_and_unloaded_during_the_recording() {
-    let _turn = turn!();
-    let directory = TempDir::new().unwrap();
+/// Loads three libraries during a recording, each after the last one of which the function has returned, and
+/// returns that recording and the addresses of the functions. The last one's never returns.
+fn record_loader(directory: &TempDir, what: &str) -> (Program, Profile, Vec<u64>) {
     let plugin = |name: &str, flags: &[&str]| {
         let name_flag = format!("-DNAME={name}");
         let flags = [&["-shared", "-fPIC", &name_flag][..], flags].concat();
@@ -38,32 +35,56 @@ fn libraries_loaded_and_unloaded_during_the_recording() {
     let third = plugin("third", &["-DCOUNT=1000000", "-DSHIFTED=100"]);
     let path = compile(directory.path(), "loader", &source("loader.c"), &["-ldl"]);
     let mut command = Command::new(path);
-    for (path, name) in [(&first, "first"), (&second, "second"), (&third, "third")] {
+    command.arg(what);
+    for (path, name) in [(first, "first"), (second, "second"), (third, "third")] {
         command.arg(path).arg(name);
     }
     let mut program = Program::start(&mut command);
-    let pid = program.pid();
     let recorder = program.start_recording(&[]);
-    let addresses: Vec<String> = (0..3)
-        .map(|index| {
-            let address = program.go_on();
-            if index < 2 {
-                program.expect("ready");
-            }
-            address
-        })
-        .collect();
+    let mut addresses = Vec::new();
+    for is_last in [false, false, true] {
+        let address = program.go_on();
+        addresses.push(u64::from_str_radix(address.trim_start_matches("0x"), 16).unwrap());
+        if !is_last {
+            program.expect("ready");
+        }
+    }
     pause();
-    let profile = recorder.stop().profile;
-    // Else this would not test what it is to test.
-    assert_eq!(addresses[0][..addresses[0].len() - 3], addresses[1][..addresses[1].len() - 3]);
-    let (last, incomplete) = count_calls(&profile, pid, "third", &["call", "main"]);
-    assert!(last > 100 && incomplete * 8 <= last, "{incomplete} of {last}");
+    (program, recorder.stop().profile, addresses)
+}
+
+#[test]
+fn libraries_loaded_during_the_recording() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let (program, profile, _) = record_loader(&directory, "keep");
+    let pid = program.pid();
+    for name in ["first", "second", "third"] {
+        let (count, incomplete) = count_calls(&profile, pid, name, &["nap", "call", "main"]);
+        assert!(count > 90 && incomplete * 8 <= count, "{name}: {incomplete} of {count}");
+    }
     let threads = stacks(pid);
     assert_complete_with_tables(&profile, &threads);
-    // The others stand there too: `nanosleep` is everywhere the same.
+    // The others sleep at the same place of libc.
     let compared = compare_share(&profile, &threads, Share::Any);
     compared.assert_in("loader", &["nap", "third", "call", "main"]);
+}
+
+/// The tables of the first are wrong for the second, and so are the names.
+#[test]
+#[ignore = "what was unloaded is unwound by, and the end that this leads to is not always counted, for up to a second"]
+fn libraries_loaded_where_another_was_during_the_recording() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let (program, profile, addresses) = record_loader(&directory, "unload");
+    let pages: Vec<u64> = addresses.iter().map(|address| address >> 12).collect();
+    assert!(pages.iter().all(|page| *page == pages[0]), "this is to test another case: {pages:?}");
+    let pid = program.pid();
+    for name in ["first", "second", "third"] {
+        let (count, incomplete) = count_calls(&profile, pid, name, &["nap", "call", "main"]);
+        assert!(count > 90 && incomplete * 8 <= count, "{name}: {incomplete} of {count}");
+    }
+    assert_complete_with_tables(&profile, &stacks(pid));
 }
 
 /// The same addresses have other code after an exec.

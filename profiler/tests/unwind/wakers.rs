@@ -115,10 +115,10 @@ fn wakers_that_live_for_milliseconds() {
     let mut incomplete = 0;
     for truth in &play.truths {
         let Waker::Task(waker) = &truth.waker else { panic!("{truth:?}") };
-        // One that ends has no user stack any more.
+        // At its end it wakes who waits for that: then it has no user stack any more.
         let by_it = |wait: &&Wait| {
             wait.waker.thread.as_ref() == Some(&waker.thread)
-                && real_frames(&wait.waker_stack).next().is_some()
+                && wait.sleeper == truth.sleeper.thread
         };
         let short =
             profile.waits.iter().filter(by_it).filter(|wait| !has(&wait.waker_stack, "_start"));

@@ -1,5 +1,5 @@
-// Pairs of arguments: a library, and its function. At each line of input, the next library is loaded, its function
-// called, and the library unloaded; the last function never returns.
+// `keep` or `unload`, and pairs of arguments: a library, and its function. At each line of input, the next library
+// is loaded, its function called, and the library unloaded, if so told; the last function never returns.
 
 #include "doze.h"
 #include <dlfcn.h>
@@ -11,7 +11,7 @@ NOIPA static void call(void (*function)(void)) {
 
 int main(int argc, char **argv) {
     say("ready");
-    for (int i = 1; i + 1 < argc; i += 2) {
+    for (int i = 2; i + 1 < argc; i += 2) {
         listen();
         void *library = dlopen(argv[i], RTLD_NOW);
         void (*function)(void) = library ? (void (*)(void))dlsym(library, argv[i + 1]) : 0;
@@ -19,7 +19,7 @@ int main(int argc, char **argv) {
         fprintf(stdout, "%p\n", (void *)function);
         fflush(stdout);
         call(function);
-        dlclose(library);
+        if (strcmp(argv[1], "unload") == 0) dlclose(library);
         say("ready");
     }
     return 0;
