@@ -121,3 +121,10 @@ pub struct MappedFile {
     /// still readable when it was deleted, replaced, or is in a container that is gone.
     pub handle: Option<Arc<File>>,
 }
+
+impl MappedFile {
+    /// The file name, as frames show it. The target chose it: invalid UTF-8 is replaced.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
+    }
+}

@@ -37,7 +37,9 @@ use offwake_shared::StackContext;
 use self::binary::Place;
 use self::elf::Elf;
 use crate::profile::{Frame, FrameId};
-use crate::recording::{ImageId, Mapping, MappingContent, RawStack, Recording, StackId};
+use crate::recording::{
+    ImageId, MappedFile, Mapping, MappingContent, RawStack, Recording, StackId,
+};
 
 pub(crate) use self::elf::{build_id, open_regular};
 
@@ -309,11 +311,8 @@ fn positions(group: &[Location]) -> Vec<u64> {
     group.iter().map(Location::position).collect()
 }
 
-/// The file name of a mapped file's path. The target chose it: invalid UTF-8 is replaced.
 fn file_name(recording: &Recording, file: usize) -> String {
-    let path = recording.files.get(file).map(|file| &file.path);
-    let name = path.and_then(|path| path.file_name());
-    name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
+    recording.files.get(file).map_or_else(|| "?".into(), MappedFile::name)
 }
 
 fn user_frame(place: Place, module: Option<String>) -> Frame {

@@ -407,7 +407,7 @@ fn code_compiled_at_run_time() {
     let id = ImageId { tgid: 41, exec_id: 1 };
     let mut recording = recording(StackContext::User, Some(id), &[0x1010, 0x1011, 0x1101, 0x3001]);
     let mapping = |start, end, content| Mapping { start, end, file_offset: 0x40, content };
-    recording.files = vec![crate::recording::MappedFile {
+    recording.files = vec![MappedFile {
         path: "/app/System.dll".into(),
         device: (0, 1),
         inode: 1,
