@@ -3,12 +3,14 @@
 //! Data flows one way, through the folders of this crate:
 //! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
 //! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
-//! is symbolized, merged, and pure.
+//! is symbolized, merged, and pure; [`saved`] reads it back from a file.
 
 pub mod merge;
+mod pprof;
 pub mod profile;
 pub mod record;
 pub mod recording;
 pub mod render;
+pub mod saved;
 pub mod snapshot;
 pub mod symbolize;

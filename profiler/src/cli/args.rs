@@ -30,7 +30,8 @@ const HELP: &str = "Help";
 ///
 /// For every interval that a thread of the target spends off-CPU, offwake records the stack of
 /// the thread that sleeps and the stack of the thread or interrupt that wakes it, and shows both
-/// as one merged stack: as a flame graph, as folded stacks, as text, or as JSON. The intervals
+/// as one merged stack: as a flame graph, as folded stacks, as text, as JSON, or as a saved
+/// profile for later. The intervals
 /// are summed in the kernel, so a busy target costs little and a recording may last for hours.
 ///
 /// Recording goes on for the time that -d gives, until Ctrl-C or SIGTERM, or until the last
@@ -199,7 +200,8 @@ pub(crate) struct RecordArgs {
 
     /// Write to this file; may be given several times
     ///
-    /// The extension tells the format: .svg, .folded, .txt or .json; with -F it may be anything.
+    /// The extension tells the format: .svg, .folded, .txt, .json or .pb.gz (a saved profile); with
+    /// -F it may be anything.
     /// `-` is standard output. A file appears under its name only when it is complete; pipes and
     /// devices are written as they are.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
@@ -218,14 +220,14 @@ pub(crate) struct RecordArgs {
 
     /// What the width of a frame and the value of a folded stack mean
     ///
-    /// Text is sorted by it, and shows all of them; JSON has all of them.
+    /// Text is sorted by it, and shows all of them; JSON and pprof have all of them.
     #[arg(long, value_name = "METRIC", value_enum, default_value_t, help_heading = GRAPH)]
     pub(crate) metric: MetricName,
 
     /// Keep the threads of a name apart: the root frame gets the thread id
     ///
     /// Without it the threads of a pool that share a name share a tower, too. For svg and folded;
-    /// text and JSON always name each thread.
+    /// the other formats always name each thread.
     #[arg(long, help_heading = GRAPH)]
     pub(crate) per_thread: bool,
 

@@ -122,10 +122,10 @@ fn outputs(args: &RecordArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, S
 }
 
 fn format_of(path: &Path) -> Result<Format, String> {
-    path.extension().and_then(Format::from_extension).ok_or_else(|| {
+    Format::of_file(path).ok_or_else(|| {
         format!(
-            "unknown format of -o '{}': its name must end with .svg, .folded, .txt or .json, or \
-             -F must name the format",
+            "unknown format of -o '{}': its name must end with .svg, .folded, .txt, .json or .pb.gz, \
+             or -F must name the format",
             path.display()
         )
     })

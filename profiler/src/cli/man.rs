@@ -11,7 +11,7 @@ use super::examples::{EXAMPLES, Example};
 /// A term and what there is to say about it.
 type Entry = (&'static str, &'static str);
 
-const OUTPUT_FORMATS: [Entry; 4] = [
+const OUTPUT_FORMATS: [Entry; 5] = [
     (
         "svg (.svg)",
         "A flame graph for any browser; click to zoom, Ctrl-F to search. From the bottom up: the thread \
@@ -34,6 +34,13 @@ const OUTPUT_FORMATS: [Entry; 4] = [
         "json (.json)",
         "Everything that was recorded, as one object for scripts: recording, losses, and waits with \
          sleeper, waker, state, count, times in nanoseconds, and both stacks innermost first.",
+    ),
+    (
+        "pprof (.pb.gz)",
+        "Everything that was recorded, in the standard format of saved profiles, compressed: offwake report \
+         makes any other format of it, and go tool pprof, speedscope, Parca and Pyroscope open it. Its \
+         values are off-cpu, blocked, run-queue (nanoseconds) and count. A stack is that of the flame \
+         graph, with a function -- between sleeper and waker; threads, state and kind of waker are labels.",
     ),
 ];
 
