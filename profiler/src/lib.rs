@@ -3,7 +3,8 @@
 //! Data flows one way, through the folders of this crate:
 //! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
 //! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
-//! is symbolized, merged, and pure; [`saved`] reads it back from a file.
+//! is symbolized, merged, and pure; [`saved`] reads it back from a file, and
+//! [`report`] chooses of it.
 
 pub mod merge;
 mod pprof;
@@ -11,6 +12,7 @@ pub mod profile;
 pub mod record;
 pub mod recording;
 pub mod render;
+pub mod report;
 pub mod saved;
 pub mod snapshot;
 pub mod symbolize;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use offwake::record::{self, Filter};
 use offwake::render::{Format, RenderOptions};
-use offwake::symbolize;
+use offwake::{report, symbolize};
 use offwake_shared::WaitState;
 
 use super::args::RecordArgs;
+use super::args::output::{GraphArgs, OutputArgs};
+use super::args::report::ReportArgs;
 
 /// A recording with all that happens to it: valid, as far as arguments alone can tell.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl Job {
     pub(crate) fn new(args: RecordArgs, stdout_is_terminal: bool) -> Result<Self, String> {
         check_targets(&args)?;
         check_block_times(&args)?;
-        let outputs = outputs(&args, stdout_is_terminal)?;
+        let outputs = outputs(&args.output, stdout_is_terminal)?;
         let states = if args.state.is_empty() { &WaitState::ALL[..] } else { &args.state };
         Ok(Self {
             record: record::Config {
@@ -60,16 +62,49 @@ impl Job {
                 probe: args.probe.into(),
                 capacity: record::Capacity::default(),
             },
-            symbolize: symbolize::Options { debug_dirs: args.debug_dir },
-            render: RenderOptions {
-                metric: args.metric.into(),
-                per_thread: args.per_thread,
-                delimited: args.delimited,
-                title: args.title,
-            },
+            symbolize: symbolize_options(&args.graph),
+            render: render_options(args.graph),
             outputs,
         })
     }
+}
+
+/// A report of saved profiles: valid, as far as arguments alone can tell.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) filter: report::Filter,
+    pub(crate) symbolize: symbolize::Options,
+    pub(crate) render: RenderOptions,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Report {
+    /// # Errors
+    /// One line for the user when the arguments contradict each other or leave something open.
+    pub(crate) fn new(args: ReportArgs, stdout_is_terminal: bool) -> Result<Self, String> {
+        let ReportArgs { files, sleeper, waker, include, exclude, min_us, output, graph } = args;
+        let stdin = |path: &&PathBuf| path.as_os_str() == "-";
+        if files.iter().filter(stdin).count() > 1 {
+            return Err("standard input can be read only once".into());
+        }
+        Ok(Self {
+            files,
+            filter: report::Filter { sleeper, waker, include, exclude, min_us },
+            outputs: outputs(&output, stdout_is_terminal)?,
+            symbolize: symbolize_options(&graph),
+            render: render_options(graph),
+        })
+    }
+}
+
+fn symbolize_options(args: &GraphArgs) -> symbolize::Options {
+    symbolize::Options { debug_dirs: args.debug_dir.clone() }
+}
+
+fn render_options(args: GraphArgs) -> RenderOptions {
+    let GraphArgs { metric, per_thread, delimited, title, debug_dir: _ } = args;
+    RenderOptions { metric: metric.into(), per_thread, delimited, title }
 }
 
 fn check_targets(args: &RecordArgs) -> Result<(), String> {
@@ -98,7 +133,7 @@ fn check_block_times(args: &RecordArgs) -> Result<(), String> {
     }
 }
 
-fn outputs(args: &RecordArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, String> {
+fn outputs(args: &OutputArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, String> {
     let forced = if args.folded { Some(Format::Folded) } else { args.format };
     let for_stdout = if stdout_is_terminal { Format::Text } else { Format::Svg };
     let stdout = Output { destination: Destination::Stdout, format: forced.unwrap_or(for_stdout) };

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::Command;
+use clap::{Arg, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
@@ -163,15 +163,41 @@ fn commands(command: &Command) -> Roff {
     roff.control("SH", ["COMMANDS"]);
     for sub in command.get_subcommands() {
         let mut usage = format!("{} {}", command.get_name(), sub.get_name());
+        let options: Vec<_> = sub.get_opts().filter(|option| !option.is_global_set()).collect();
+        if !options.is_empty() {
+            usage += " [OPTIONS]";
+        }
         for argument in sub.get_positionals() {
             let values = argument.get_possible_values();
             let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
-            usage += &format!(" {}", names.join("|"));
+            usage += &match argument.get_value_names().unwrap_or_default() {
+                [name, ..] if names.is_empty() => format!(" {name}..."),
+                _ => format!(" {}", names.join("|")),
+            };
         }
         roff.control("TP", []);
         roff.text([bold(usage)]);
         let about = sub.get_long_about().or(sub.get_about());
-        roff.text([roman(about.map(ToString::to_string).unwrap_or_default())]);
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        for (index, paragraph) in about.split("\n\n").enumerate() {
+            if index > 0 {
+                roff.control("IP", []);
+            }
+            roff.text([roman(paragraph)]);
+        }
+        // The others are those of the command itself.
+        let own =
+            |option: &&&Arg| command.get_opts().all(|other| other.get_id() != option.get_id());
+        for option in options.iter().filter(own) {
+            roff.control("IP", []);
+            let value = option.get_value_names().unwrap_or_default().join(" ");
+            let about = option.get_long_help().or(option.get_help());
+            let about = about.map(ToString::to_string).unwrap_or_default().replace("\n\n", ". ");
+            roff.text([
+                bold(format!("--{} {value}", option.get_long().unwrap_or_default())),
+                roman(format!(": {about}")),
+            ]);
+        }
     }
     roff
 }

@@ -11,6 +11,8 @@ mod man;
 mod output;
 mod progress;
 mod record;
+mod report;
+mod results;
 mod stop;
 mod summary;
 
@@ -22,7 +24,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use args::{Cli, Subcommand};
-use config::Job;
+use config::{Job, Report};
 
 const USAGE_ERROR: u8 = 2;
 
@@ -38,6 +40,10 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let result = match cli.subcommand {
+        Some(Subcommand::Report(args)) => match Report::new(*args, io::stdout().is_terminal()) {
+            Ok(job) => report::run(&job),
+            Err(message) => return usage_error(message),
+        },
         Some(Subcommand::Check) => check::run(),
         Some(Subcommand::Generate { what }) => generate::run(what),
         None => match Job::new(cli.record, io::stdout().is_terminal()) {

@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use offwake::{merge, record, render, symbolize};
+use offwake::{merge, record, symbolize};
 
-use super::config::{Job, Output};
-use super::output::Sink;
+use super::config::Job;
 use super::summary::{Summary, no_interval};
-use super::{progress, report, say, stop};
+use super::{progress, results, say, stop};
 
 /// Records, and writes the results.
 ///
@@ -17,11 +16,7 @@ use super::{progress, report, say, stop};
 /// others alone; it shows in the exit code.
 pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     // Nobody should record for an hour to learn that the directory does not exist.
-    let sinks = job
-        .outputs
-        .iter()
-        .map(|output| Sink::open(&output.destination))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let sinks = results::open(&job.outputs)?;
     // After the outputs: opening a pipe waits for its reader, which Ctrl-C must be able to end.
     let stop = stop::on_signals().context("cannot handle signals")?;
 
@@ -45,18 +40,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(&recording, profile.losses);
     drop(recording);
 
-    let mut exit = ExitCode::SUCCESS;
-    for (sink, output) in sinks.into_iter().zip(&job.outputs) {
-        let Output { format, .. } = output;
-        let written = sink.write(|out| {
-            render::write(*format, &profile, &job.render, out)
-                .with_context(|| format!("cannot make {}", format.name()))
-        });
-        if let Err(error) = written {
-            report(format_args!("{error:#}"));
-            exit = ExitCode::FAILURE;
-        }
-    }
+    let exit = results::write(sinks, &job.outputs, &profile, &job.render);
     say(summary);
     Ok(exit)
 }

@@ -174,11 +174,10 @@ pub(super) struct Line {
 pub(super) struct Function {
     #[prost(uint64, tag = "1")]
     pub(super) id: u64,
-    /// `Frame::label`: tools drop frames without a name.
+    /// `Frame::label`: tools drop frames without a name. `system_name` stays empty: were it the same,
+    /// pprof would take the name for one of C++ and shorten it.
     #[prost(int64, tag = "2")]
     pub(super) name: i64,
-    #[prost(int64, tag = "3")]
-    pub(super) system_name: i64,
     #[prost(int64, optional, tag = "4")]
     pub(super) filename: Option<i64>,
     /// Ours: the name only stands for one.

@@ -321,11 +321,9 @@ impl<'a> Tables<'a> {
         let key = (name.to_owned(), file.map(ToOwned::to_owned), unnamed);
         let (id, is_new) = self.function_ids.id(key);
         if is_new {
-            let name = self.strings.id(name);
             self.functions.push(schema::Function {
                 id,
-                name,
-                system_name: name,
+                name: self.strings.id(name),
                 filename: file.map(|file| self.strings.id(file)),
                 unnamed: Some(unnamed),
             });

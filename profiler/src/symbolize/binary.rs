@@ -67,6 +67,15 @@ pub(super) fn places(
     places
 }
 
+/// The names at some addresses, as the file counts, in the same order.
+pub(super) fn names(file: &File, addresses: &[u64]) -> Vec<Option<String>> {
+    let mut places = unnamed(addresses);
+    if let Some(elf) = Elf::new(file) {
+        add_names(file, &elf, &mut places, &mut (0..addresses.len()).collect());
+    }
+    places.into_iter().map(|place| place.name).collect()
+}
+
 /// The places without their names, and which of them a name may be found for: those that are in an
 /// executable segment.
 fn located(elf: &Elf<'_>, offsets: &[u64]) -> (Vec<Place>, Vec<usize>) {

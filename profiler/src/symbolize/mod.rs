@@ -21,6 +21,7 @@ mod demangle;
 mod elf;
 pub mod interrupts;
 mod kernel;
+mod late;
 mod perf_map;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use crate::recording::{
 };
 
 pub(crate) use self::elf::{build_id, open_regular};
+pub use self::late::name_later;
 
 /// How to symbolize.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
