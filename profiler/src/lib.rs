@@ -4,8 +4,9 @@
 //! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
 //! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
 //! is symbolized, merged, and pure; [`saved`] reads it back from a file, and
-//! [`report`] chooses of it.
+//! [`report`] and [`diff`] make others of it.
 
+pub mod diff;
 pub mod merge;
 mod pprof;
 pub mod profile;

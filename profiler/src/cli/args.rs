@@ -1,5 +1,6 @@
 //! The command line as clap sees it. Help, man page and completions are made from this.
 
+pub(super) mod diff;
 pub(super) mod output;
 pub(super) mod report;
 
@@ -13,6 +14,7 @@ use offwake::record::ProbeChoice;
 use offwake_shared::WaitState;
 
 use super::examples;
+use diff::DiffArgs;
 use output::{GraphArgs, OutputArgs};
 use report::ReportArgs;
 
@@ -52,6 +54,7 @@ const HELP: &str = "Help";
     override_usage = "offwake [OPTIONS] -p PID,... | -t TID,... | --cgroup DIR | --comm NAME | -a\n       \
                       offwake [OPTIONS] -- COMMAND [ARG]...\n       \
                       offwake report [OPTIONS] FILE...\n       \
+                      offwake diff [OPTIONS] BEFORE AFTER\n       \
                       offwake check\n       \
                       offwake generate man|bash|zsh|fish",
     after_help = "'--help' says more about each option.",
@@ -78,6 +81,13 @@ pub(crate) enum Subcommand {
     /// The conditions choose waits: all threads, states and stacks that are one line of the text
     /// output. A wait is kept when it meets all of them. The losses stay those of the whole recording.
     Report(Box<ReportArgs>),
+    /// Compare two saved profiles: what waits longer now, and what shorter
+    ///
+    /// Prints a table, the largest difference first. Values are rates, ms of waiting per second of
+    /// recording: recordings may differ in length. What it reads is what offwake report reads; folded
+    /// stacks do not tell their length, and need --absolute or --per. Functions are the same whatever
+    /// the compiler added to their names, and functions without names whatever their addresses.
+    Diff(Box<DiffArgs>),
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///
     /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the

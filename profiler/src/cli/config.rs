@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use offwake::diff::Scale;
 use offwake::record::{self, Filter};
-use offwake::render::{Format, RenderOptions};
-use offwake::{report, symbolize};
+use offwake::render::{DiffFormat, Format, RenderOptions};
+use offwake::{diff, report, symbolize};
 use offwake_shared::WaitState;
+use regex::Regex;
 
 use super::args::RecordArgs;
+use super::args::diff::DiffArgs;
 use super::args::output::{GraphArgs, OutputArgs};
 use super::args::report::ReportArgs;
 
@@ -23,9 +26,9 @@ pub(crate) struct Job {
 
 /// One result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
+pub(crate) struct Output<F = Format> {
     pub(crate) destination: Destination,
-    pub(crate) format: Format,
+    pub(crate) format: F,
 }
 
 /// Where a result goes.
@@ -98,6 +101,56 @@ impl Report {
     }
 }
 
+/// A comparison of two profiles: valid, as far as arguments alone can tell.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    pub(crate) before: PathBuf,
+    pub(crate) after: PathBuf,
+    pub(crate) options: diff::Options,
+    pub(crate) symbolize: symbolize::Options,
+    pub(crate) fail_above: Option<f64>,
+    pub(crate) paths: Vec<Regex>,
+    pub(crate) outputs: Vec<Output<DiffFormat>>,
+}
+
+impl Comparison {
+    /// # Errors
+    /// One line for the user when the arguments contradict each other or leave something open.
+    pub(crate) fn new(args: DiffArgs) -> Result<Self, String> {
+        let DiffArgs {
+            before,
+            after,
+            by,
+            metric,
+            per,
+            absolute,
+            debug_dir,
+            fail_above,
+            path,
+            output,
+            format,
+        } = args;
+        if before.as_os_str() == "-" && after.as_os_str() == "-" {
+            return Err("standard input can be read only once".into());
+        }
+        let scale = match per {
+            Some((before, after)) => Scale::Per(before, after),
+            None if absolute => Scale::Absolute,
+            None => Scale::Rate,
+        };
+        let format = format.map(Into::into);
+        Ok(Self {
+            before,
+            after,
+            options: diff::Options { by: by.into(), metric: metric.into(), scale },
+            symbolize: symbolize::Options { debug_dirs: debug_dir },
+            fail_above,
+            paths: path,
+            outputs: outputs_in(&output, format, DiffFormat::Text, diff_format_of)?,
+        })
+    }
+}
+
 fn symbolize_options(args: &GraphArgs) -> symbolize::Options {
     symbolize::Options { debug_dirs: args.debug_dir.clone() }
 }
@@ -136,16 +189,27 @@ fn check_block_times(args: &RecordArgs) -> Result<(), String> {
 fn outputs(args: &OutputArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, String> {
     let forced = if args.folded { Some(Format::Folded) } else { args.format };
     let for_stdout = if stdout_is_terminal { Format::Text } else { Format::Svg };
-    let stdout = Output { destination: Destination::Stdout, format: forced.unwrap_or(for_stdout) };
-    if args.output.is_empty() {
-        return Ok(vec![stdout]);
+    outputs_in(&args.output, forced, for_stdout, format_of)
+}
+
+/// The outputs in any kind of format: in one that is `forced`, or else by the name of each file.
+fn outputs_in<F: Copy>(
+    paths: &[PathBuf],
+    forced: Option<F>,
+    for_stdout: F,
+    of_file: fn(&Path) -> Result<F, String>,
+) -> Result<Vec<Output<F>>, String> {
+    let stdout =
+        || Output { destination: Destination::Stdout, format: forced.unwrap_or(for_stdout) };
+    if paths.is_empty() {
+        return Ok(vec![stdout()]);
     }
-    let mut outputs: Vec<Output> = Vec::new();
-    for path in &args.output {
+    let mut outputs: Vec<Output<F>> = Vec::new();
+    for path in paths {
         let output = if path.as_os_str() == "-" {
-            stdout.clone()
+            stdout()
         } else {
-            let format = forced.map_or_else(|| format_of(path), Ok)?;
+            let format = forced.map_or_else(|| of_file(path), Ok)?;
             Output { destination: Destination::File(path.clone()), format }
         };
         if outputs.iter().any(|other| other.destination == output.destination) {
@@ -164,6 +228,18 @@ fn format_of(path: &Path) -> Result<Format, String> {
             path.display()
         )
     })
+}
+
+fn diff_format_of(path: &Path) -> Result<DiffFormat, String> {
+    match Format::of_file(path) {
+        Some(Format::Text) => Ok(DiffFormat::Text),
+        Some(Format::Json) => Ok(DiffFormat::Json),
+        _ => Err(format!(
+            "unknown format of -o '{}': the name of a diff must end with .txt or .json, or -F must \
+             name the format",
+            path.display()
+        )),
+    }
 }
 
 /// The ids, each once, in the order given.

@@ -8,7 +8,7 @@ pub(crate) struct Example {
     pub(crate) command: &'static str,
 }
 
-pub(crate) const EXAMPLES: [Example; 8] = [
+pub(crate) const EXAMPLES: [Example; 9] = [
     Example {
         purpose: "Record an Envoy for 30 seconds; open the flame graph in a browser:",
         command: "offwake -p $(pgrep -xo envoy) -d 30 > out.svg",
@@ -28,6 +28,10 @@ pub(crate) const EXAMPLES: [Example; 8] = [
     Example {
         purpose: "Save a profile, and look later at what one worker waited for, in any format:",
         command: "offwake -p 4182 -d 60 -o w.pb.gz; offwake report w.pb.gz --sleeper wrk:worker_0",
+    },
+    Example {
+        purpose: "What waits longer since a change, by who ends the waits:",
+        command: "offwake diff before.pb.gz after.pb.gz --by waker",
     },
     Example {
         purpose: "Who keeps a service waiting on its disk:",

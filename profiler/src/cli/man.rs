@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
@@ -70,7 +70,7 @@ const SIGNALS: [Entry; 2] = [
     ("SIGPIPE", "Ignored: when the reader of standard output goes away, offwake ends quietly."),
 ];
 
-const EXIT_STATUS: [Entry; 3] = [
+const EXIT_STATUS: [Entry; 4] = [
     ("0", "Every output is complete."),
     (
         "1",
@@ -78,6 +78,7 @@ const EXIT_STATUS: [Entry; 3] = [
          line on standard error says which. From offwake check: something needed is missing.",
     ),
     ("2", "The arguments make no sense together, or one is invalid."),
+    ("3", "offwake diff --fail-above: waits got longer than that."),
 ];
 
 const LOSSES: &str = "\
@@ -171,7 +172,11 @@ fn commands(command: &Command) -> Roff {
             let values = argument.get_possible_values();
             let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
             usage += &match argument.get_value_names().unwrap_or_default() {
-                [name, ..] if names.is_empty() => format!(" {name}..."),
+                [name, ..] if names.is_empty() && argument.get_action().takes_values() => {
+                    let dots =
+                        if matches!(argument.get_action(), ArgAction::Append) { "..." } else { "" };
+                    format!(" {name}{dots}")
+                }
                 _ => format!(" {}", names.join("|")),
             };
         }

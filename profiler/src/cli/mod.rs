@@ -1,10 +1,12 @@
 //! The command line: arguments → validated configuration → the pipeline of the library.
 //!
-//! Exit codes: 0 for success, 1 when something went wrong, 2 when the arguments make no sense.
+//! Exit codes: 0 for success, 1 when something went wrong, 2 when the arguments make no sense, 3 when
+//! `offwake diff --fail-above` finds a regression.
 
 mod args;
 mod check;
 mod config;
+mod diff;
 mod examples;
 mod generate;
 mod man;
@@ -13,6 +15,7 @@ mod progress;
 mod record;
 mod report;
 mod results;
+mod source;
 mod stop;
 mod summary;
 
@@ -24,7 +27,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use args::{Cli, Subcommand};
-use config::{Job, Report};
+use config::{Comparison, Job, Report};
 
 const USAGE_ERROR: u8 = 2;
 
@@ -42,6 +45,10 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.subcommand {
         Some(Subcommand::Report(args)) => match Report::new(*args, io::stdout().is_terminal()) {
             Ok(job) => report::run(&job),
+            Err(message) => return usage_error(message),
+        },
+        Some(Subcommand::Diff(args)) => match Comparison::new(*args) {
+            Ok(job) => diff::run(&job),
             Err(message) => return usage_error(message),
         },
         Some(Subcommand::Check) => check::run(),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use offwake::{merge, record, symbolize};
+use offwake::{merge, record, render, symbolize};
 
 use super::config::Job;
 use super::summary::{Summary, no_interval};
@@ -40,7 +40,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(&recording, profile.losses);
     drop(recording);
 
-    let exit = results::write(sinks, &job.outputs, &profile, &job.render);
+    let exit = results::write(sinks, &job.outputs, |format, out| {
+        render::write(format, &profile, &job.render, out)
+    });
     say(summary);
     Ok(exit)
 }

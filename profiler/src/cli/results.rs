@@ -1,10 +1,7 @@
 //! The results of a command, each to where it goes.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
-
-use anyhow::Context;
-use offwake::profile::Profile;
-use offwake::render::{self, RenderOptions};
 
 use super::config::Output;
 use super::output::Sink;
@@ -14,25 +11,20 @@ use super::report;
 ///
 /// # Errors
 /// When one cannot.
-pub(crate) fn open(outputs: &[Output]) -> anyhow::Result<Vec<Sink>> {
+pub(crate) fn open<F>(outputs: &[Output<F>]) -> anyhow::Result<Vec<Sink>> {
     outputs.iter().map(|output| Sink::open(&output.destination)).collect()
 }
 
-/// Writes all outputs. One that fails is reported at once and leaves the others alone; it shows in
-/// the exit code.
-pub(crate) fn write(
+/// Writes all outputs by `render`. One that fails is reported at once and leaves the others alone; it
+/// shows in the exit code.
+pub(crate) fn write<F: Copy>(
     sinks: Vec<Sink>,
-    outputs: &[Output],
-    profile: &Profile,
-    options: &RenderOptions,
+    outputs: &[Output<F>],
+    render: impl Fn(F, &mut dyn Write) -> io::Result<()>,
 ) -> ExitCode {
     let mut exit = ExitCode::SUCCESS;
     for (sink, output) in sinks.into_iter().zip(outputs) {
-        let Output { format, .. } = output;
-        let written = sink.write(|out| {
-            render::write(*format, profile, options, out)
-                .with_context(|| format!("cannot make {}", format.name()))
-        });
+        let written = sink.write(|out| Ok(render(output.format, out)?));
         if let Err(error) = written {
             report(format_args!("{error:#}"));
             exit = ExitCode::FAILURE;

@@ -62,7 +62,7 @@ pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
 }
 
 #[derive(Serialize)]
-struct Recording<'a> {
+pub(super) struct Recording<'a> {
     started: f64,
     seconds: f64,
     kernel: &'a str,
@@ -71,7 +71,7 @@ struct Recording<'a> {
 }
 
 impl<'a> Recording<'a> {
-    fn new(meta: &'a Meta) -> Self {
+    pub(super) fn new(meta: &'a Meta) -> Self {
         let Meta { started, duration, kernel, probe, targets } = meta;
         Self {
             // A clock before 1970 is not set.
@@ -86,7 +86,7 @@ impl<'a> Recording<'a> {
     }
 }
 
-fn losses(losses: &Losses) -> BTreeMap<&'static str, u64> {
+pub(super) fn losses(losses: &Losses) -> BTreeMap<&'static str, u64> {
     losses.iter().map(|(loss, count)| (loss.name(), count)).collect()
 }
 

@@ -4,6 +4,7 @@
 //! bytes. Names of threads and functions are hostile input everywhere.
 
 mod colors;
+mod diff;
 mod escape;
 mod folded;
 mod human;
@@ -17,6 +18,7 @@ mod text;
 use std::io::{self, Write};
 use std::path::Path;
 
+pub use self::diff::{DiffFormat, write_diff};
 use crate::pprof;
 use crate::profile::{Metric, Profile};
 

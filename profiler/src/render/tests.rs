@@ -30,7 +30,7 @@ fn frame(name: &str, module: Option<&str>, kernel: bool) -> Frame {
 }
 
 /// Every kind of waker, every kind of frame, hostile names, and one wait of a fraction of a µs.
-fn sample() -> Profile {
+pub(super) fn sample() -> Profile {
     let frames = vec![
         frame("schedule", None, true),                                // 0
         frame("ep_poll", None, true),                                 // 1
@@ -145,7 +145,7 @@ fn is_blessed() -> bool {
 }
 
 /// Compares with a file of tests/golden; writes it when `OFFWAKE_BLESS` is 1.
-fn assert_golden(name: &str, actual: &str) {
+pub(super) fn assert_golden(name: &str, actual: &str) {
     let path = golden(name);
     if is_blessed() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -21,7 +21,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 /// A folder, and the modules that it must not use: those behind a boundary, and those that come
 /// later in the flow of data. `symbolize/` owns the readers of ELF files and of kallsyms, which the
 /// recorder and the snapshots need for build ids and for the kernel's interrupt entries.
-const MODULES: [(&str, &[&str]); 10] = [
+const MODULES: [(&str, &[&str]); 11] = [
     ("record/", &["cli", "merge", "render"]),
     ("snapshot/", &["cli", "record", "merge", "render"]),
     ("symbolize/", &["cli", "record", "snapshot", "merge", "render"]),
@@ -29,6 +29,7 @@ const MODULES: [(&str, &[&str]); 10] = [
     ("render/", &["cli", "record", "snapshot", "symbolize", "merge", "recording"]),
     ("pprof/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
     ("saved/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
+    ("diff/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
     ("report/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
     ("recording.rs", &["cli", "record", "snapshot", "symbolize", "merge", "render"]),
     ("profile.rs", &["cli", "record", "snapshot", "symbolize", "merge", "render"]),

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use offwake::profile::Metric;
 use offwake::render::Format;
 
-const OUTPUT: &str = "Output";
+pub(super) const OUTPUT: &str = "Output";
 const GRAPH: &str = "Content of the output";
 
 /// Where results go.
