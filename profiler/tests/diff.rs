@@ -86,9 +86,9 @@ fn outputs() {
     let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     assert_eq!((&json["unit"], &json["by"]), (&"ms/s".into(), &"wait".into()));
     assert!(fs::read_to_string(table).unwrap().starts_with("before: envoy"));
-    let output = offwake(&[&sample(), &sample(), "-o", "x.svg"]);
+    let output = offwake(&[&sample(), &sample(), "-o", "x.folded"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("the name of a diff must end with .txt or .json"));
+    assert!(text(&output.stderr).contains("the name of a diff must end with .svg, .txt or .json"));
 }
 
 #[test]

@@ -234,8 +234,9 @@ fn diff_format_of(path: &Path) -> Result<DiffFormat, String> {
     match Format::of_file(path) {
         Some(Format::Text) => Ok(DiffFormat::Text),
         Some(Format::Json) => Ok(DiffFormat::Json),
+        Some(Format::Svg) => Ok(DiffFormat::Svg),
         _ => Err(format!(
-            "unknown format of -o '{}': the name of a diff must end with .txt or .json, or -F must \
+            "unknown format of -o '{}': the name of a diff must end with .svg, .txt or .json, or -F must \
              name the format",
             path.display()
         )),

@@ -103,18 +103,9 @@ impl Diff {
             Scale::Per(before, after) => (before, after),
             Scale::Absolute => (1, 1),
         };
-        let mut groups: BTreeMap<Vec<Part>, (Sums, Sums)> = BTreeMap::new();
-        let keys = Keys::new(before, options.by);
-        for wait in &before.waits {
-            groups.entry(keys.of(wait)).or_default().0.add(wait, options.metric);
-        }
-        let keys = Keys::new(after, options.by);
-        for wait in &after.waits {
-            groups.entry(keys.of(wait)).or_default().1.add(wait, options.metric);
-        }
-        let rows = groups.into_iter().map(|(name, (before, after))| Row { name, before, after });
+        let rows = groups(before, after, options.by, options.metric);
         let total = sum(before, after, options.metric, |_, _| true);
-        let mut diff = Self { options, rows: rows.collect(), total, divisors };
+        let mut diff = Self { options, rows, total, divisors };
         let mut rows = std::mem::take(&mut diff.rows);
         rows.retain(|row| diff.numerator(row) != 0);
         // Stable: equal ones stay in the order of their names.
@@ -145,6 +136,25 @@ impl Diff {
         let before = i128::from(row.before.value) * i128::from(self.divisors.1);
         difference as f64 / before as f64 * 100.0
     }
+}
+
+/// Every stack of two profiles, also of those that do not differ, in order of name.
+pub fn stacks(before: &Profile, after: &Profile, metric: Metric) -> Vec<Row> {
+    groups(before, after, By::Stack, metric)
+}
+
+/// In order of name.
+fn groups(before: &Profile, after: &Profile, by: By, metric: Metric) -> Vec<Row> {
+    let mut groups: BTreeMap<Vec<Part>, (Sums, Sums)> = BTreeMap::new();
+    let keys = Keys::new(before, by);
+    for wait in &before.waits {
+        groups.entry(keys.of(wait)).or_default().0.add(wait, metric);
+    }
+    let keys = Keys::new(after, by);
+    for wait in &after.waits {
+        groups.entry(keys.of(wait)).or_default().1.add(wait, metric);
+    }
+    groups.into_iter().map(|(name, (before, after))| Row { name, before, after }).collect()
 }
 
 /// The waits of two profiles that go through a function or a thread which matches `path`, in either

@@ -295,7 +295,7 @@ fn short_waits_are_not_lost_and_sums_are_rounded_once() {
 }
 
 /// Reads an SVG as XML and returns the names of its elements and all of its text.
-fn read_xml(svg: &str) -> (Vec<String>, String) {
+pub(super) fn read_xml(svg: &str) -> (Vec<String>, String) {
     let mut reader = quick_xml::Reader::from_str(svg);
     reader.config_mut().check_comments = true;
     let (mut names, mut text) = (Vec::new(), String::new());

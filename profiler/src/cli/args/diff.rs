@@ -57,7 +57,9 @@ pub(crate) struct DiffArgs {
     #[arg(long, value_name = "REGEX", requires = "fail_above", help_heading = GATE)]
     pub(crate) path: Vec<Regex>,
 
-    /// Write to this file, by its extension as text (.txt) or JSON (.json); may be given several times
+    /// Write to this file; may be given several times
+    ///
+    /// The extension tells the format: .svg, .txt or .json; with -F it may be anything.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = super::output::OUTPUT)]
     pub(crate) output: Vec<PathBuf>,
 
@@ -94,6 +96,8 @@ impl From<ByName> for By {
 /// A [`DiffFormat`] and its help.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum DiffFormatName {
+    /// A flame graph: widths are those after, red got longer, blue got shorter
+    Svg,
     /// A table, for reading
     Text,
     /// Everything that is known, for programs
@@ -103,6 +107,7 @@ pub(crate) enum DiffFormatName {
 impl From<DiffFormatName> for DiffFormat {
     fn from(name: DiffFormatName) -> Self {
         match name {
+            DiffFormatName::Svg => Self::Svg,
             DiffFormatName::Text => Self::Text,
             DiffFormatName::Json => Self::Json,
         }

@@ -1,6 +1,7 @@
-//! Two profiles compared ([`crate::diff`]), as text or JSON.
+//! Two profiles compared ([`crate::diff`]), as text, JSON, or a flame graph.
 
 mod json;
+mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -14,6 +15,8 @@ use crate::profile::{Metric, Profile};
 /// A format of a diff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiffFormat {
+    /// A differential flame graph, with what is only before in a second one.
+    Svg,
     /// A table, for reading.
     Text,
     /// Everything that is known, for programs.
@@ -32,6 +35,7 @@ pub fn write_diff(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     match format {
+        DiffFormat::Svg => svg::write(before, after, diff, out),
         DiffFormat::Text => text::write(before, after, diff, out),
         DiffFormat::Json => json::write(before, after, diff, out),
     }

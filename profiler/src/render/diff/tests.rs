@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::diff::{By, Options};
-use crate::render::tests::{assert_golden, sample};
+use crate::diff::{By, Options, stacks};
+use crate::render::tests::{assert_golden, read_xml, sample};
 use crate::saved::random::Random;
 
 fn render(format: DiffFormat, before: &Profile, after: &Profile, options: Options) -> String {
@@ -64,4 +64,52 @@ fn hostile_names_stay_in_their_line() {
             assert_eq!(json["rows"].as_array().unwrap().len(), rows);
         }
     }
+}
+
+/// The picture as XML, and its text: inferno's program is not ours.
+fn picture(before: &Profile, after: &Profile, options: Options) -> String {
+    let svg = render(DiffFormat::Svg, before, after, options);
+    let (names, text) = read_xml(&svg);
+    assert!(names.iter().filter(|name| *name == "script").count() <= 1);
+    assert!(svg.matches("<svg id=\"frames\"").count() <= 1);
+    text
+}
+
+#[test]
+fn what_is_gone_has_a_graph_of_its_own() {
+    let (before, after) = two();
+    for scale in [Scale::Rate, Scale::Absolute, Scale::Per(10, 30)] {
+        for metric in [Metric::Off, Metric::Count] {
+            let options = Options { scale, metric, ..Options::default() };
+            let text = picture(&before, &after, options);
+            let (there, gone) = text.split_once("Only before").unwrap();
+            assert!(there.contains("[softirq:NET_RX]") && !gone.contains("[softirq:NET_RX]"));
+            assert!(!there.contains("[not woken]") && gone.contains("[not woken]"));
+        }
+    }
+    assert!(!picture(&before, &before, Options::default()).contains("Only before"));
+}
+
+#[test]
+fn widths_of_a_graph_are_those_after() {
+    let (before, after) = two();
+    let options = Options { scale: Scale::Absolute, ..Options::default() };
+    let svg = render(DiffFormat::Svg, &before, &after, options);
+    let mut totals = svg.split("total_samples=\"").skip(1);
+    let mut total = || totals.next().unwrap().split_once('"').unwrap().0.parse::<u64>().unwrap();
+    let all: u64 = after.waits.iter().map(|wait| wait.off_ns()).sum();
+    let gone: u64 = stacks(&before, &after, Metric::Off)
+        .iter()
+        .filter(|row| row.after.value == 0)
+        .map(|row| row.before.value)
+        .sum();
+    assert_eq!((total(), total()), (all, gone));
+}
+
+#[test]
+fn nothing_after_is_a_picture_too() {
+    let (before, mut after) = two();
+    after.waits.clear();
+    let text = picture(&before, &after, Options::default());
+    assert!(text.contains("No waits") && text.contains("Only before"), "{text}");
 }
