@@ -18,9 +18,10 @@ pub(crate) fn run(job: &Report) -> anyhow::Result<ExitCode> {
     let profiles =
         job.files.iter().map(|path| source::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let all = symbolize::name_later(report::combine(profiles)?, &job.symbolize);
-    let profile = job.filter.apply(&all);
-    if profile.waits.is_empty() && !all.waits.is_empty() {
-        bail!("none of the {} waits meets all conditions", all.waits.len());
+    let waits = all.waits.len();
+    let profile = job.filter.apply(all);
+    if profile.waits.is_empty() && waits > 0 {
+        bail!("none of the {waits} waits meets all conditions");
     }
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)

@@ -37,19 +37,20 @@ impl NamePattern {
 
 impl Filter {
     /// The waits to keep. The targets tell what was chosen, one line for each condition.
-    pub fn apply(&self, profile: &Profile) -> Profile {
+    pub fn apply(&self, profile: Profile) -> Profile {
         let conditions = self.conditions();
         if conditions.is_empty() {
-            return profile.clone();
+            return profile;
         }
-        let sleeper = Names::new(self.sleeper.as_ref(), profile, |wait| wait.sleeper.comm.clone());
-        let waker = Names::new(self.waker.as_ref(), profile, |wait| wait.waker.label());
-        let labels: Vec<String> = profile.frames.iter().map(|frame| frame.label()).collect();
+        let Profile { mut meta, losses, frames, mut waits, modules } = profile;
+        let sleeper = Names::new(self.sleeper.as_ref(), &waits, |wait| wait.sleeper.comm.clone());
+        let waker = Names::new(self.waker.as_ref(), &waits, |wait| wait.waker.label());
+        let labels: Vec<String> = frames.iter().map(|frame| frame.label()).collect();
         let matching = |patterns: &[Regex]| -> Vec<bool> {
             labels.iter().map(|label| patterns.iter().any(|regex| regex.is_match(label))).collect()
         };
         let (included, excluded) = (matching(&self.include), matching(&self.exclude));
-        let waits = profile.waits.iter().filter(|wait| {
+        waits.retain(|wait| {
             let any = |of: &[bool]| {
                 wait.sleeper_stack.iter().chain(&wait.waker_stack).any(|id| of[*id as usize])
             };
@@ -59,11 +60,8 @@ impl Filter {
                 && (self.include.is_empty() || any(&included))
                 && !any(&excluded)
         });
-        let waits = waits.cloned().collect();
-        let mut meta = profile.meta.clone();
         meta.targets.extend(conditions);
-        Profile::new(meta, profile.losses, profile.frames.clone(), waits)
-            .with_modules(profile.modules.clone())
+        Profile::new(meta, losses, frames, waits).with_modules(modules)
     }
 
     /// What is chosen, a line for each condition.
@@ -100,11 +98,11 @@ enum Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn new(pattern: Option<&'a NamePattern>, profile: &Profile, name: fn(&Wait) -> String) -> Self {
+    fn new(pattern: Option<&'a NamePattern>, waits: &[Wait], name: fn(&Wait) -> String) -> Self {
         match pattern {
             None => Self::All,
             Some(NamePattern { text, regex }) => {
-                if profile.waits.iter().any(|wait| name(wait) == *text) {
+                if waits.iter().any(|wait| name(wait) == *text) {
                     Self::One(text)
                 } else {
                     Self::Matching(regex)

@@ -92,25 +92,25 @@ fn filters_keep_what_they_say() {
     let mut kept = 0;
     for seed in 0..300 {
         let profile = Random(seed).profile();
-        assert_eq!(Filter::default().apply(&profile), profile);
+        assert_eq!(Filter::default().apply(profile.clone()), profile);
 
-        let with = Filter { include: regex("a"), ..Filter::default() }.apply(&profile);
-        let without = Filter { exclude: regex("a"), ..Filter::default() }.apply(&profile);
+        let with = Filter { include: regex("a"), ..Filter::default() }.apply(profile.clone());
+        let without = Filter { exclude: regex("a"), ..Filter::default() }.apply(profile.clone());
         assert_eq!(count(&with) + count(&without), count(&profile));
         assert!(with.waits.iter().all(|wait| label(&with, wait, |label| label.contains('a'))));
         assert_eq!(with.meta.targets.last().unwrap(), "only with a");
 
-        let long = Filter { min_us: 1000, ..Filter::default() }.apply(&profile);
+        let long = Filter { min_us: 1000, ..Filter::default() }.apply(profile.clone());
         assert!(long.waits.iter().all(|wait| wait.off_ns() >= 1_000_000));
         assert!(long.modules.len() <= profile.modules.len());
 
         // A name, which as an expression would match any `i`.
-        let irq = Filter { waker: name("[irq]"), ..Filter::default() }.apply(&profile);
+        let irq = Filter { waker: name("[irq]"), ..Filter::default() }.apply(profile.clone());
         if profile.waits.iter().any(|wait| wait.waker.label() == "[irq]") {
             assert!(irq.waits.iter().all(|wait| wait.waker.label() == "[irq]"));
             kept += count(&irq);
         }
-        let workers = Filter { sleeper: name("^w.k:"), ..Filter::default() }.apply(&profile);
+        let workers = Filter { sleeper: name("^w.k:"), ..Filter::default() }.apply(profile.clone());
         assert!(workers.waits.iter().all(|wait| wait.sleeper.comm == "wrk:worker_0"));
         kept += count(&workers);
     }

@@ -10,10 +10,10 @@
 //! `[preempted]`. A stack without `--` has an unknown waker. Kernel frames are known as such only where
 //! a `-` parts them from user frames.
 
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use hashbrown::HashMap;
 use offwake_shared::WaitState;
 
 use super::{Budget, Loaded};
