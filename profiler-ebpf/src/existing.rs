@@ -50,12 +50,12 @@ extern "C" fn existing(ctx: *const Context) -> i32 {
     value.kernel.exec_id = 0;
     value.kernel.context = StackContext::Kernel as u32;
     let frames = value.kernel.frames.as_mut_ptr().cast::<c_void>();
-    (value.ip, value.fp) = task.user_registers();
+    value.registers = task.user_registers();
     // SAFETY: the task is the kernel's, and the buffer has the size that is passed.
     unsafe {
         let task = task.as_ptr().cast_mut();
         let bytes = bpf_get_task_stack(task, frames, (8 * MAX_FRAMES) as u32, 0);
-        value.kernel.len = if bytes > 0 { (bytes >> 3) as u32 } else { 0 };
+        value.kernel.len = if bytes > 0 { (bytes >> 3) as u16 } else { 0 };
         // What does not fit is asked for again by the kernel.
         bpf_seq_write(
             (*(*ctx).meta).seq,

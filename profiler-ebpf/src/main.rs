@@ -15,6 +15,7 @@ mod namespace;
 mod stack;
 mod target;
 mod task;
+mod unwind;
 mod wait;
 mod wake;
 

@@ -4,8 +4,11 @@ use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use offwake_shared::{
-    Counters, ExistingThread, Notice, Program, Stack, ThreadState, WaitKey, WaitStats,
+    Counters, ExistingThread, Notice, Program, Stack, ThreadState, UNWIND_CHUNK, UnwindMapping,
+    UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
 };
+
+use crate::unwind::Walk;
 
 /// The open interval of each thread, by tid. User space sets the size of this and of the next ones.
 #[btf_map]
@@ -48,12 +51,30 @@ pub static TARGET_CGROUP: CgroupArray<1> = CgroupArray::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
+/// What is known of the programs whose stacks are unwound; see [`offwake_shared::UnwindProgram`].
+/// User space sets the size of the arrays behind it.
+#[btf_map]
+pub static UNWIND_PROGRAMS: HashMap<Program, UnwindProgram, 16384> = HashMap::new();
+/// The executable mappings of programs.
+#[btf_map]
+pub static UNWIND_MAPPINGS: Array<UnwindMapping, 1> = Array::new();
+/// The first row of each page.
+#[btf_map]
+pub static UNWIND_PAGES: Array<[u32; UNWIND_CHUNK], 1> = Array::new();
+/// The rows of pages.
+#[btf_map]
+pub static UNWIND_ROWS: Array<[UnwindRow; UNWIND_CHUNK], 1> = Array::new();
+/// The rules that rows name. The first is that of code without call frame information.
+#[btf_map]
+pub static UNWIND_RULES: Array<UnwindRule, 1> = Array::new();
+
 /// Memory that does not fit the 512 bytes of a BPF program's own stack.
 #[repr(C)]
 pub struct Scratch {
     pub stack: Stack,
     pub thread: ThreadState,
     pub key: WaitKey,
+    pub walk: Walk,
 }
 /// One for the switch of threads, one for wake-ups: an interrupt's wake-up may come while a
 /// wake-up without interrupts disabled (of the current thread, by itself) is recorded, but then
@@ -98,6 +119,8 @@ constants! {
     FRAMES_LIMIT: u32 = 0;
     /// 1: take user stacks.
     USER_STACKS: u32 = 1;
+    /// 1: walk user stacks by call frame information. 0: by frame pointers only.
+    UNWIND: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
     /// Intervals that are shorter, in ns, are ignored.
@@ -140,8 +163,18 @@ constants! {
     TASK_ON_CPU: u32 = 0;
     /// Byte offset in `pt_regs` of the instruction pointer.
     REGS_IP: u32 = 0;
+    /// Byte offset in `pt_regs` of the stack pointer.
+    REGS_SP: u32 = 0;
     /// Byte offset in `pt_regs` of the frame pointer.
     REGS_FP: u32 = 0;
+    /// Byte offset in `pt_regs` of `rbx`.
+    REGS_BX: u32 = 0;
+    /// Byte offset in `pt_regs` of `rdi`.
+    REGS_DI: u32 = 0;
+    /// Byte offset in `pt_regs` of the number of the system call, -1 in none.
+    REGS_SYSCALL: u32 = 0;
+    /// Byte offset in `pt_regs` of the code segment.
+    REGS_CS: u32 = 0;
     /// Byte offset in `task_struct` of `mm`.
     TASK_MM: u32 = 0;
     /// Byte offset in `mm_struct` of `start_stack`.

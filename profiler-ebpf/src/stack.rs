@@ -4,17 +4,21 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
-    Loss, MAX_FRAMES, Notice, Program, Stack, StackContext, TASK_KERNEL_THREAD, TaskId, WakerKind,
+    Loss, MAX_FRAMES, Notice, NoticeKind, Program, Stack, StackContext, StackEnd,
+    TASK_KERNEL_THREAD, TaskId, UnwindProgram, UserRegisters, WakerKind,
 };
 
 use crate::count;
 use crate::maps::{
     FRAMES_LIMIT, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
-    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SEEN, STACKS, USER_STACKS,
+    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SEEN, STACKS, UNWIND,
+    UNWIND_PROGRAMS, USER_STACKS,
 };
 use crate::task::Task;
+use crate::unwind::{self, Walk};
 
 /// Takes the kernel stack of the current thread and returns its id, 0 where there is none.
 #[inline(always)]
@@ -47,7 +51,7 @@ fn store_kernel(stack: &Stack) -> u64 {
 
 /// Takes the user stack of the current thread, and returns its id, 0 where there is none.
 #[inline(always)]
-pub fn user(stack: &mut Stack, current: Task, id: &TaskId) -> u64 {
+pub fn user(stack: &mut Stack, walk: &mut Walk, current: Task, id: &TaskId) -> u64 {
     if USER_STACKS.load() == 0 || id.flags & TASK_KERNEL_THREAD != 0 {
         return 0;
     }
@@ -55,20 +59,65 @@ pub fn user(stack: &mut Stack, current: Task, id: &TaskId) -> u64 {
     if current.start_stack() == 0 {
         return 0;
     }
-    let (ip, fp) = current.user_registers();
+    let registers = current.user_registers();
     // A worker of the kernel that shares the memory of a process.
-    if ip == 0 {
+    if registers.ip == 0 {
         return 0;
     }
-    let whole = walk_frame_pointers(stack, ip, fp);
+    let program = Program { tgid: id.tgid, exec_id: id.exec_id };
+    if UNWIND.load() == 0 {
+        walk_frame_pointers(stack, registers.ip, registers.fp);
+    } else {
+        unwind(stack, walk, &registers, program, current);
+    }
     stack.tgid = id.tgid;
     stack.exec_id = id.exec_id;
-    stack.context = if whole { StackContext::User } else { StackContext::UserAstray } as u32;
+    stack.context = StackContext::User as u32;
     let stack_id = hash(stack);
     if store(stack_id, stack) {
-        announce(Program { tgid: id.tgid, exec_id: id.exec_id }, current);
+        announce(program, current);
     }
     stack_id
+}
+
+/// Walks the stack by the tables of its program. Where they are missing or out of date, tells user
+/// space.
+#[inline(always)]
+fn unwind(
+    stack: &mut Stack,
+    walk: &mut Walk,
+    registers: &UserRegisters,
+    program: Program,
+    current: Task,
+) {
+    let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) else {
+        count::lost(Loss::UnwindTablesMissing);
+        unwind::walk(walk, stack, registers, UnwindProgram::default());
+        announce(program, current);
+        return;
+    };
+    // SAFETY: the value is in the map. User space replaces it as a whole; what is written here are
+    // hints, which may be lost.
+    unsafe {
+        if (*known).used == 0 {
+            (*known).used = 1;
+        }
+        let UnwindProgram { len, .. } = *known;
+        if len == 0 {
+            count::lost(Loss::UnwindTablesMissing);
+        }
+        unwind::walk(walk, stack, registers, *known);
+        let end = stack.end;
+        if end != StackEnd::Unmapped as u16 && end != StackEnd::Astray as u16 {
+            return;
+        }
+        let now = bpf_ktime_get_ns();
+        if now >= (*known).quiet_until
+            && notify(program, current.start_stack(), NoticeKind::Unmapped)
+        {
+            (*known).quiet_until = u64::MAX;
+        }
+    }
 }
 
 #[inline(always)]
@@ -84,7 +133,8 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
     if len >= FRAMES_LIMIT.load() {
         count::lost(Loss::KernelStackTruncated);
     }
-    stack.len = len;
+    stack.len = len as u16;
+    stack.end = StackEnd::Complete as u16;
     stack.tgid = 0;
     stack.exec_id = 0;
     stack.context = StackContext::Kernel as u32;
@@ -93,10 +143,9 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
 
 /// Follows the chain of frame pointers, as `perf_callchain_user` does (arch/x86/events/core.c), at
 /// a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how the chain ends: at its
-/// outermost frame, which `_start` and `clone` mark with 0, or because it led astray. Returns
-/// whether it did not.
+/// outermost frame, which `_start` and `clone` mark with 0, or because it led astray.
 #[inline(always)]
-fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) -> bool {
+fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
     stack.frames[0] = ip;
     stack.len = 1;
     for i in 1..MAX_FRAMES {
@@ -107,25 +156,29 @@ fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) -> bool {
             bpf_probe_read_user((&raw mut frame).cast::<c_void>(), 16, fp as *const c_void)
         };
         if error != 0 {
-            return fp == 0;
+            stack.end = end(fp == 0);
+            return;
         }
         let [next, return_address] = frame;
         if return_address == 0 {
-            return next == 0;
+            stack.end = end(next == 0);
+            return;
         }
         stack.frames[i] = return_address;
-        stack.len = i as u32 + 1;
-        if next == 0 {
-            return true;
-        }
+        stack.len = i as u16 + 1;
         // A caller's frame lies above: anything else is no chain, and may be a circle.
         if next <= fp {
-            return false;
+            stack.end = end(next == 0);
+            return;
         }
         fp = next;
     }
-    count::lost(Loss::UserStackTruncated);
-    true
+    stack.end = StackEnd::Truncated as u16;
+}
+
+#[inline(always)]
+const fn end(is_outermost: bool) -> u16 {
+    if is_outermost { StackEnd::Complete as u16 } else { StackEnd::Astray as u16 }
 }
 
 /// Ends a kernel stack with the innermost entry of an interrupt, if there is one.
@@ -141,7 +194,7 @@ fn cut_at_interrupt(stack: &mut Stack) -> bool {
             || in_range(address, INTERRUPT_START_1.load(), INTERRUPT_LEN_1.load())
             || in_range(address, INTERRUPT_START_2.load(), INTERRUPT_LEN_2.load())
         {
-            stack.len = i as u32 + 1;
+            stack.len = i as u16 + 1;
             stack.context = StackContext::Interrupt as u32;
             return true;
         }
@@ -156,7 +209,7 @@ fn hash(stack: &Stack) -> u64 {
     // it would otherwise follow the loop for each length that it has seen assigned.
     let len = unsafe { (&raw const stack.len).read_volatile() };
     let mut hash = mix(u64::from(stack.tgid) << 32 | u64::from(stack.exec_id), 1);
-    hash = mix(hash, u64::from(stack.context) << 32 | u64::from(len));
+    hash = mix(hash, u64::from(stack.context) << 32 | u64::from(stack.end) << 16 | u64::from(len));
     for i in 0..MAX_FRAMES {
         if i >= len as usize {
             break;
@@ -205,10 +258,19 @@ fn announce(program: Program, current: Task) {
             return;
         }
     }
-    if NOTICES.output(Notice { program, start_stack }, 0).is_err() {
-        count::lost(Loss::NoticesFull);
-        return;
+    if notify(program, start_stack, NoticeKind::New) {
+        // When there is no room, user space is told again.
+        let _ = SEEN.insert(program, start_stack, 0);
     }
-    // When there is no room, user space is told again.
-    let _ = SEEN.insert(program, start_stack, 0);
+}
+
+/// Whether there was room for the notice.
+#[inline(always)]
+fn notify(program: Program, start_stack: u64, kind: NoticeKind) -> bool {
+    let notice = Notice { program, start_stack, kind: kind as u32, reserved: 0 };
+    let sent = NOTICES.output(notice, 0).is_ok();
+    if !sent {
+        count::lost(Loss::NoticesFull);
+    }
+    sent
 }

@@ -4,12 +4,12 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel};
-use offwake_shared::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId};
+use offwake_shared::{Program, TASK_IDLE, TASK_KERNEL_THREAD, TaskId, UserRegisters};
 
 use crate::maps::{
-    MM_START_STACK, OWN_NAMESPACE, REGS_FP, REGS_IP, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS,
-    TASK_GROUP_LEADER, TASK_MM, TASK_ON_CPU, TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE,
-    TASK_START_TIME, TASK_STATE, TASK_TGID,
+    MM_START_STACK, OWN_NAMESPACE, REGS_BX, REGS_CS, REGS_DI, REGS_FP, REGS_IP, REGS_SP,
+    REGS_SYSCALL, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM, TASK_ON_CPU,
+    TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_START_TIME, TASK_STATE, TASK_TGID,
 };
 use crate::namespace;
 
@@ -62,15 +62,25 @@ impl Task {
         self.member(&TASK_ON_CPU)
     }
 
-    /// Its instruction pointer and its frame pointer, in its program (`bpf_task_pt_regs`, 5.15+).
+    /// Its registers in its program (`bpf_task_pt_regs`, 5.15+).
     #[inline(always)]
-    pub fn user_registers(self) -> (u64, u64) {
+    pub fn user_registers(self) -> UserRegisters {
         // SAFETY: the task is the kernel's, and user space set the offsets to those of members of
         // 8 bytes.
         unsafe {
             let regs = bpf_task_pt_regs(self.0.cast_mut()) as *const u8;
             let register = |offset: &Global<u32>| *regs.add(offset.load() as usize).cast::<u64>();
-            (register(&REGS_IP), register(&REGS_FP))
+            // The lowest bits are the privilege level. A worker of the kernel that shares the memory
+            // of a process was never in a program, nor does it return to one.
+            let is_user = register(&REGS_CS) & 3 == 3;
+            UserRegisters {
+                ip: if is_user { register(&REGS_IP) } else { 0 },
+                sp: register(&REGS_SP),
+                fp: register(&REGS_FP),
+                bx: register(&REGS_BX),
+                di: register(&REGS_DI),
+                in_syscall: u64::from(register(&REGS_SYSCALL) as i64 >= 0),
+            }
         }
     }
 
@@ -100,6 +110,18 @@ impl Task {
     #[inline(always)]
     pub const fn as_ptr(self) -> *const task_struct {
         self.0
+    }
+
+    /// Which program the task runs. `ids`: its own.
+    #[inline(always)]
+    pub fn program(self, ids: Ids) -> Program {
+        Program { tgid: ids.tgid, exec_id: self.exec_id() }
+    }
+
+    /// Whether the task is its process's first.
+    #[inline(always)]
+    pub fn leads_process(self) -> bool {
+        self.tid() == self.member(&TASK_TGID)
     }
 
     /// See [`TaskId::exec_id`].

@@ -28,7 +28,7 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
     let scratch = unsafe { &mut *scratch };
     let sleeper = prev.id(ids);
     let sleeper_kernel = stack::kernel(ctx, &mut scratch.stack);
-    let sleeper_user = stack::user(&mut scratch.stack, prev, &sleeper);
+    let sleeper_user = stack::user(&mut scratch.stack, &mut scratch.walk, prev, &sleeper);
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
         // SAFETY: only a waker writes to the value at the same time, and to other fields.
         unsafe {

@@ -4,9 +4,9 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_ktime_get_ns};
 use offwake_shared::{TaskId, ThreadState, WaitState, WakerKind};
 
-use crate::maps::{SCRATCH, STATES, THREADS, WAKE};
+use crate::maps::{SCRATCH, STATES, THREADS, UNWIND, WAKE};
 use crate::task::Task;
-use crate::{stack, target, task, wait};
+use crate::{stack, target, task, unwind, wait};
 
 /// Whoever runs now wakes the thread `tid`.
 ///
@@ -33,8 +33,11 @@ pub fn record(ctx: &impl EbpfContext, tid: u32) {
 pub fn created(ctx: &impl EbpfContext, new: Task) {
     // SAFETY: the helper always returns the current task.
     let creator = Task::new(unsafe { bpf_get_current_task_btf() });
-    let ids = task::ids(new);
-    target::born(ids, task::current_ids(creator).tgid);
+    let (ids, creator_ids) = (task::ids(new), task::current_ids(creator));
+    target::born(ids, creator_ids.tgid);
+    if UNWIND.load() != 0 && new.leads_process() {
+        unwind::inherit(creator.program(creator_ids), new.program(ids));
+    }
     if !target::is_target(ids) || STATES.load() & WaitState::New.bit() == 0 {
         // Nothing of a thread that had this tid before is left.
         let _ = THREADS.remove(new.tid());
@@ -58,7 +61,7 @@ pub fn created(ctx: &impl EbpfContext, new: Task) {
 fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     let Some(scratch) = SCRATCH.get_ptr_mut(WAKE) else { return };
     // SAFETY: see `SCRATCH`.
-    let stack = unsafe { &mut (*scratch).stack };
+    let (stack, walk) = unsafe { (&mut (*scratch).stack, &mut (*scratch).walk) };
     let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, stack);
     thread.waker_kernel = waker_kernel;
     thread.waker_kind = kind as u32;
@@ -70,6 +73,6 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     // SAFETY: the helper always returns the current task.
     let current = Task::new(unsafe { bpf_get_current_task_btf() });
     let waker = current.id(task::current_ids(current));
-    thread.waker_user = stack::user(stack, current, &waker);
+    thread.waker_user = stack::user(stack, walk, current, &waker);
     thread.waker = waker;
 }

@@ -4,7 +4,8 @@
 //! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
 //! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
 //! is symbolized, merged, and pure; [`saved`] reads it back from a file, and
-//! [`report`] and [`diff`] make others of it.
+//! [`report`] and [`diff`] make others of it. Beside them stands [`unwind`]: how a
+//! recorder finds the callers of code without frame pointers.
 
 pub mod diff;
 pub mod merge;
@@ -17,3 +18,4 @@ pub mod report;
 pub mod saved;
 pub mod snapshot;
 pub mod symbolize;
+pub mod unwind;

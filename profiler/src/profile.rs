@@ -88,13 +88,16 @@ impl Profile {
         self
     }
 
-    /// The same waits, with frames told apart by what is known of their function only: waits that
-    /// differ in where in it they were become one.
-    pub fn by_name(&self) -> Self {
+    /// The same waits, with frames told apart by what is shown of them only: the function, with
+    /// `lines` the file and the line, with `inlined` whether it was inlined. Waits that differ in
+    /// nothing else become one.
+    pub fn by_name(&self, lines: bool, inlined: bool) -> Self {
         let frames = self.frames.iter().map(|frame| {
-            let Frame { name, module, offset, kernel, file: _, line: _, inlined } = frame.clone();
+            let frame = frame.clone();
+            let Frame { name, module, offset, kernel, file, line, inlined: is_inlined } = frame;
             let offset = if name.is_some() { 0 } else { offset };
-            Frame { name, module, offset, kernel, file: None, line: None, inlined }
+            let (file, line) = if lines { (file, line) } else { (None, None) };
+            Frame { name, module, offset, kernel, file, line, inlined: inlined && is_inlined }
         });
         Self::new(self.meta.clone(), self.losses, frames.collect(), self.waits.clone())
             .with_modules(self.modules.clone())
@@ -245,9 +248,9 @@ pub struct Frame {
     pub offset: u64,
     /// In the kernel.
     pub kernel: bool,
-    /// The source file, where debug information has it.
+    /// The source file, where debug information has it and it was asked for.
     pub file: Option<String>,
-    /// The line in it.
+    /// The line in it: of a caller, that of the call.
     pub line: Option<u32>,
     /// A function that was inlined into the next outer frame.
     pub inlined: bool,
@@ -261,6 +264,15 @@ impl Frame {
             (None, Some(module)) => format!("[{module}+{:#x}]", self.offset),
             (None, None) => "[unknown]".into(),
         }
+    }
+
+    /// Whether a perf map told its name: code that was compiled at run time.
+    pub fn is_compiled_at_run_time(&self) -> bool {
+        let in_perf_map = |module: &String| {
+            let pid = module.strip_prefix("perf-").and_then(|rest| rest.strip_suffix(".map"));
+            pid.is_some_and(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        !self.kernel && self.module.as_ref().is_some_and(in_perf_map)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
-use offwake_shared::{StackContext, WaitKey, WaitStats};
+use offwake_shared::{StackContext, StackEnd, WaitKey, WaitStats};
 
 use crate::profile::Losses;
 
@@ -27,6 +27,10 @@ pub struct Recording {
     pub files: Vec<MappedFile>,
     /// What is missing.
     pub losses: Losses,
+    /// How user stacks were unwound; `None`: by frame pointers.
+    pub unwind: Option<UnwindFigures>,
+    /// What could not be done, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// What was recorded, where, for how long. Travels unchanged into the profile.
@@ -56,8 +60,8 @@ pub struct RawStack {
     pub image: Option<ImageId>,
     /// Addresses, innermost first. All but the first are return addresses.
     pub frames: Box<[u64]>,
-    /// Whether the walk came to an end of its own, and did not lead to what is no stack.
-    pub whole: bool,
+    /// How the walk of its frames ended.
+    pub end: StackEnd,
 }
 
 /// A process between two calls of `execve`: one address space, one program.
@@ -127,4 +131,38 @@ impl MappedFile {
     pub fn name(&self) -> String {
         self.path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
     }
+}
+
+/// How much call frame information there was at the end of a recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnwindFigures {
+    /// Programs that could be unwound.
+    pub programs: usize,
+    /// Files with a table.
+    pub files: usize,
+    /// Rows of these tables.
+    pub rows: u64,
+    /// Distinct rules of them.
+    pub rules: usize,
+    /// How long it took to build the tables that were needed before recording began.
+    pub build: Duration,
+    /// Bytes of all BPF maps together, also of those that are not for unwinding; 0 where the kernel
+    /// does not tell.
+    pub bpf_bytes: u64,
+}
+
+impl UnwindFigures {
+    /// The tables in one line, for people.
+    pub fn tables(&self) -> String {
+        let Self { programs, files, rows, rules, build, bpf_bytes: _ } = self;
+        format!(
+            "{files} files of {programs} programs, {rows} rows and {rules} rules, built in {:.2} s",
+            build.as_secs_f64()
+        )
+    }
+}
+
+/// A number of bytes for people, such as `93.1 MB`.
+pub fn human_bytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }

@@ -50,7 +50,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
     assert_fails(&["report", "x", "--include", "("], 2, "unclosed group");
     assert_fails(&["report", "x", "-o", "out.png"], 2, "unknown format of -o 'out.png'");
     assert_fails(&["report", "x", "-p", "1"], 2, "unexpected argument '-p'");
-    assert_fails(&["check", "-p", "1"], 2, "unexpected argument '-p'");
+    assert_fails(&["check", "-d", "1"], 2, "unexpected argument '-d'");
 }
 
 #[test]
@@ -95,6 +95,8 @@ fn short_and_long_help_name_every_option() {
         "--metric",
         "--per-thread",
         "--delimited",
+        "--lines",
+        "--annotate",
         "--title",
         "--debug-dir",
         "--help",
@@ -156,7 +158,7 @@ fn the_man_page_is_complete() {
     );
     for text in [
         r"\fB\-\-min\-block\-time\fR",
-        r"\fBoffwake check\fR",
+        r"\fBoffwake check [OPTIONS]\fR",
         "Possible values:",
         r"\fBoffwake report [OPTIONS] FILE...\fR",
         r"\fB\-\-exclude REGEX\fR",

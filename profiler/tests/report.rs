@@ -66,7 +66,16 @@ fn every_format_is_as_if_just_recorded() {
     report(&[&sample(), "-o", &again, "-o", &svg]);
     assert_eq!(report(&[&again, "-F", "json"]), report(&[&sample(), "-F", "json"]));
     assert!(fs::read_to_string(&svg).unwrap().contains("wrk:worker_0"));
-    let metric = ["--metric", "count", "--per-thread", "--delimited", "--title", "x"];
+    let metric = [
+        "--metric",
+        "count",
+        "--per-thread",
+        "--delimited",
+        "--lines",
+        "--annotate",
+        "--title",
+        "x",
+    ];
     let options = report(&[&[sample().as_str(), "-f"][..], &metric].concat());
     assert_eq!(options, fs::read_to_string(golden("options.folded")).unwrap());
 }

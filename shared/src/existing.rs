@@ -1,4 +1,4 @@
-use crate::{Stack, TaskId, assert_packed};
+use crate::{Stack, TaskId, UserRegisters, assert_packed};
 
 /// A thread that exists when the recording begins: what the iterator over tasks writes, one after
 /// the other.
@@ -9,10 +9,8 @@ pub struct ExistingThread {
     pub task: TaskId,
     /// See [`crate::Notice::start_stack`].
     pub start_stack: u64,
-    /// Its instruction pointer in its program.
-    pub ip: u64,
-    /// Its frame pointer in its program.
-    pub fp: u64,
+    /// Its registers in its program.
+    pub registers: UserRegisters,
     /// The bits of its task state.
     pub state: u32,
     /// 1 while it runs.
@@ -24,4 +22,4 @@ pub struct ExistingThread {
     /// Its kernel stack.
     pub kernel: Stack,
 }
-assert_packed!(ExistingThread, 32 + 24 + 16 + 16 + 8 * crate::MAX_FRAMES);
+assert_packed!(ExistingThread, 32 + 8 + 48 + 16 + 16 + 8 * crate::MAX_FRAMES);

@@ -29,9 +29,16 @@ pub enum Loss {
     /// A process was gone before its mappings could be read: its user frames have no names.
     ProcessGone,
     /// The walk of a user stack led astray before it came to where threads and programs start: frame
-    /// pointers do in code compiled without them. Its interval counts; the outer frames of the stack
+    /// pointers do in code compiled without them, where there is no call frame information. Its interval counts; the outer frames of the stack
     /// are missing.
     UserStackBroken,
+    /// A user stack ended early, at stack memory that could not be read: it is on a disk, or gone.
+    UserStackUnreadable,
+    /// A user stack ended early, at call frame information that offwake cannot follow.
+    UserStackUnsupported,
+    /// A user stack was walked by frame pointers only, because the unwind tables of its program were
+    /// not ready yet, or there was no room for them.
+    UnwindTablesMissing,
 }
 
 impl Loss {
@@ -39,7 +46,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -52,6 +59,9 @@ impl Loss {
         Self::ProbeMisses,
         Self::ProcessGone,
         Self::UserStackBroken,
+        Self::UserStackUnreadable,
+        Self::UserStackUnsupported,
+        Self::UnwindTablesMissing,
     ];
 
     /// Whether an interval is missing as a whole. All other causes take a part of one: its waker, or
@@ -75,6 +85,9 @@ impl Loss {
             Self::ProbeMisses => "probe_misses",
             Self::ProcessGone => "process_gone",
             Self::UserStackBroken => "user_stack_broken",
+            Self::UserStackUnreadable => "user_stack_unreadable",
+            Self::UserStackUnsupported => "user_stack_unsupported",
+            Self::UnwindTablesMissing => "unwind_tables_missing",
         }
     }
 }

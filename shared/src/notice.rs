@@ -11,8 +11,18 @@ pub struct Program {
 }
 assert_packed!(Program, 8);
 
-/// Sent through the ring buffer `NOTICES` when a stack of a program is seen for the first time:
-/// user space reads the mappings of the process while it lives.
+/// Why user space is told of a program.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// Its first stack was seen.
+    New = 0,
+    /// An address was in none of its mappings: it has mapped more code.
+    Unmapped = 1,
+}
+
+/// Sent through the ring buffer `NOTICES`: user space reads the mappings of the process while it
+/// lives.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -21,5 +31,9 @@ pub struct Notice {
     /// `mm_struct::start_stack`, which `/proc/PID/stat` shows as well: tells whether the process
     /// still runs this program when its mappings are read.
     pub start_stack: u64,
+    /// A [`NoticeKind`].
+    pub kind: u32,
+    /// 0.
+    pub reserved: u32,
 }
-assert_packed!(Notice, 16);
+assert_packed!(Notice, 24);

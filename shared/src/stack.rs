@@ -13,8 +13,6 @@ pub enum StackContext {
     Kernel = 1,
     /// In the kernel, in an interrupt: the frames end with the interrupt's entry.
     Interrupt = 2,
-    /// In the program of a process, and the walk of its frames led astray: outer ones are missing.
-    UserAstray = 3,
 }
 
 /// A value of the map `STACKS`, whose key is a hash of all of it.
@@ -26,7 +24,9 @@ pub struct Stack {
     /// The program of the process, see [`crate::TaskId::exec_id`]; 0 for a kernel stack.
     pub exec_id: u32,
     /// How many of `frames` are set; the others are leftovers.
-    pub len: u32,
+    pub len: u16,
+    /// A [`crate::StackEnd`]; 0 for a kernel stack.
+    pub end: u16,
     /// A [`StackContext`].
     pub context: u32,
     /// Addresses, innermost first. All but the first are return addresses.

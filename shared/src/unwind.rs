@@ -95,6 +95,9 @@ pub enum CfaKind {
     Outermost = 8,
     /// Call frame information that these rules cannot express.
     Unsupported = 9,
+    /// The return address is in `rdi`, and the caller's stack pointer is this one plus `cfa_offset`: so
+    /// the C library's `vfork` waits for its child. Only the innermost frame's `rdi` is known.
+    ReturnInDi = 10,
 }
 
 /// Where a register was saved that belongs to the caller.
@@ -137,6 +140,25 @@ pub struct UnwindRule {
     pub reserved_too: u32,
 }
 assert_packed!(UnwindRule, 24);
+
+/// The registers of a thread in its program, as far as unwinding needs them.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct UserRegisters {
+    /// The instruction pointer; 0 for a thread that has no program.
+    pub ip: u64,
+    /// The stack pointer.
+    pub sp: u64,
+    /// The frame pointer.
+    pub fp: u64,
+    /// `rbx`.
+    pub bx: u64,
+    /// `rdi`.
+    pub di: u64,
+    /// 1 in a system call: `ip` is behind its instruction.
+    pub in_syscall: u64,
+}
+assert_packed!(UserRegisters, 48);
 
 /// How the walk of a user stack ended.
 #[repr(u16)]

@@ -27,7 +27,7 @@ usage: cargo xtask TASK
                       --seconds S   how long each time (default 3)
                       --json FILE   write the figures too
                       --peers-only  measure without offwake
-                      --gate        fail if offwake costs more than libbpf-tools
+                      --gate        fail if offwake costs more than libbpf-tools, or cfi more than 1.5 x fp
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)

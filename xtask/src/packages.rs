@@ -36,9 +36,14 @@ pub(crate) const FOR_TESTS: &[Need<'_>] = &[
     Need::new("make", "make"),
     Need::new("/usr/include/event2/event.h", "libevent-dev"),
     Need::new("objcopy", "binutils"),
+    Need::new("xz", "xz-utils"),
     Need::new("perf", "linux-perf"),
     Need::new("python3", "python3"),
     Need::new("pip3", "python3-pip"),
+    Need::new("gdb", "gdb"),
+    Need::new("node", "nodejs"),
+    Need::new("go", "golang-go"),
+    Need::new("musl-gcc", "musl-tools"),
 ];
 
 /// The load of the benchmark, the tracers beside offwake, and the reader of their costs.

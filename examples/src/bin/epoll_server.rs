@@ -4,6 +4,7 @@
 //! woken by the worker's `write`. (Not `send` and `recv`: those of glibc use the frame pointer's register for
 //! other things, and a walk by frame pointers ends there.)
 
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -29,7 +30,12 @@ oracle_fn! {
     fn oracle_epoll_wait / oracle_epoll_wait_inner(epoll: RawFd) -> Option<RawFd> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: `event` is valid for writing one event.
-        let ready = unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
+        let mut wait = || unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
+        let mut ready = wait();
+        // A debugger that stops the process ends the call.
+        while ready == -1 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+            ready = wait();
+        }
         (ready == 1).then_some(event.u64 as RawFd)
     }
 }

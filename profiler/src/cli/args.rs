@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
-use offwake::record::ProbeChoice;
+use offwake::record::{ProbeChoice, UnwindChoice};
 use offwake_shared::WaitState;
 
 use super::examples;
@@ -55,7 +55,7 @@ const HELP: &str = "Help";
                       offwake [OPTIONS] -- COMMAND [ARG]...\n       \
                       offwake report [OPTIONS] FILE...\n       \
                       offwake diff [OPTIONS] BEFORE AFTER\n       \
-                      offwake check\n       \
+                      offwake check [-p PID,...]\n       \
                       offwake generate man|bash|zsh|fish",
     after_help = "'--help' says more about each option.",
     after_long_help = examples::help(),
@@ -94,7 +94,11 @@ pub(crate) enum Subcommand {
     /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
     /// line says), or `missing` (nothing can be recorded). The exit code is 1 when something is
     /// missing.
-    Check,
+    Check {
+        /// Tell what a recording of these processes needs, too: unwind tables and memory
+        #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id)]
+        pid: Vec<u32>,
+    },
     /// Print the man page or a shell's completion script
     ///
     /// Both are made from the definition that --help shows, so they fit this very version. Write them
@@ -218,6 +222,15 @@ pub(crate) struct RecordArgs {
     #[arg(short = 'K', long, help_heading = RECORDING)]
     pub(crate) kernel_stacks_only: bool,
 
+    /// How to find the callers in user stacks
+    ///
+    /// Call frame information (.eh_frame) gives complete stacks also of code that is compiled without
+    /// frame pointers, such as the C library of most distributions. It is read from the programs and
+    /// libraries of the targets before the recording begins, and from those of wakers as they are
+    /// seen; it needs Linux 5.17.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = RECORDING)]
+    pub(crate) unwind: Unwind,
+
     /// How to stand where the kernel switches and wakes threads
     #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = RECORDING)]
     pub(crate) probe: Probe,
@@ -252,6 +265,28 @@ impl From<Probe> for ProbeChoice {
         match probe {
             Probe::Auto => Self::Auto,
             Probe::Btf => Self::Btf,
+        }
+    }
+}
+
+/// An [`UnwindChoice`] and its help.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Unwind {
+    /// cfi where this kernel can, else fp
+    #[default]
+    Auto,
+    /// Call frame information, and frame pointers in code that has none
+    Cfi,
+    /// Frame pointers only: costs less, and loses the callers of code compiled without them
+    Fp,
+}
+
+impl From<Unwind> for UnwindChoice {
+    fn from(unwind: Unwind) -> Self {
+        match unwind {
+            Unwind::Auto => Self::Auto,
+            Unwind::Cfi => Self::Cfi,
+            Unwind::Fp => Self::Fp,
         }
     }
 }

@@ -7,13 +7,18 @@ use offwake::record::{self, Capability, CapabilityState};
 use super::output::Sink;
 
 /// Prints one line for each capability. Fails when something is missing that recordings need.
+/// `pids`: processes of which to tell what they need.
 ///
 /// # Errors
-/// When standard output cannot be written.
-pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    let capabilities = record::check();
+/// When standard output cannot be written, or when these processes cannot be recorded.
+pub(crate) fn run(pids: &[u32]) -> anyhow::Result<ExitCode> {
+    let mut capabilities = record::check();
+    let is_missing = |found: &Capability| found.state == CapabilityState::Missing;
+    if !pids.is_empty() && !capabilities.iter().any(is_missing) {
+        capabilities.extend(record::measure(pids)?);
+    }
     Sink::stdout()?.write(|out| Ok(out.write_all(table(&capabilities).as_bytes())?))?;
-    let missing = capabilities.iter().any(|found| found.state == CapabilityState::Missing);
+    let missing = capabilities.iter().any(is_missing);
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

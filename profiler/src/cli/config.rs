@@ -62,6 +62,7 @@ impl Job {
                 states: states.iter().fold(0, |set, state| set | state.bit()),
                 user_stacks: !args.kernel_stacks_only,
                 kernel_stacks: !args.user_stacks_only,
+                unwind: args.unwind.into(),
                 probe: args.probe.into(),
                 capacity: record::Capacity::default(),
             },
@@ -143,7 +144,7 @@ impl Comparison {
             before,
             after,
             options: diff::Options { by: by.into(), metric: metric.into(), scale },
-            symbolize: symbolize::Options { debug_dirs: debug_dir },
+            symbolize: symbolize::Options { debug_dirs: debug_dir, lines: false },
             fail_above,
             paths: path,
             outputs: outputs_in(&output, format, DiffFormat::Text, diff_format_of)?,
@@ -152,12 +153,12 @@ impl Comparison {
 }
 
 fn symbolize_options(args: &GraphArgs) -> symbolize::Options {
-    symbolize::Options { debug_dirs: args.debug_dir.clone() }
+    symbolize::Options { debug_dirs: args.debug_dir.clone(), lines: args.lines }
 }
 
 fn render_options(args: GraphArgs) -> RenderOptions {
-    let GraphArgs { metric, per_thread, delimited, title, debug_dir: _ } = args;
-    RenderOptions { metric: metric.into(), per_thread, delimited, title }
+    let GraphArgs { metric, per_thread, delimited, lines, annotate, title, debug_dir: _ } = args;
+    RenderOptions { metric: metric.into(), per_thread, delimited, lines, annotate, title }
 }
 
 fn check_targets(args: &RecordArgs) -> Result<(), String> {

@@ -44,7 +44,7 @@ const OUTPUT_FORMATS: [Entry; 5] = [
     ),
 ];
 
-const SPECIAL_FRAMES: [Entry; 8] = [
+const SPECIAL_FRAMES: [Entry; 9] = [
     ("[irq]", "The wait was ended by a hardware interrupt, such as a timer."),
     ("[softirq:NET_RX]", "The wait was ended by a softirq on the tail of an interrupt."),
     ("[preempted]", "The thread never slept: another one took the CPU."),
@@ -54,6 +54,12 @@ const SPECIAL_FRAMES: [Entry; 8] = [
     (
         "[envoy+0x1f3a]",
         "No symbol is known for the address: its place in the file, as addr2line takes it.",
+    ),
+    (
+        "name_[k], name_[i], name_[j]",
+        "With --annotate: a function of the kernel, one that was inlined into the next outer frame, one \
+         that was compiled at run time. Inlined functions are frames of their own wherever DWARF tells \
+         of them.",
     ),
     (
         "[unknown]",
@@ -88,9 +94,13 @@ const LOSSES: &str = "\
     Incomplete are intervals whose stacks did not fit (stacks_full), could not be read \
     (kernel_stack_unreadable) or are deeper than the kernel records \
     (kernel_stack_truncated, user_stack_truncated), whose wake-up was not seen (unknown_waker), \
-    whose end was computed since it was not seen (switch_in_missed), and whose user stacks led \
-    out of the program's code, as in code without frame pointers (user_stack_broken); names may \
-    be missing for processes that were reported late (notices_full) or ended before their \
+    whose end was computed since it was not seen (switch_in_missed), and whose user stacks ended \
+    before their outermost frame: because they led out of the program's code, as in code with \
+    neither call frame information nor frame pointers (user_stack_broken), at memory that was not \
+    there (user_stack_unreadable), or at call frame information that offwake cannot follow \
+    (user_stack_unsupported). Stacks of programs that are seen for the first time are walked by frame \
+    pointers until their call frame information was read (unwind_tables_missing). Names may be \
+    missing for processes that were reported late (notices_full) or ended before their \
     mappings were read (process_gone).";
 
 /// Writes the man page.

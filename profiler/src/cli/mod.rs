@@ -51,7 +51,7 @@ pub(crate) fn main() -> ExitCode {
             Ok(job) => diff::run(&job),
             Err(message) => return usage_error(message),
         },
-        Some(Subcommand::Check) => check::run(),
+        Some(Subcommand::Check { pid }) => check::run(&pid),
         Some(Subcommand::Generate { what }) => generate::run(what),
         None => match Job::new(cli.record, io::stdout().is_terminal()) {
             Ok(job) => record::run(&job),

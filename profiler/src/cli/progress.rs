@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use offwake::record::Progress;
+use offwake::record::{Figures, Progress};
 
 /// The bar of a running recording.
 pub(crate) struct RecordingBar {
@@ -23,9 +23,18 @@ pub(crate) fn recording(duration: Option<Duration>) -> RecordingBar {
 }
 
 impl RecordingBar {
-    pub(crate) fn update(&self, now: &Progress) {
-        self.bar.set_message(figures(now, self.duration));
-        self.bar.set_position(millis(now.elapsed));
+    pub(crate) fn update(&self, now: Progress) {
+        match now {
+            Progress::Preparing { done, total } => {
+                self.bar.set_message(format!("unwind tables: {done}/{total} files"));
+                // Too short for the rhythm of a bar, and too long to look dead.
+                self.bar.tick();
+            }
+            Progress::Recording(now) => {
+                self.bar.set_message(figures(&now, self.duration));
+                self.bar.set_position(millis(now.elapsed));
+            }
+        }
     }
 
     pub(crate) fn clear(&self) {
@@ -62,8 +71,8 @@ fn new_bar(length: Option<u64>, template: &str) -> ProgressBar {
     ProgressBar::with_draw_target(length, target).with_style(style)
 }
 
-fn figures(now: &Progress, duration: Option<Duration>) -> String {
-    let Progress { elapsed, intervals, stacks, lost } = now;
+fn figures(now: &Figures, duration: Option<Duration>) -> String {
+    let Figures { elapsed, intervals, stacks, lost } = now;
     let elapsed = elapsed.as_secs_f64();
     let time = match duration {
         Some(duration) => format!("{elapsed:.1}/{:.1} s", duration.as_secs_f64()),
@@ -89,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_figures_of_a_recording() {
-        let now = Progress {
+        let now = Figures {
             elapsed: Duration::from_millis(1250),
             intervals: 48_213,
             stacks: 931,

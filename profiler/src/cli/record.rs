@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use offwake::recording::human_bytes;
 use offwake::{merge, record, render, symbolize};
 
 use super::config::Job;
@@ -33,16 +34,21 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         bar.update(done, total);
     });
     bar.clear();
-    for warning in &symbols.warnings {
+    for warning in recording.warnings.iter().chain(&symbols.warnings) {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
     let summary = Summary::of(&recording, profile.losses);
+    let unwind = recording.unwind;
     drop(recording);
 
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
     });
+    if let Some(figures) = unwind {
+        let memory = human_bytes(figures.bpf_bytes);
+        say(format_args!("unwind tables: {}; BPF memory {memory}", figures.tables()));
+    }
     say(summary);
     Ok(exit)
 }

@@ -61,7 +61,7 @@ mod tests {
     use std::time::SystemTime;
 
     use offwake::recording::{Meta, RawStack};
-    use offwake_shared::{Loss, StackContext, TaskId, WaitKey, WaitStats};
+    use offwake_shared::{Loss, StackContext, StackEnd, TaskId, WaitKey, WaitStats};
 
     use super::*;
 
@@ -79,6 +79,8 @@ mod tests {
             images: Default::default(),
             files: Vec::new(),
             losses: Losses::default(),
+            unwind: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -106,7 +108,7 @@ mod tests {
             context: StackContext::Kernel,
             image: None,
             frames: [1].into(),
-            whole: true,
+            end: StackEnd::Complete,
         };
         recording.stacks.insert(7, stack);
         recording.losses.add(Loss::UnknownWaker, 3);
@@ -116,7 +118,7 @@ mod tests {
              probe_misses 0), incomplete 3 (stacks_full 0, kernel_stack_unreadable 0, \
              kernel_stack_truncated 0, user_stack_truncated 0, \
              unknown_waker 3, switch_in_missed 0, notices_full 0, process_gone 0, \
-             user_stack_broken 0)"
+             user_stack_broken 0, user_stack_unreadable 0, user_stack_unsupported 0, unwind_tables_missing 0)"
         );
     }
 

@@ -14,8 +14,8 @@ static NOISE: LazyLock<Regex> = LazyLock::new(|| {
         r"(\.(isra|constprop|part|cold|llvm|lto_priv|localalias)(\.[0-9a-f]+)*)+$",
         r"::h[0-9a-f]{16}$",
         r"\[[0-9a-f]{16}\]",
-        // stackcollapse-perf.pl marks kernel frames so.
-        r"_\[k\]$",
+        // The kind of frame, in folded stacks of stackcollapse-perf.pl and of --annotate.
+        r"_\[[kij]\]$",
     ];
     Regex::new(&patterns.join("|")).expect("constant")
 });

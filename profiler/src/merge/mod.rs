@@ -8,7 +8,7 @@ mod bpf_frames;
 mod tests;
 mod waker;
 
-use offwake_shared::{Loss, TaskId, WaitKey, WaitState, WaitStats};
+use offwake_shared::{Loss, StackEnd, TaskId, WaitKey, WaitState, WaitStats};
 
 use crate::profile::{Frame, FrameId, Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Recording, StackId};
@@ -20,7 +20,8 @@ pub const LOST_STACK: &str = "[lost stack]";
 /// Merges each sleeper with its waker. Waits that differ only in what a profile does not show
 /// (such as the frames of BPF) become one.
 ///
-/// Adds what symbolization found missing to the losses: [`Loss::UserStackBroken`].
+/// Adds to the losses what symbolization found missing: the user stacks without an outermost frame,
+/// by cause. An interval counts for its sleeper's stack, and for its waker's.
 pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
     let merger = Merger::new(symbols);
     let mut losses = recording.losses;
@@ -78,20 +79,17 @@ impl<'a> Merger<'a> {
         let state = WaitState::from_u32(*state).unwrap_or(WaitState::Other);
         let waker_frames = self.kernel_stack(*waker_kernel);
         let waker = waker::classify(*waker_kind, waker_task, state, &self.names(waker_frames));
-        let mut is_broken = self.symbols.broken.contains(sleeper_user);
+        self.count_if_broken(*sleeper_user, count, losses);
         let mut waker_stack = Vec::new();
         match waker {
             Waker::Task(_) => {
-                is_broken |= self.symbols.broken.contains(waker_user);
+                self.count_if_broken(*waker_user, count, losses);
                 waker_stack.extend(waker_frames);
                 waker_stack.extend(self.user_stack(*waker_user));
             }
             // The program that was interrupted has no part in it.
             Waker::Irq | Waker::Softirq(_) => waker_stack.extend(waker_frames),
             Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
-        }
-        if is_broken {
-            losses.add(Loss::UserStackBroken, count);
         }
         Wait {
             sleeper: thread(sleeper),
@@ -105,6 +103,18 @@ impl<'a> Merger<'a> {
                 .concat(),
             waker_stack,
         }
+    }
+
+    /// Counts the intervals of a user stack that has no outermost frame.
+    fn count_if_broken(&self, user_stack: StackId, count: u64, losses: &mut Losses) {
+        let loss = match self.symbols.broken.get(&user_stack) {
+            None | Some(StackEnd::Complete) => return,
+            Some(StackEnd::Truncated) => Loss::UserStackTruncated,
+            Some(StackEnd::Astray | StackEnd::Unmapped) => Loss::UserStackBroken,
+            Some(StackEnd::Unreadable) => Loss::UserStackUnreadable,
+            Some(StackEnd::Unsupported) => Loss::UserStackUnsupported,
+        };
+        losses.add(loss, count);
     }
 
     fn kernel_stack(&self, id: StackId) -> &[FrameId] {

@@ -61,6 +61,8 @@ fn recording(waits: impl IntoIterator<Item = (WaitKey, WaitStats)>) -> Recording
         images: HashMap::new(),
         files: vec![],
         losses: Losses::default(),
+        unwind: None,
+        warnings: vec![],
     }
 }
 
@@ -137,9 +139,9 @@ fn a_lost_stack_is_said() {
 }
 
 #[test]
-fn a_broken_user_stack_is_counted_once_for_each_interval() {
+fn broken_user_stacks_are_counted_for_each_interval_and_by_cause() {
     let mut symbols = symbols(&[(1, &["user_a"]), (2, &["user_b"]), (3, &["try_to_wake_up"])]);
-    symbols.broken.extend([1, 2]);
+    symbols.broken.extend([(1, StackEnd::Truncated), (2, StackEnd::Astray)]);
     let interrupt = WaitKey { waker_kind: WakerKind::Interrupt as u32, ..key() };
     let waits = [
         (WaitKey { sleeper_user: 1, waker_user: 2, ..key() }, WaitStats { count: 3, ..stats(1) }),
@@ -149,6 +151,7 @@ fn a_broken_user_stack_is_counted_once_for_each_interval() {
         (WaitKey { waker_user: 2, ..interrupt }, WaitStats { count: 600, ..stats(1) }),
     ];
     let profile = merge(&recording(waits), &symbols);
+    assert_eq!(profile.losses.get(Loss::UserStackTruncated), 3);
     assert_eq!(profile.losses.get(Loss::UserStackBroken), 7);
 }
 

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    Counters, Stack, StackContext, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
+    Counters, Stack, StackContext, StackEnd, TaskId, ThreadState, WaitKey, WaitState, WaitStats,
+    WakerKind,
 };
 
 use super::batch::{self, Plain};
@@ -127,16 +128,16 @@ impl Collected {
 
 /// The frames of a stack, as far as the kernel set them.
 fn raw_stack(stack: &Stack) -> Option<RawStack> {
-    let Stack { tgid, exec_id, len, context, frames } = stack;
+    let Stack { tgid, exec_id, len, end, context, frames } = stack;
     let user = Some(ImageId { tgid: *tgid, exec_id: *exec_id });
-    let (context, image, whole) = match *context {
-        c if c == StackContext::User as u32 => (StackContext::User, user, true),
-        c if c == StackContext::UserAstray as u32 => (StackContext::User, user, false),
-        c if c == StackContext::Kernel as u32 => (StackContext::Kernel, None, true),
-        c if c == StackContext::Interrupt as u32 => (StackContext::Interrupt, None, true),
+    let (context, image) = match *context {
+        c if c == StackContext::User as u32 => (StackContext::User, user),
+        c if c == StackContext::Kernel as u32 => (StackContext::Kernel, None),
+        c if c == StackContext::Interrupt as u32 => (StackContext::Interrupt, None),
         _ => return None,
     };
-    Some(RawStack { context, image, frames: frames.get(..*len as usize)?.into(), whole })
+    let frames = frames.get(..usize::from(*len))?.into();
+    Some(RawStack { context, image, frames, end: StackEnd::from_u16(*end)? })
 }
 
 /// An interval that has begun, as if it ended now.
@@ -207,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_stack_with_an_impossible_length_is_dropped() {
-        let stack = Stack { tgid: 1, exec_id: 0, len: 128, context: 0, frames: [0; 127] };
+        let stack = Stack { tgid: 1, exec_id: 0, len: 128, end: 0, context: 0, frames: [0; 127] };
         assert_eq!(raw_stack(&stack), None);
     }
 }

@@ -26,6 +26,8 @@ pub struct Config {
     pub user_stacks: bool,
     /// Take kernel stacks.
     pub kernel_stacks: bool,
+    /// How to walk user stacks.
+    pub unwind: UnwindChoice,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,
     /// How much the kernel side can hold.
@@ -45,6 +47,7 @@ impl Default for Config {
             states: WaitState::ALL.iter().fold(0, |set, state| set | state.bit()),
             user_stacks: true,
             kernel_stacks: true,
+            unwind: UnwindChoice::default(),
             probe: ProbeChoice::default(),
             capacity: Capacity::default(),
         }
@@ -63,11 +66,25 @@ pub struct Capacity {
     pub stacks: u32,
     /// Bytes for notices of new programs: a power of two, and at least a page.
     pub notices: u32,
+    /// Executable mappings of all programs that are unwound, 40 bytes each.
+    pub unwind_mappings: u32,
+    /// Pages of 4 KiB of their code, 4 bytes each.
+    pub unwind_pages: u32,
+    /// Rows of unwind tables, 4 bytes each. Envoy has 1.2 million, the C library 25,000.
+    pub unwind_rows: u32,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { threads: 65536, waits: 32768, stacks: 32768, notices: 256 << 10 }
+        Self {
+            threads: 65536,
+            waits: 32768,
+            stacks: 32768,
+            notices: 256 << 10,
+            unwind_mappings: 128 << 10,
+            unwind_pages: 1 << 20,
+            unwind_rows: 8 << 20,
+        }
     }
 }
 
@@ -93,4 +110,16 @@ pub enum ProbeChoice {
     Auto,
     /// BTF-enabled tracepoints: the cheapest.
     Btf,
+}
+
+/// How to find the callers in a user stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnwindChoice {
+    /// By call frame information where this kernel can (5.17+), else by frame pointers.
+    #[default]
+    Auto,
+    /// By call frame information, and by frame pointers in code that has none.
+    Cfi,
+    /// By frame pointers.
+    Fp,
 }

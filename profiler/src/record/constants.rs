@@ -20,8 +20,8 @@ pub(super) struct Constants {
 }
 
 impl Constants {
-    /// Looks up where this kernel has what the programs read.
-    pub(super) fn new(config: &Config, filter: &Filter) -> Result<Self> {
+    /// Looks up where this kernel has what the programs read. `unwind`: by call frame information.
+    pub(super) fn new(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
         let types = KernelTypes::of_running_kernel()?;
         let task = |member: &str| types.offset_of("task_struct", &[member]);
         let regs = |member: &str| types.offset_of("pt_regs", &[member]);
@@ -49,7 +49,13 @@ impl Constants {
             ),
             ("TASK_ON_CPU", task("on_cpu")?),
             ("REGS_IP", regs("ip")?),
+            ("REGS_SP", regs("sp")?),
             ("REGS_FP", regs("bp")?),
+            ("REGS_BX", regs("bx")?),
+            ("REGS_DI", regs("di")?),
+            ("REGS_SYSCALL", regs("orig_ax")?),
+            ("REGS_CS", regs("cs")?),
+            ("UNWIND", u32::from(unwind)),
             ("TASK_MM", task("mm")?),
             ("MM_START_STACK", types.offset_of("mm_struct", &["start_stack"])?),
             ("OWN_NAMESPACE", system::pid_namespace()?),

@@ -12,10 +12,10 @@ use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
-use offwake_shared::{Counters, ExistingThread, ThreadState};
+use offwake_shared::{Counters, ExistingThread, MAX_UNWIND_RULES, ThreadState, UNWIND_CHUNK};
 
 use super::constants::Constants;
-use super::{Capacity, Config, Filter};
+use super::{Capacity, Config, Filter, unwind};
 use crate::snapshot::system;
 
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake.bpf.o");
@@ -50,18 +50,35 @@ pub(super) struct Probes {
 
 impl Probes {
     /// Loads everything; nothing runs yet. `filter` is that of `config`, with the command in it.
-    pub(super) fn load(config: &Config, filter: &Filter) -> Result<Self> {
-        let constants = Constants::new(config, filter)?;
+    /// `unwind`: walk user stacks by call frame information.
+    pub(super) fn load(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
+        let constants = Constants::new(config, filter, unwind)?;
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
-        let Capacity { threads, waits, stacks, notices } = config.capacity;
+        let Capacity {
+            threads,
+            waits,
+            stacks,
+            notices,
+            unwind_mappings,
+            unwind_pages,
+            unwind_rows,
+        } = config.capacity;
         loader
             .map_max_entries("THREADS", threads)
             .map_max_entries("WAITS_0", waits)
             .map_max_entries("WAITS_1", waits)
             .map_max_entries("STACKS", stacks)
             .map_max_entries("NOTICES", notices);
+        if unwind {
+            let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);
+            loader
+                .map_max_entries("UNWIND_MAPPINGS", unwind_mappings)
+                .map_max_entries("UNWIND_PAGES", chunks(unwind_pages))
+                .map_max_entries("UNWIND_ROWS", chunks(unwind_rows))
+                .map_max_entries("UNWIND_RULES", MAX_UNWIND_RULES);
+        }
         for (name, value) in &constants.words {
             loader.override_global(name, value, true);
         }
@@ -211,6 +228,19 @@ impl Probes {
         Ok(self.bpf.take_map("NOTICES").expect(IN_OBJECT).try_into()?)
     }
 
+    /// The maps of unwind tables.
+    pub(super) fn take_unwind_maps(&mut self) -> Result<unwind::Maps> {
+        let mut take = |name: &str| self.bpf.take_map(name).expect(IN_OBJECT);
+        Ok(unwind::Maps {
+            programs: take("UNWIND_PROGRAMS").try_into()?,
+            mappings: take("UNWIND_MAPPINGS").try_into()?,
+            pages: take("UNWIND_PAGES").try_into()?,
+            rows: take("UNWIND_ROWS").try_into()?,
+            rules: take("UNWIND_RULES").try_into()?,
+            seen: take("SEEN").try_into()?,
+        })
+    }
+
     /// A hash map, to be read in batches.
     pub(super) fn hash_map(&self, name: &str) -> BorrowedFd<'_> {
         match self.bpf.map(name) {
@@ -257,7 +287,7 @@ fn errno(error: &MapError) -> Option<i32> {
 /// Waits until every BPF program that runs now has returned: they run in RCU read-side sections
 /// (`bpf_trace_run` in kernel/trace/bpf_trace.c), which `membarrier(MEMBARRIER_CMD_GLOBAL)` waits
 /// for (kernel/sched/membarrier.c).
-fn wait_for_running_programs() {
+pub(super) fn wait_for_running_programs() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: the call takes no pointers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };

@@ -7,24 +7,41 @@ mod command;
 mod config;
 mod constants;
 mod existing;
+mod kernel;
 mod load;
+mod memory;
 mod notices;
 mod preflight;
 mod session;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod unwind;
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-pub use config::{Capacity, Config, Filter, ProbeChoice};
+pub use config::{Capacity, Config, Filter, ProbeChoice, UnwindChoice};
 
 use crate::recording::Recording;
 
+/// What a recording is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Building the unwind tables of the targets, before it begins.
+    Preparing {
+        /// Files that are done.
+        done: u64,
+        /// Files that there are.
+        total: u64,
+    },
+    /// Recording.
+    Recording(Figures),
+}
+
 /// Live figures of a running recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct Figures {
     /// Since the probes were attached.
     pub elapsed: Duration,
     /// Finished intervals so far.
@@ -66,7 +83,7 @@ pub enum CapabilityState {
 pub fn record(
     config: &Config,
     stop: &AtomicBool,
-    progress: &mut dyn FnMut(&Progress),
+    progress: &mut (dyn FnMut(Progress) + Send),
 ) -> anyhow::Result<Recording> {
     session::record(config, stop, progress)
 }
@@ -74,4 +91,15 @@ pub fn record(
 /// What this kernel and these privileges allow.
 pub fn check() -> Vec<Capability> {
     preflight::check()
+}
+
+/// What a recording of these processes would need: everything is loaded and built as for one, and
+/// nothing is attached.
+///
+/// # Errors
+/// As [`record`].
+pub fn measure(pids: &[u32]) -> anyhow::Result<Vec<Capability>> {
+    let filter = Filter { pids: pids.to_vec(), ..Filter::default() };
+    let config = Config { filter, ..Config::default() };
+    session::measure(&config).map(|figures| preflight::describe(figures.as_ref()))
 }

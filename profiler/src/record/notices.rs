@@ -2,14 +2,16 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
 use hashbrown::HashSet;
-use offwake_shared::{Notice, Program};
+use offwake_shared::{Notice, NoticeKind, Program};
 
+use super::unwind::{Request, Unwinder, Worker};
 use crate::recording::ImageId;
 use crate::snapshot::Snapshots;
 
@@ -23,6 +25,8 @@ struct Shared {
     snapshots: Mutex<Snapshots>,
     /// Programs that were gone before their mappings could be read.
     gone: Mutex<HashSet<ImageId>>,
+    /// Where unwind tables are built; `None` without.
+    requests: Mutex<Option<Sender<Request>>>,
     stop: AtomicBool,
 }
 
@@ -35,6 +39,7 @@ impl NoticeReader {
         let shared = Arc::new(Shared {
             snapshots: Mutex::new(Snapshots::new()),
             gone: Mutex::default(),
+            requests: Mutex::default(),
             stop: AtomicBool::new(false),
         });
         let for_thread = Arc::clone(&shared);
@@ -57,9 +62,25 @@ impl NoticeReader {
         use_them(&mut self.shared.snapshots.lock().expect(NO_PANIC))
     }
 
-    /// Reads the mappings of a program now, unless they are known.
-    pub(super) fn read(&self, id: ImageId, start_stack: u64) {
-        self.shared.read(id, start_stack);
+    /// Reads the mappings of a program now, unless they are known. Whether they are then.
+    pub(super) fn read(&self, id: ImageId, start_stack: u64) -> bool {
+        self.shared.read(id, start_stack)
+    }
+
+    /// Reads again what a program maps.
+    pub(super) fn refresh(&self, id: ImageId) {
+        self.with(|snapshots| snapshots.refresh(id));
+        self.shared.request(Request::Read(id));
+    }
+
+    /// Starts to build the tables of programs that are seen from now on.
+    pub(super) fn build_tables(&self, unwinder: Unwinder) -> Result<Worker> {
+        let shared = Arc::clone(&self.shared);
+        let worker = Worker::start(unwinder, move |use_them| {
+            use_them(&mut shared.snapshots.lock().expect(NO_PANIC));
+        })?;
+        *self.shared.requests.lock().expect(NO_PANIC) = Some(worker.requests());
+        Ok(worker)
     }
 
     /// How many programs were gone before their mappings could be read.
@@ -70,6 +91,7 @@ impl NoticeReader {
     /// Reads what is left, ends the thread, and returns all that was read.
     pub(super) fn finish(&mut self) -> Snapshots {
         self.stop();
+        *self.shared.requests.lock().expect(NO_PANIC) = None;
         self.with(std::mem::take)
     }
 
@@ -92,21 +114,39 @@ impl Shared {
         while let Some(item) = notices.next() {
             let Some(notice) = parse(&item) else { continue };
             let Program { tgid, exec_id } = notice.program;
-            self.read(ImageId { tgid, exec_id }, notice.start_stack);
+            let id = ImageId { tgid, exec_id };
+            if notice.kind == NoticeKind::Unmapped as u32 {
+                self.snapshots.lock().expect(NO_PANIC).refresh(id);
+                self.request(Request::ReadUnmapped(id));
+            } else if self.read(id, notice.start_stack) {
+                self.request(Request::Read(id));
+            }
         }
     }
 
-    fn read(&self, id: ImageId, start_stack: u64) {
+    /// Whether the mappings of the program are known then.
+    fn read(&self, id: ImageId, start_stack: u64) -> bool {
         let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
         if snapshots.has(id) {
-            return;
+            return true;
         }
         let mut gone = self.gone.lock().expect(NO_PANIC);
         // A program that was announced in the middle of its `execve` is announced again.
-        match snapshots.read(id, start_stack) {
-            Ok(()) => gone.remove(&id),
-            Err(_) => gone.insert(id),
-        };
+        let read = snapshots.read(id, start_stack).is_ok();
+        if read {
+            gone.remove(&id);
+        } else {
+            gone.insert(id);
+        }
+        read
+    }
+
+    /// Has the tables of a program built, if there are any.
+    fn request(&self, request: Request) {
+        if let Some(requests) = &*self.requests.lock().expect(NO_PANIC) {
+            // The builder ends last.
+            let _ = requests.send(request);
+        }
     }
 }
 
@@ -123,7 +163,7 @@ fn parse(bytes: &[u8]) -> Option<Notice> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let program = Program { tgid: word(0)?, exec_id: word(4)? };
     let start_stack = u64::from_ne_bytes(bytes.get(8..16)?.try_into().ok()?);
-    Some(Notice { program, start_stack })
+    Some(Notice { program, start_stack, kind: word(16)?, reserved: 0 })
 }
 
 /// Waits for data, and not longer than it may take to notice that the recording ends.

@@ -1,12 +1,12 @@
 //! What this kernel and these privileges allow.
 
-use std::ffi::CStr;
-
 use anyhow::{Result, bail};
 use offwake_shared::MAX_FRAMES;
 
 use super::btf::KernelTypes;
-use super::{Capability, CapabilityState};
+use super::kernel::{self, Version};
+use super::{Capability, CapabilityState, UnwindChoice};
+use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -23,28 +23,76 @@ pub(super) fn require() -> Result<()> {
 pub(super) fn check() -> Vec<Capability> {
     let types = KernelTypes::of_running_kernel();
     let probe = tracepoints(types.as_ref().ok());
-    vec![kernel(), privileges(), btf(types), probe, jit(), symbols(), frames(), cgroup()]
+    vec![
+        kernel(),
+        privileges(),
+        btf(types),
+        probe,
+        jit(),
+        symbols(),
+        frames(),
+        unwinding(),
+        cgroup(),
+    ]
 }
 
-/// `uname -r`.
-pub(super) fn kernel_release() -> String {
-    // SAFETY: the type is arrays of characters, for which zeros are valid; the kernel ends each
-    // with a 0.
-    unsafe {
-        let mut names: libc::utsname = std::mem::zeroed();
-        libc::uname(&raw mut names);
-        CStr::from_ptr(names.release.as_ptr()).to_string_lossy().into_owned()
+/// How user stacks are walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwind {
+    /// By call frame information.
+    Cfi,
+    /// By frame pointers, because that was asked for.
+    Fp,
+    /// By frame pointers, because this kernel can do no better.
+    OnlyFp(&'static str),
+}
+
+/// How user stacks are walked.
+///
+/// # Errors
+/// When the user wants what this kernel cannot do.
+pub(super) fn unwind(choice: UnwindChoice) -> Result<Unwind> {
+    let version = kernel::version();
+    match choice {
+        UnwindChoice::Fp => Ok(Unwind::Fp),
+        UnwindChoice::Auto => Ok(why_not_unwind(version).map_or(Unwind::Cfi, Unwind::OnlyFp)),
+        UnwindChoice::Cfi if version.has_bpf_loop() => Ok(Unwind::Cfi),
+        UnwindChoice::Cfi => bail!(
+            "--unwind cfi needs Linux 5.17 or newer, and this is {}: use --unwind fp",
+            kernel::release()
+        ),
+    }
+}
+
+/// Why `--unwind auto` does not use call frame information on this kernel; `None` if it does.
+pub(super) fn why_not_unwind(version: Version) -> Option<&'static str> {
+    if !version.has_bpf_loop() {
+        Some("needs Linux 5.17 or newer")
+    } else if version.may_freeze() {
+        Some(
+            "reading user memory from BPF can freeze this kernel (repaired in 6.1.36, 6.3.10 and \
+             6.4); --unwind cfi forces it",
+        )
+    } else {
+        None
+    }
+}
+
+/// What unwinding needs for given targets; `None`: by frame pointers.
+pub(super) fn describe(figures: Option<&UnwindFigures>) -> Vec<Capability> {
+    match figures {
+        Some(figures) => vec![
+            ok("unwind tables", figures.tables()),
+            ok("BPF memory", human_bytes(figures.bpf_bytes)),
+        ],
+        None => vec![ok("unwind tables", "none: user stacks are walked by frame pointers".into())],
     }
 }
 
 fn kernel() -> Capability {
-    const FLOOR: (u32, u32) = (5, 15);
-    let release = kernel_release();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    let version = match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
-        _ => (0, 0),
-    };
+    const FLOOR: Version = Version(5, 15, 0);
+    let release = kernel::release();
+    let version = kernel::version();
     if version >= FLOOR {
         ok("kernel", release)
     } else {
@@ -152,6 +200,22 @@ fn frames() -> Capability {
             ),
         ),
         _ => ok(NAME, format!("{MAX_FRAMES} frames")),
+    }
+}
+
+fn unwinding() -> Capability {
+    const NAME: &str = "user stacks";
+    match why_not_unwind(kernel::version()) {
+        None => {
+            ok(NAME, "by call frame information (cfi), and by frame pointers without it".into())
+        }
+        Some(why) => degraded(
+            NAME,
+            format!(
+                "by frame pointers (fp): call frame information {why}; stacks lose the callers of \
+                 code compiled without frame pointers, such as that of most C libraries"
+            ),
+        ),
     }
 }
 

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use hashbrown::HashSet;
-use offwake_shared::{Counters, Loss, TaskId};
+use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId};
 
 use super::collect::Collected;
 use super::load::Probes;
 use super::notices::NoticeReader;
+use super::preflight::Unwind;
 use super::targets::Targets;
-use super::{Config, Progress, existing, preflight};
+use super::unwind::{Unwinder, Worker};
+use super::{Config, Figures, Progress, existing, kernel, memory, preflight};
 use crate::profile::Losses;
-use crate::recording::{ImageId, Meta, Recording};
+use crate::recording::{ImageId, Meta, Recording, UnwindFigures};
 
 /// How often the loop looks at counters, targets and time.
 const TICK: Duration = Duration::from_millis(50);
@@ -24,18 +26,35 @@ const REFRESH: Duration = Duration::from_secs(1);
 pub(super) fn record(
     config: &Config,
     stop: &AtomicBool,
-    on_progress: &mut dyn FnMut(&Progress),
+    on_progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Recording> {
     preflight::require()?;
+    let how = preflight::unwind(config.unwind)?;
+    let unwind = config.user_stacks && how == Unwind::Cfi;
     let mut targets = Targets::find(config)?;
-    let mut probes = Probes::load(config, &targets.filter)?;
+    let mut probes = Probes::load(config, &targets.filter, unwind)?;
     let mut notices = NoticeReader::start(probes.take_notices()?)?;
     let mut collected = Collected::default();
+    let mut unwinder = match unwind {
+        true => Some(Unwinder::new(probes.take_unwind_maps()?, &config.capacity)),
+        false => None,
+    };
+    if let Some(unwinder) = &mut unwinder {
+        prepare(unwinder, &targets, &mut probes, &notices, on_progress)?;
+    }
 
     probes.attach()?;
     let started = SystemTime::now();
     let clock = Instant::now();
-    add_existing_threads(config, &targets, &mut probes, &notices, &mut collected)?;
+    let unwinder_now = unwinder.as_ref();
+    add_existing_threads(config, &targets, &mut probes, &notices, unwinder_now, &mut collected)?;
+    let worker = match unwinder {
+        Some(mut unwinder) => {
+            unwinder.settle();
+            Some(notices.build_tables(unwinder)?)
+        }
+        None => None,
+    };
     targets.go()?;
 
     // From here on nothing ends the recording but its end: what cannot be read now is read later.
@@ -57,21 +76,22 @@ pub(super) fn record(
             let _ = collected.drain(&mut probes);
             for image in collected.take_seen() {
                 // One at a time: a notice of a process that is about to end must not wait for all.
-                notices.with(|snapshots| snapshots.refresh(image));
+                notices.refresh(image);
             }
         }
-        on_progress(&Progress {
+        on_progress(Progress::Recording(Figures {
             elapsed: clock.elapsed(),
             intervals: counters.intervals,
             stacks: collected.stacks.len() as u64,
             lost: losses(&counters, &probes, &notices, &collected).lost(),
-        });
+        }));
     }
 
     let (duration, now) = (clock.elapsed(), monotonic_ns());
     let asleep = threads_asleep(&mut probes);
     probes.detach();
     let mut snapshots = notices.finish();
+    let mut unwinder = worker.map(Worker::finish);
     counters = probes.counters().unwrap_or(counters);
     // Both maps of waits: first the one in use, then the other. What cannot be read is lost.
     let _ = collected.drain(&mut probes);
@@ -87,12 +107,79 @@ pub(super) fn record(
     let meta = Meta {
         started,
         duration,
-        kernel: preflight::kernel_release(),
+        kernel: kernel::release(),
         probe: "btf".into(),
         targets: targets.described,
     };
+    let bpf_bytes = memory::of_bpf_maps();
+    let unwind =
+        unwinder.as_ref().map(|unwinder| UnwindFigures { bpf_bytes, ..unwinder.figures() });
+    let mut warnings = unwinder.as_mut().map(Unwinder::take_warnings).unwrap_or_default();
+    if let Unwind::OnlyFp(why) = how {
+        warnings.push(format!(
+            "user stacks were walked by frame pointers: call frame information {why}"
+        ));
+    }
     let Collected { waits, stacks, .. } = collected;
-    Ok(Recording { meta, waits, stacks, images, files, losses })
+    Ok(Recording { meta, waits, stacks, images, files, losses, unwind, warnings })
+}
+
+/// See [`super::measure`]. `None`: user stacks are walked by frame pointers.
+pub(super) fn measure(config: &Config) -> Result<Option<UnwindFigures>> {
+    preflight::require()?;
+    if preflight::unwind(config.unwind)? == Unwind::Cfi {
+        let targets = Targets::find(config)?;
+        let mut probes = Probes::load(config, &targets.filter, true)?;
+        let notices = NoticeReader::start(probes.take_notices()?)?;
+        let mut unwinder = Unwinder::new(probes.take_unwind_maps()?, &config.capacity);
+        prepare(&mut unwinder, &targets, &mut probes, &notices, &mut |_| {})?;
+        let bpf_bytes = memory::of_bpf_maps();
+        return Ok(Some(UnwindFigures { bpf_bytes, ..unwinder.figures() }));
+    }
+    Ok(None)
+}
+
+/// Builds the unwind tables of the programs that are going to be recorded.
+fn prepare(
+    unwinder: &mut Unwinder,
+    targets: &Targets,
+    probes: &mut Probes,
+    notices: &NoticeReader,
+    on_progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<()> {
+    let mut ids = HashSet::new();
+    for (thread, id) in matching_threads(targets, probes)? {
+        let is_program = thread.task.flags & TASK_KERNEL_THREAD == 0;
+        if is_program && targets.command_pid() != Some(id.tgid) {
+            ids.insert(id);
+            notices.read(id, thread.start_stack);
+        }
+    }
+    let ids: Vec<ImageId> = ids.into_iter().collect();
+    let (wanted, codes) = notices.with(|snapshots| unwinder.look_at(&ids, snapshots));
+    let total = wanted.len() as u64;
+    let mut progress = |done: usize| on_progress(Progress::Preparing { done: done as u64, total });
+    progress(0);
+    unwinder.add_files(wanted, &mut progress)?;
+    for (id, code) in codes {
+        unwinder.set_program(id, &code, false)?;
+    }
+    Ok(())
+}
+
+/// The threads that exist and pass the filter, with their programs.
+fn matching_threads(
+    targets: &Targets,
+    probes: &mut Probes,
+) -> Result<impl Iterator<Item = (ExistingThread, ImageId)> + use<>> {
+    let in_cgroup = existing::threads_in_cgroup(&targets.filter);
+    let threads = probes.existing_threads()?.into_iter();
+    Ok(threads
+        .filter(move |thread| in_cgroup.as_ref().is_none_or(|tids| tids.contains(&thread.task.tid)))
+        .map(|thread| {
+            let TaskId { tgid, exec_id, .. } = thread.task;
+            (thread, ImageId { tgid, exec_id })
+        }))
 }
 
 /// Threads that sleep now began to before the recording. Without this, a thread that is not woken
@@ -102,23 +189,20 @@ fn add_existing_threads(
     targets: &Targets,
     probes: &mut Probes,
     notices: &NoticeReader,
+    unwinder: Option<&Unwinder>,
     collected: &mut Collected,
 ) -> Result<()> {
     let now = monotonic_ns();
-    let in_cgroup = existing::threads_in_cgroup(&targets.filter);
-    for thread in probes.existing_threads()? {
-        let TaskId { tgid, tid, exec_id, .. } = thread.task;
+    for (thread, id) in matching_threads(targets, probes)? {
         // The command has not started: what waits now is a copy of offwake.
-        if targets.command_pid() == Some(tgid) {
-            collected.ignored = Some(ImageId { tgid, exec_id });
+        if targets.command_pid() == Some(id.tgid) {
+            collected.ignored = Some(id);
             continue;
         }
-        if in_cgroup.as_ref().is_some_and(|tids| !tids.contains(&tid)) {
-            continue;
-        }
-        if let Some(wait) = existing::wait_of(&thread, config, now, &mut collected.stacks) {
+        let wait = existing::wait_of(&thread, config, now, unwinder, &mut collected.stacks);
+        if let Some(wait) = wait {
             if wait.sleeper_user != 0 {
-                notices.read(ImageId { tgid, exec_id }, thread.start_stack);
+                notices.read(id, thread.start_stack);
             }
             if probes.add_thread(thread.key, wait)? {
                 collected.added.insert(thread.key, now);
@@ -153,7 +237,7 @@ fn losses(
 }
 
 /// The clock that BPF programs read (`bpf_ktime_get_ns`).
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };

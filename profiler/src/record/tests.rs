@@ -5,12 +5,13 @@
 mod child;
 mod privileged;
 mod recursing;
+mod unwinding;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use offwake_shared::{
-    Counters, Loss, StackContext, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
+    Counters, Loss, StackContext, StackEnd, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
 };
 
 use self::child::{Child, Shared};
@@ -49,7 +50,7 @@ fn config(targets: &[Child], capacity: Capacity) -> Config {
 }
 
 fn attached(config: &Config) -> Probes {
-    let mut probes = Probes::load(config, &config.filter).unwrap();
+    let mut probes = Probes::load(config, &config.filter, true).unwrap();
     probes.attach().unwrap();
     probes
 }
@@ -100,6 +101,8 @@ fn profile(collected: Collected) -> Profile {
         images: Default::default(),
         files: Vec::new(),
         losses: Losses::default(),
+        unwind: None,
+        warnings: Vec::new(),
     };
     let symbols = symbolize(&recording, &symbolize::Options::default(), &mut |_, _| {});
     merge(&recording, &symbols)
@@ -158,7 +161,7 @@ fn waits_full() {
 fn a_full_map_does_not_end_a_recording() {
     let Some(_guard) = privileged("a_full_map_does_not_end_a_recording") else { return };
     let children = sleepers_for(5 * SLEEP, 64);
-    let tiny = Capacity { threads: 32, waits: 4, stacks: 4, notices: 4096 };
+    let tiny = Capacity { threads: 32, waits: 4, stacks: 4, notices: 4096, ..Capacity::default() };
     let mut config = config(&children, tiny);
     config.duration = Some(Duration::from_millis(500));
     let recording = record(&config, &AtomicBool::new(false), &mut |_| {}).unwrap();
@@ -239,7 +242,11 @@ fn user_stack_broken() {
     assert!(count > 0);
     for (key, _) in sleeps(&collected) {
         let stack = &collected.stacks[&key.sleeper_user];
-        assert_eq!((stack.frames.len(), stack.whole), (1, false), "the innermost is there");
+        assert_eq!(
+            (stack.frames.len(), stack.end),
+            (1, StackEnd::Astray),
+            "the innermost is there"
+        );
     }
     assert!(profile(collected).losses.get(Loss::UserStackBroken) >= count);
 }
@@ -280,11 +287,11 @@ fn a_deep_user_stack_keeps_its_innermost_frames() {
         descend(200);
     })];
     let mut probes = attached(&config(&children, Capacity::default()));
-    wait_for_loss(&probes, Loss::UserStackTruncated);
     wait_for_intervals(&probes, 5);
     let (collected, _) = finish(&mut probes);
     let longest = collected.stacks.values().map(|stack| stack.frames.len()).max();
     assert_eq!(longest, Some(offwake_shared::MAX_FRAMES));
+    assert!(profile(collected).losses.get(Loss::UserStackTruncated) >= 5);
 }
 
 #[test]
@@ -292,7 +299,7 @@ fn unknown_waker() {
     let Some(_guard) = privileged("unknown_waker") else { return };
     let children = sleepers(1);
     let config = config(&children, Capacity::default());
-    let mut probes = Probes::load(&config, &config.filter).unwrap();
+    let mut probes = Probes::load(&config, &config.filter, true).unwrap();
     probes.attach_programs(&["sched_switch"]).unwrap();
     wait_for_loss(&probes, Loss::UnknownWaker);
     wait_for_intervals(&probes, 5);
@@ -329,7 +336,7 @@ fn switch_in_missed() {
     });
     let children = [child];
     let config = config(&children, Capacity::default());
-    let mut probes = Probes::load(&config, &config.filter).unwrap();
+    let mut probes = Probes::load(&config, &config.filter, true).unwrap();
     let reached = |progress| {
         wait_until("progress", || shared.progress.load(Ordering::Relaxed) == progress);
     };
@@ -458,7 +465,7 @@ fn a_process_that_is_gone_counts_once() {
     let pid = gone.pid;
     drop(gone);
     let Some(_guard) = privileged("a_process_that_is_gone_counts_once") else { return };
-    let mut probes = Probes::load(&Config::default(), &Filter::default()).unwrap();
+    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
     let notices = NoticeReader::start(probes.take_notices().unwrap()).unwrap();
     for _thread in 0..3 {
         notices.read(ImageId { tgid: pid, exec_id: 0 }, 1);
@@ -470,7 +477,7 @@ fn a_process_that_is_gone_counts_once() {
 fn a_program_that_was_announced_too_early_is_read_when_it_is_announced_again() {
     let name = "a_program_that_was_announced_too_early_is_read_when_it_is_announced_again";
     let Some(_guard) = privileged(name) else { return };
-    let mut probes = Probes::load(&Config::default(), &Filter::default()).unwrap();
+    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
     let notices = NoticeReader::start(probes.take_notices().unwrap()).unwrap();
     let id = ImageId { tgid: std::process::id(), exec_id: 0 };
     let start_stack = process::start_stack(id.tgid).unwrap();

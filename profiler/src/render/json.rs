@@ -33,7 +33,8 @@
 //!       "offset": 18,                 in a program: address as in the ELF file; in the kernel:
 //!                                     bytes from the function's start
 //!       "kernel": true,
-//!       "file": "a.c", "line": 7,     where debug information has them
+//!       "file": "/src/a.c",           with --lines, where debug information has them; of a
+//!       "line": 7,                    caller, the line of the call
 //!       "inlined": true               only of a function inlined into the next frame
 //!     }],
 //!     "waker_stack": []               likewise

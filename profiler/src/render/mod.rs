@@ -9,6 +9,7 @@ mod escape;
 mod folded;
 mod human;
 mod json;
+mod label;
 mod stacks;
 mod svg;
 #[cfg(test)]
@@ -86,6 +87,11 @@ pub struct RenderOptions {
     pub per_thread: bool,
     /// Put a frame `-` between user and kernel frames.
     pub delimited: bool,
+    /// Behind the name of a function, the file and the line, where they are known.
+    pub lines: bool,
+    /// Behind a name, what kind of frame it is: `_[k]` in the kernel, `_[i]` inlined, `_[j]` compiled
+    /// at run time.
+    pub annotate: bool,
     /// The title of a graph or a text, in place of one that says what was recorded.
     pub title: Option<String>,
 }

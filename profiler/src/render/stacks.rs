@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::label::label;
 use super::{RenderOptions, escape};
 use crate::profile::{FrameId, Profile, Wait, Waker};
 
@@ -41,7 +42,7 @@ pub(super) fn merge_stacks(
     push_frame: fn(&mut String, Role, &str),
 ) -> BTreeMap<String, u64> {
     let names: Vec<String> =
-        profile.frames.iter().map(|frame| escape::frame(&frame.label())).collect();
+        profile.frames.iter().map(|frame| escape::frame(&label(frame, options))).collect();
     let mut stacks = BTreeMap::new();
     for wait in &profile.waits {
         let value = options.metric.of(wait);

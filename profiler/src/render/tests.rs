@@ -161,6 +161,8 @@ fn all_options() -> RenderOptions {
         metric: Metric::Count,
         per_thread: true,
         delimited: true,
+        lines: true,
+        annotate: true,
         title: Some("my <title>\n".into()),
     }
 }
@@ -292,6 +294,44 @@ fn short_waits_are_not_lost_and_sums_are_rounded_once() {
     assert_eq!(line(&profile), "t;--;[unknown waker] 1\n");
     profile.waits = (0..11).map(|tid| wait(tid, 140)).collect();
     assert_eq!(line(&profile), "t;--;[unknown waker] 2\n");
+}
+
+/// What reads the same is one wait: frames differ in address, line and inlining, and the labels show
+/// as much of that as is asked for.
+#[test]
+fn waits_that_look_the_same_are_one() {
+    let frame = |line, inlined| Frame {
+        file: Some("/src/a.c".into()),
+        line: Some(line),
+        inlined,
+        offset: line.into(),
+        ..frame("f", Some("app"), false)
+    };
+    let wait = |id| Wait {
+        sleeper: thread(1, 1, "t"),
+        waker: Waker::NotWoken,
+        state: WaitState::Interruptible,
+        count: 1,
+        blocked_ns: 1000,
+        runqueue_ns: 0,
+        max_ns: 1000,
+        sleeper_stack: vec![id],
+        waker_stack: vec![],
+    };
+    let frames = vec![frame(1, false), frame(2, false), frame(2, true)];
+    let profile = Profile::new(meta(), Losses::default(), frames, (0..3).map(wait).collect());
+    let lines_of = |lines, annotate| {
+        let options = RenderOptions { lines, annotate, ..RenderOptions::default() };
+        let text = render(Format::Text, &profile, &options);
+        let folded = render(Format::Folded, &profile, &options);
+        assert_eq!(text.matches("target:").count() - meta().targets.len(), folded.lines().count());
+        folded
+    };
+    let end = ";--;[not woken]";
+    assert_eq!(lines_of(false, false), format!("t;f{end} 3\n"));
+    assert_eq!(lines_of(false, true), format!("t;f{end} 2\nt;f_[i]{end} 1\n"));
+    assert_eq!(lines_of(true, false), format!("t;f (a.c:1){end} 1\nt;f (a.c:2){end} 2\n"));
+    assert_eq!(lines_of(true, true).lines().count(), 3);
 }
 
 /// Reads an SVG as XML and returns the names of its elements and all of its text.

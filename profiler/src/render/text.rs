@@ -16,6 +16,7 @@
 use std::cmp::Reverse;
 use std::io::{self, Write};
 
+use super::label::label;
 use super::stacks::split;
 use super::{RenderOptions, escape, human};
 use crate::profile::{FrameId, Profile, Thread, Wait, Waker};
@@ -27,13 +28,13 @@ pub(super) fn write(
 ) -> io::Result<()> {
     write_header(profile, options, out)?;
     // What differs only in where in a function it was would read the same.
-    let profile = &profile.by_name();
+    let profile = &profile.by_name(options.lines, options.annotate);
     let mut waits: Vec<&Wait> = profile.waits.iter().collect();
     // Stable: equal values stay in canonical order.
     waits.sort_by_key(|wait| Reverse(options.metric.of(wait)));
     for wait in waits {
         writeln!(out)?;
-        write_wait(profile, wait, options.delimited, out)?;
+        write_wait(profile, wait, options, out)?;
     }
     Ok(())
 }
@@ -68,7 +69,7 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
 fn write_wait(
     profile: &Profile,
     wait: &Wait,
-    delimited: bool,
+    options: &RenderOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Wait {
@@ -83,7 +84,7 @@ fn write_wait(
         waker_stack,
     } = wait;
     let frame = |out: &mut dyn Write, id: &FrameId| {
-        writeln!(out, "    {}", escape::name(&profile.frames[*id as usize].label()))
+        writeln!(out, "    {}", escape::name(&label(&profile.frames[*id as usize], options)))
     };
     let is_kernel = |id: &FrameId| profile.frames[*id as usize].kernel;
 
@@ -95,7 +96,7 @@ fn write_wait(
     }
     let (kernel, user) = split(waker_stack, is_kernel);
     let delimiter = |out: &mut dyn Write, kernel: &[_], user: &[_]| {
-        let wanted = delimited && !kernel.is_empty() && !user.is_empty();
+        let wanted = options.delimited && !kernel.is_empty() && !user.is_empty();
         if wanted { writeln!(out, "    -") } else { Ok(()) }
     };
     user.iter().rev().try_for_each(|id| frame(out, id))?;

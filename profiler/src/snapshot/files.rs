@@ -52,6 +52,11 @@ impl Files {
         index
     }
 
+    /// A file.
+    pub(super) fn get(&self, index: usize) -> Option<&MappedFile> {
+        self.files.get(index)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.files.len()

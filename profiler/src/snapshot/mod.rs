@@ -149,6 +149,16 @@ impl Snapshots {
         image.mappings[..behind].last().is_some_and(|mapping| address < mapping.end)
     }
 
+    /// What was read of an image.
+    pub fn image(&self, id: ImageId) -> Option<&Image> {
+        self.images.get(&id)
+    }
+
+    /// A file that images map, by its index.
+    pub fn file(&self, index: usize) -> Option<&MappedFile> {
+        self.files.get(index)
+    }
+
     /// Whether an image was read.
     pub fn has(&self, id: ImageId) -> bool {
         self.images.contains_key(&id)

@@ -53,10 +53,15 @@ pub(super) struct Status {
     pub(super) user: u32,
 }
 
+/// Whether there is a process or a thread with this id.
+pub(crate) fn exists(id: u32) -> bool {
+    folder(id).exists()
+}
+
 /// Whether there is a thread with this id that has not ended. (A process's first thread that has
 /// ended stays in `/proc` until the process has.)
 pub fn is_alive(tid: u32) -> bool {
-    folder(tid).exists() && !matches!(state(tid), Some(b'Z' | b'X'))
+    exists(tid) && !matches!(state(tid), Some(b'Z' | b'X'))
 }
 
 /// The state of a thread, the letter that `ps` shows; `None` where it cannot be read.

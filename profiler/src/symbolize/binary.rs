@@ -1,7 +1,8 @@
-//! Names in the code of one mapped file: blazesym finds them, here is decided what is certain.
+//! Names in the code of one mapped file: blazesym finds them in symbol tables, here is decided what
+//! is certain. Inlined functions and lines come from DWARF, where there is any.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
@@ -11,11 +12,17 @@ use blazesym::symbolize::{Input, Sym, Symbolizer, source};
 
 use super::alias;
 use super::demangle::demangle;
-use super::elf::{self, Elf};
+use super::dwarf::{self, Budget, Found, Inlined, Sections, SourceLine};
+use super::elf::{self, Elf, Packing, Section};
+use super::unpack::unpack;
 use crate::recording::MappedFile;
 
 /// The most that is copied of one file, in bytes: more than any library has.
 const MAX_COPY: u64 = 1 << 30;
+
+/// The most that the symbols in `.gnu_debugdata` are unpacked to, in bytes: a hundred times those of
+/// a large library.
+const MAX_MINIDEBUGINFO: u64 = 64 << 20;
 
 /// What is known of a place in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,16 +31,34 @@ pub(super) struct Place {
     pub(super) name: Option<String>,
     /// The address, as the file counts; where no segment has it, the offset in the file.
     pub(super) address: u64,
+    /// Where it is in the source.
+    pub(super) line: Option<SourceLine>,
+    /// What is inlined there, innermost first.
+    pub(super) inlined: Vec<Inlined>,
+}
+
+impl Place {
+    /// A place of which nothing is known but the address.
+    pub(super) fn unnamed(address: u64) -> Self {
+        Self { address, ..Self::default() }
+    }
+}
+
+/// What is to be read of DWARF.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) lines: bool,
+    pub(super) budget: &'a Budget,
 }
 
 /// Places of which nothing is known.
 pub(super) fn unnamed(offsets: &[u64]) -> Vec<Place> {
-    offsets.iter().map(|&address| Place { name: None, address }).collect()
+    offsets.iter().copied().map(Place::unnamed).collect()
 }
 
 /// The file itself: as it was opened while the process lived, or else by its path, when what is
 /// there now is the same file.
-pub(super) fn open(file: &MappedFile) -> Option<Arc<File>> {
+pub(crate) fn open(file: &MappedFile) -> Option<Arc<File>> {
     if let Some(handle) = &file.handle {
         return Some(Arc::clone(handle));
     }
@@ -46,23 +71,38 @@ pub(super) fn open(file: &MappedFile) -> Option<Arc<File>> {
     same.then(|| Arc::new(opened))
 }
 
-/// The places at some offsets of a file, in the same order. What its own symbols do not name, those
-/// of its separate `debug_file` may.
+/// The places at some offsets of a file, in the same order. What its own symbols do not name, its
+/// `.gnu_debugdata` may, and then those of its separate `debug_file`; DWARF is in either file.
 pub(super) fn places(
     file: &File,
     offsets: &[u64],
+    wanted: &Wanted<'_>,
     debug_file: impl FnOnce(&Elf<'_>) -> Option<File>,
 ) -> Vec<Place> {
     let Some(elf) = Elf::new(file) else {
         return unnamed(offsets);
     };
     let (mut places, mut nameless) = located(&elf, offsets);
+    let in_code = nameless.clone();
     add_names(file, &elf, &mut places, &mut nameless);
     if !nameless.is_empty()
+        && let Some(symbols) = minidebuginfo(file, &elf)
+        && let Some(elf) = Elf::new(&symbols)
+    {
+        add_names(&symbols, &elf, &mut places, &mut nameless);
+    }
+    let mut sections = Sections::open(file, &elf);
+    if (!nameless.is_empty() || sections.is_none())
         && let Some(debug_file) = debug_file(&elf)
         && let Some(elf) = Elf::new(&debug_file)
     {
-        add_names(&debug_file, &elf, &mut places, &mut nameless);
+        if !nameless.is_empty() {
+            add_names(&debug_file, &elf, &mut places, &mut nameless);
+        }
+        sections = sections.or_else(|| Sections::open(&debug_file, &elf));
+    }
+    if let Some(sections) = sections {
+        add_inlined_and_lines(&sections, &mut places, &in_code, wanted);
     }
     places
 }
@@ -74,6 +114,35 @@ pub(super) fn names(file: &File, addresses: &[u64]) -> Vec<Option<String>> {
         add_names(file, &elf, &mut places, &mut (0..addresses.len()).collect());
     }
     places.into_iter().map(|place| place.name).collect()
+}
+
+/// Adds to some of the places what DWARF knows of them.
+fn add_inlined_and_lines(
+    sections: &Sections,
+    places: &mut [Place],
+    in_code: &[usize],
+    wanted: &Wanted<'_>,
+) {
+    let addresses: Vec<u64> = in_code.iter().map(|&index| places[index].address).collect();
+    let found = dwarf::find(sections, &addresses, wanted.lines, wanted.budget);
+    for (&index, found) in in_code.iter().zip(found) {
+        let Found { function, line, inlined } = found;
+        let place = &mut places[index];
+        if place.name.is_none() {
+            place.name = function.map(|name| name.to_string());
+        }
+        (place.line, place.inlined) = (line, inlined);
+    }
+}
+
+/// The file with more symbols that `.gnu_debugdata` holds, compressed by xz: "minidebuginfo".
+fn minidebuginfo(file: &File, elf: &Elf<'_>) -> Option<File> {
+    let section = elf.section(".gnu_debugdata")?;
+    let section = Section { packing: Some(Packing::Xz), ..section };
+    let content = unpack(file, &section, MAX_MINIDEBUGINFO)?;
+    let mut unpacked = tempfile::tempfile().ok()?;
+    unpacked.write_all(&content).ok()?;
+    Some(unpacked)
 }
 
 /// The places without their names, and which of them a name may be found for: those that are in an
@@ -114,6 +183,7 @@ fn add_names(file: &File, elf: &Elf<'_>, places: &mut [Place], nameless: &mut Ve
     // Through the descriptor: the path may by now lead to another file, or nowhere.
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let mut source = source::Elf::new(&path);
+    // It is built without its reader of DWARF (see `dwarf`).
     source.debug_syms = false;
     let symbolizer = Symbolizer::builder()
         .enable_code_info(false)
@@ -142,7 +212,7 @@ fn add_names(file: &File, elf: &Elf<'_>, places: &mut [Place], nameless: &mut Ve
 /// A copy of an ELF file, in which the section with a header at this offset has no name.
 ///
 /// blazesym refuses all names of a file with symbols compressed by xz, or else unpacks them, without
-/// a bound: of a few megabytes a target can make gigabytes.
+/// a bound: of a few megabytes a target can make gigabytes. They are unpacked here.
 fn copy_without_section(mut file: &File, header: u64) -> Option<File> {
     let mut copy = tempfile::tempfile().ok()?;
     file.rewind().ok()?;

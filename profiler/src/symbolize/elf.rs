@@ -10,7 +10,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use object::elf::{self, FileHeader32, FileHeader64};
-use object::read::elf::{FileHeader, NoteIterator, ProgramHeader, SectionHeader};
+use object::read::elf::{
+    CompressionHeader, FileHeader, NoteIterator, ProgramHeader, SectionHeader,
+};
 use object::read::{FileKind, ReadCache, ReadRef};
 use object::{Endian, Endianness};
 
@@ -73,14 +75,32 @@ pub(super) struct Segment {
     pub(super) address: u64,
 }
 
+/// Where the content of a section is, and how it is packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Section {
+    /// Where it is in the file, without the header of a compressed one. Inside the file.
+    pub(super) file: Range<u64>,
+    /// How it is compressed.
+    pub(super) packing: Option<Packing>,
+}
+
+/// The compression of a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    Zlib,
+    Zstd,
+    /// Nothing in an ELF file is marked so: the whole content of `.gnu_debugdata` is.
+    Xz,
+}
+
 /// Calls a function that is generic over the class with the class of the file.
 macro_rules! by_class {
-    ($function:ident, $elf:expr) => {{
+    ($function:ident, $elf:expr $(, $argument:expr)?) => {{
         let data = Data { cache: &$elf.cache, budget: &$elf.budget };
         if $elf.is_64 {
-            $function::<FileHeader64<Endianness>>(data)
+            $function::<FileHeader64<Endianness>>(data $(, $argument)?)
         } else {
-            $function::<FileHeader32<Endianness>>(data)
+            $function::<FileHeader32<Endianness>>(data $(, $argument)?)
         }
     }};
 }
@@ -115,6 +135,17 @@ impl<'a> Elf<'a> {
     /// Where in the file the header of the section `.gnu_debugdata` is: symbols compressed by xz.
     pub(super) fn compressed_symbols(&self) -> Option<u64> {
         by_class!(compressed_symbols, self)
+    }
+
+    /// The content of the section with this name. `None` where there is none, and for content that
+    /// is not in the file, or compressed in a way that is not known.
+    pub(super) fn section(&self, name: &str) -> Option<Section> {
+        by_class!(section, self, name)
+    }
+
+    /// Whether numbers in it have the order of bytes of x86.
+    pub(super) fn is_little_endian(&self) -> bool {
+        by_class!(is_little_endian, self).unwrap_or(false)
     }
 
     /// Whether blazesym may read it. It maps the file, and trusts it more than we do: every section
@@ -188,6 +219,35 @@ fn compressed_symbols<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) ->
     let (index, _) = sections.section_by_name(endian, b".gnu_debugdata")?;
     let before = index.0 as u64 * u64::from(header.e_shentsize(endian));
     header.e_shoff(endian).into().checked_add(before)
+}
+
+fn section<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>, name: &str) -> Option<Section> {
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let (_, section) = sections.section_by_name(endian, name.as_bytes())?;
+    let (offset, size, packing) = match section.compression(endian, data).ok()? {
+        None => {
+            let (offset, size) = section.file_range(endian)?;
+            (offset, size, None)
+        }
+        Some((header, offset, size)) => {
+            let packing = match header.ch_type(endian) {
+                elf::ELFCOMPRESS_ZLIB => Packing::Zlib,
+                elf::ELFCOMPRESS_ZSTD => Packing::Zstd,
+                _ => return None,
+            };
+            (offset, size, Some(packing))
+        }
+    };
+    let end = offset.checked_add(size).filter(|&end| end <= data.len().unwrap_or(0))?;
+    Some(Section { file: offset..end, packing })
+}
+
+fn is_little_endian<H: FileHeader<Endian = Endianness>>(
+    data: Data<'_, '_>,
+) -> object::Result<bool> {
+    Ok(H::parse(data)?.endian()?.is_little_endian())
 }
 
 fn is_sound<H: FileHeader<Endian = Endianness>>(data: Data<'_, '_>) -> object::Result<bool> {

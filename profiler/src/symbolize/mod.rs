@@ -1,7 +1,7 @@
 //! From addresses to names: the only code that opens ELF files or kallsyms.
 //!
-//! The names in files and in the kernel are blazesym's, from symbol tables; DWARF is not read. Of
-//! what it answers, a name is given only where it is certain: where a symbol with a size contains
+//! The names in files and in the kernel are blazesym's, from symbol tables; inlined functions, files
+//! and lines are from DWARF, where there is any (`dwarf`). Of what blazesym answers, a name is given only where it is certain: where a symbol with a size contains
 //! the address. The nearest symbol before an address is no evidence, in a stripped binary it is
 //! nearly always another function. Everything else is `[module+0xoffset]`.
 //!
@@ -18,39 +18,55 @@ mod alias;
 mod binary;
 mod debug_file;
 mod demangle;
+mod dwarf;
 mod elf;
 pub mod interrupts;
 mod kernel;
 mod late;
 mod perf_map;
+mod region;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod vdso;
 
 use std::cell::OnceCell;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
-use offwake_shared::StackContext;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use offwake_shared::{StackContext, StackEnd};
 
-use self::binary::Place;
+use self::binary::{Place, Wanted};
+use self::dwarf::{Budget, Inlined, SourceLine};
 use self::elf::Elf;
 use crate::profile::{Frame, FrameId};
 use crate::recording::{
     ImageId, MappedFile, Mapping, MappingContent, RawStack, Recording, StackId,
 };
 
+pub(crate) use self::binary::open as open_mapped;
 pub(crate) use self::elf::{build_id, open_regular};
 pub use self::late::name_later;
+pub(crate) use self::vdso::{image as vdso_image, is_ours as is_own_vdso};
 
 /// How to symbolize.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Folders with separate debug files, laid out like `/usr/lib/debug`, which comes last.
     pub debug_dirs: Vec<PathBuf>,
+    /// Read files and lines, too: costs more where there is much debug information.
+    pub lines: bool,
 }
+
+/// How much DWARF is read of all files together, in steps of some nanoseconds.
+const DWARF_STEPS: u64 = 100_000_000;
+
+/// The same when lines are asked for.
+const DWARF_STEPS_WITH_LINES: u64 = 600_000_000;
 
 /// The frames of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,11 +75,11 @@ pub struct Symbols {
     pub frames: Vec<Frame>,
     /// The frames of each stack of the recording, innermost first.
     pub stacks: HashMap<StackId, Vec<FrameId>>,
-    /// The user stacks whose walk led astray before it came to where a thread or a program starts.
+    /// The user stacks whose walk ended before it came to where a thread or a program starts, and how.
     /// Code compiled without frame pointers uses their register for anything. What is found outside
     /// of the program's code then is no return address: it is left out, with all that is outside of
     /// it.
-    pub broken: HashSet<StackId>,
+    pub broken: HashMap<StackId, StackEnd>,
     /// What could not be done, one line each, and what to do about it.
     pub warnings: Vec<String>,
 }
@@ -88,25 +104,46 @@ pub fn symbolize(
     let mut interner = Interner::default();
     let mut ids = HashMap::with_capacity(locations.len());
     let mut warnings = Vec::new();
+    let budget = Budget::new(if options.lines { DWARF_STEPS_WITH_LINES } else { DWARF_STEPS });
+    let wanted = Wanted { lines: options.lines, budget: &budget };
     progress(0, locations.len() as u64);
     for group in locations.chunk_by(Location::same_source) {
         let frames = match group[0] {
-            Location::Kernel(_) => kernel::frames(&positions(group), &mut warnings),
-            Location::File { file, .. } => file_frames(recording, &files, options, file, group),
-            Location::Vdso(_) => vdso_frames(group),
-            Location::Code { image, .. } => code_frames(recording, image, group),
+            Location::Kernel(_) => singly(kernel::frames(&positions(group), &mut warnings)),
+            Location::File { file, .. } => {
+                file_frames(recording, &files, options, &wanted, file, group)
+            }
+            Location::Vdso(_) => vdso_frames(&wanted, group),
+            Location::Code { image, .. } => singly(code_frames(recording, image, group)),
         };
-        ids.extend(group.iter().copied().zip(frames.into_iter().map(|frame| interner.id(frame))));
+        let frames = frames.into_iter().map(|frames| interner.ids(frames));
+        ids.extend(group.iter().copied().zip(frames));
         progress(ids.len() as u64, locations.len() as u64);
     }
+    if budget.is_spent() {
+        let more = if options.lines { "" } else { " (--lines allows more time)" };
+        warnings.push(format!(
+            "there is more debug information than was read: inlined functions and lines are not shown \
+             everywhere{more}"
+        ));
+    }
     let frames = interner.frames;
-    let (mut stacks, mut broken) = (HashMap::new(), HashSet::new());
+    let (mut stacks, mut broken) = (HashMap::new(), HashMap::new());
     for (&id, stack) in &recording.stacks {
-        let named: Vec<FrameId> =
-            locate(recording, &files, stack).map(|location| ids[&location]).collect();
-        let led_astray = !stack.whole || in_code(recording, stack).len() < stack.frames.len();
-        if led_astray && !ends_at_a_start(&frames, &named) {
-            broken.insert(id);
+        let named: Vec<FrameId> = locate(recording, &files, stack)
+            .flat_map(|location| &ids[&location])
+            .copied()
+            .collect();
+        let end = match stack.end {
+            StackEnd::Complete if in_code(recording, stack).len() < stack.frames.len() => {
+                StackEnd::Astray
+            }
+            end => end,
+        };
+        if end == StackEnd::Truncated
+            || end != StackEnd::Complete && !ends_at_a_start(&frames, &named)
+        {
+            broken.insert(id, end);
         }
         stacks.insert(id, named);
     }
@@ -252,31 +289,48 @@ impl<'a> Files<'a> {
     }
 }
 
+/// The frames at each address, innermost first.
 fn file_frames(
     recording: &Recording,
     files: &Files<'_>,
     options: &Options,
+    wanted: &Wanted<'_>,
     file: usize,
     group: &[Location],
-) -> Vec<Frame> {
+) -> Vec<Vec<Frame>> {
     let offsets = positions(group);
     let debug_file =
         |elf: &Elf<'_>| debug_file::find(elf, &recording.files[file], &options.debug_dirs);
     let places = match files.elf(file) {
-        Some(opened) => binary::places(opened, &offsets, debug_file),
+        Some(opened) => binary::places(opened, &offsets, wanted, debug_file),
         None => binary::unnamed(&offsets),
     };
     let module = file_name(recording, file);
-    places.into_iter().map(|place| user_frame(place, Some(module.clone()))).collect()
+    places.into_iter().map(|place| frames_at(place, &module)).collect()
 }
 
-fn vdso_frames(group: &[Location]) -> Vec<Frame> {
+fn vdso_frames(wanted: &Wanted<'_>, group: &[Location]) -> Vec<Vec<Frame>> {
     let offsets = positions(group);
     let places = match vdso::file() {
-        Some(file) => binary::places(&file, &offsets, |_| None),
+        Some(file) => binary::places(&file, &offsets, wanted, |_| None),
         None => binary::unnamed(&offsets),
     };
-    places.into_iter().map(|place| user_frame(place, Some("vdso".into()))).collect()
+    places.into_iter().map(|place| frames_at(place, "vdso")).collect()
+}
+
+/// The functions that are inlined at a place, and the one that they are inlined into.
+fn frames_at(mut place: Place, module: &str) -> Vec<Frame> {
+    let inlined = std::mem::take(&mut place.inlined);
+    let function = user_frame(place, Some(module.into()));
+    let inlined = inlined.into_iter().map(|Inlined { name, line }| {
+        let (file, line) = file_and_line(line);
+        Frame { name: Some(name.to_string()), file, line, inlined: true, ..function.clone() }
+    });
+    inlined.chain([function.clone()]).collect()
+}
+
+fn singly(frames: Vec<Frame>) -> Vec<Vec<Frame>> {
+    frames.into_iter().map(|frame| vec![frame]).collect()
 }
 
 /// Frames in code that is in no ELF file: from the process's perf map, where it has one.
@@ -288,22 +342,23 @@ fn code_frames(recording: &Recording, image: Option<ImageId>, group: &[Location]
     let code_frame = |address: u64| {
         if let Some(name) = names.remove(&address) {
             let pid = process.map_or(0, |process| process.namespace_pid);
-            let place = Place { name: Some(name), address };
+            let place = Place { name: Some(name), ..Place::unnamed(address) };
             return user_frame(place, Some(format!("perf-{pid}.map")));
         }
-        let unnamed = |address| Place { name: None, address };
         match mapping(recording, image, address) {
             Some(mapping) => match mapping.content {
                 MappingContent::File(file) => {
                     let module = file_name(recording, file);
-                    user_frame(unnamed(file_offset(mapping, address)), Some(module))
+                    user_frame(Place::unnamed(file_offset(mapping, address)), Some(module))
                 }
                 MappingContent::Vdso => {
-                    user_frame(unnamed(address - mapping.start), Some("vdso".into()))
+                    user_frame(Place::unnamed(address - mapping.start), Some("vdso".into()))
                 }
-                MappingContent::Anonymous => user_frame(unnamed(address), Some("anon".into())),
+                MappingContent::Anonymous => {
+                    user_frame(Place::unnamed(address), Some("anon".into()))
+                }
             },
-            None => user_frame(unnamed(address), None),
+            None => user_frame(Place::unnamed(address), None),
         }
     };
     addresses.into_iter().map(code_frame).collect()
@@ -318,29 +373,45 @@ fn file_name(recording: &Recording, file: usize) -> String {
 }
 
 fn user_frame(place: Place, module: Option<String>) -> Frame {
-    Frame {
-        name: place.name,
-        module,
-        offset: place.address,
-        kernel: false,
-        file: None,
-        line: None,
-        inlined: false,
-    }
+    let Place { name, address, line, inlined: _ } = place;
+    let (file, line) = file_and_line(line);
+    Frame { name, module, offset: address, kernel: false, file, line, inlined: false }
+}
+
+fn file_and_line(line: Option<SourceLine>) -> (Option<String>, Option<u32>) {
+    line.map(|SourceLine { file, line }| (file.to_string(), line)).unzip()
 }
 
 /// Gives each distinct frame one id.
 #[derive(Default)]
 struct Interner {
     frames: Vec<Frame>,
-    ids: HashMap<Frame, FrameId>,
+    /// By the content of the frames, which are not held twice: names are long.
+    ids: HashTable<FrameId>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Interner {
+    fn ids(&mut self, frames: Vec<Frame>) -> Box<[FrameId]> {
+        frames.into_iter().map(|frame| self.id(frame)).collect()
+    }
+
     fn id(&mut self, frame: Frame) -> FrameId {
-        *self.ids.entry(frame).or_insert_with_key(|frame| {
-            self.frames.push(frame.clone());
-            FrameId::try_from(self.frames.len() - 1).expect("fewer than 2^32 frames fit in memory")
-        })
+        let Self { frames, ids, hasher } = self;
+        let entry = ids.entry(
+            hasher.hash_one(&frame),
+            |&id| frames[id as usize] == frame,
+            |&id| hasher.hash_one(&frames[id as usize]),
+        );
+        match entry {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let id =
+                    FrameId::try_from(frames.len()).expect("fewer than 2^32 frames fit in memory");
+                place.insert(id);
+                frames.push(frame);
+                id
+            }
+        }
     }
 }

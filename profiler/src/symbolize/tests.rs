@@ -1,6 +1,9 @@
 //! End to end: programs that print where their functions are, a snapshot of the running process,
 //! and the names that come out. Needs gcc, g++ and binutils.
 
+mod cost;
+mod debug_info;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -109,7 +112,7 @@ fn record(pid: u32, frames: &[u64]) -> Recording {
 }
 
 fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> Recording {
-    let stack = RawStack { context, image, frames: frames.into(), whole: true };
+    let stack = RawStack { context, image, frames: frames.into(), end: StackEnd::Complete };
     Recording {
         meta: Meta {
             started: SystemTime::UNIX_EPOCH,
@@ -123,6 +126,8 @@ fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> R
         images: HashMap::new(),
         files: Vec::new(),
         losses: Losses::default(),
+        unwind: None,
+        warnings: Vec::new(),
     }
 }
 
@@ -152,6 +157,12 @@ fn nm(program: &Path, symbol: &str) -> (u64, u64) {
     let line = text.lines().find(|line| line.split_whitespace().last() == Some(symbol)).unwrap();
     let mut numbers = line.split_whitespace().map(|word| u64::from_str_radix(word, 16));
     (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap_or(0))
+}
+
+/// The places in a file without a separate one.
+fn places(file: &File, offsets: &[u64], lines: bool) -> Vec<Place> {
+    let budget = Budget::new(1_000_000_000);
+    binary::places(file, offsets, &Wanted { lines, budget: &budget }, |_| None)
 }
 
 #[test]
@@ -292,7 +303,7 @@ fn functions_have_their_public_names() {
     let segment = Elf::new(&file).unwrap().executable_segments().remove(0);
     let name = |symbol: &str| {
         let offset = nm(&library, symbol).0 - segment.address + segment.file.start;
-        binary::places(&file, &[offset], |_| None).remove(0).name.unwrap()
+        places(&file, &[offset], false).remove(0).name.unwrap()
     };
     assert_eq!(name("__poll"), "poll");
     assert_eq!(name("__unrelated"), "__unrelated");
@@ -349,7 +360,10 @@ fn debug_file_by_build_id() {
     strip(&program);
     let target = Target::start(&program);
     let recording = target.record(&[target.addresses[HIDDEN], target.addresses[EXPORTED] + 1]);
-    let options = |dir: &Path| Options { debug_dirs: vec!["/nonexistent".into(), dir.into()] };
+    let options = |dir: &Path| Options {
+        debug_dirs: vec!["/nonexistent".into(), dir.into()],
+        ..Options::default()
+    };
     let with_debug = frames_with(&recording, &options(dir.path()));
     assert_eq!(with_debug[0].label(), "hidden");
     assert_eq!(with_debug[1].label(), "exported");
@@ -394,7 +408,7 @@ fn names_that_come_later() {
             .with_modules(modules)
     };
     let build_id = build_id(&File::open(&program).unwrap());
-    let options = Options { debug_dirs: vec![dir.path().into()] };
+    let options = Options { debug_dirs: vec![dir.path().into()], lines: false };
     let label = |profile| name_later(profile, &options).frames[0].label();
 
     let before = profile(vec![module(build_id.clone())]);
@@ -494,7 +508,7 @@ fn a_stack_ends_where_it_leads_out_of_the_code() {
         recording.images.insert(id, Image { mappings: mappings.to_vec(), ..Image::default() });
         let symbols = symbolize(&recording, &Options::default(), &mut |_, _| {});
         let frames = symbols.stacks[&STACK].iter().map(|&id| symbols.frames[id as usize].label());
-        (frames.collect::<Vec<_>>(), symbols.broken.contains(&STACK))
+        (frames.collect::<Vec<_>>(), symbols.broken.contains_key(&STACK))
     };
     let code = [mapping(0x1000, 0x2000), mapping(0x3000, 0x4000)];
     let labels =
@@ -550,10 +564,13 @@ fn programs_of_32_bits() {
     assert!(elf.build_id().is_some());
     let segment = elf.executable_segments().remove(0);
     let offset = address - segment.address + segment.file.start;
-    let places = binary::places(&file, &[offset, offset + size - 1, u64::MAX], |_| None);
-    assert_eq!(places[0], Place { name: Some("inner".into()), address });
-    assert_eq!(places[1], Place { name: Some("inner".into()), address: address + size - 1 });
-    assert_eq!(places[2], Place { name: None, address: u64::MAX });
+    let places = places(&file, &[offset, offset + size - 1, u64::MAX], false);
+    assert_eq!(places[0], Place { name: Some("inner".into()), ..Place::unnamed(address) });
+    assert_eq!(
+        places[1],
+        Place { name: Some("inner".into()), ..Place::unnamed(address + size - 1) }
+    );
+    assert_eq!(places[2], Place::unnamed(u64::MAX));
 }
 
 /// Every reader, on an image that may be broken. Returns how many places have names.
@@ -564,7 +581,7 @@ fn read_everything(image: &[u8]) -> usize {
     let _ = (elf.build_id(), elf.debug_link(), elf.executable_segments());
     let offsets: Vec<u64> =
         (0..image.len() as u64).step_by(7).chain([u64::MAX - 1, u64::MAX]).collect();
-    let places = binary::places(&file, &offsets, |_| None);
+    let places = places(&file, &offsets, false);
     assert_eq!(places.len(), offsets.len());
     places.iter().filter(|place| place.name.is_some()).count()
 }
@@ -611,7 +628,9 @@ fn many_stacks_are_quick_and_frames_are_distinct() {
     for stack in 0..50_000_u64 {
         let frames = (0..30).map(|depth| base + 16 * ((stack * 31 + depth * 7) % 4096)).collect();
         let context = StackContext::User;
-        recording.stacks.insert(stack, RawStack { context, image: Some(id), frames, whole: true });
+        recording
+            .stacks
+            .insert(stack, RawStack { context, image: Some(id), frames, end: StackEnd::Complete });
     }
     let started = std::time::Instant::now();
     let symbols = symbolize(&recording, &Options::default(), &mut |_, _| {});

@@ -14,7 +14,8 @@ pub(super) fn file() -> Option<File> {
     Some(file)
 }
 
-fn image() -> Option<&'static [u8]> {
+/// Offwake's own vDSO in memory.
+pub(crate) fn image() -> Option<&'static [u8]> {
     // SAFETY: getauxval only reads the auxiliary vector.
     let base = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as *const u8;
     if base.is_null() {
@@ -41,6 +42,6 @@ fn image() -> Option<&'static [u8]> {
 
 /// Whether a mapping of `[vdso]` at this address is the same image as offwake's own: a 32-bit
 /// process on a 64-bit kernel has another one, and all that it has is below 4 GiB.
-pub(super) fn is_ours(start: u64) -> bool {
+pub(crate) fn is_ours(start: u64) -> bool {
     cfg!(target_pointer_width = "32") || start > u64::from(u32::MAX)
 }

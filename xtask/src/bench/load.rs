@@ -1,6 +1,7 @@
-//! The load: two threads that do nothing but wake each other.
+//! Loads: two threads that do nothing but wake each other.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,21 @@ use anyhow::{Context, Result, ensure};
 
 use crate::child::{self, Group};
 
-/// `perf bench sched pipe`, as one process with two threads: tracers that take one pid see both.
+/// What runs while it is measured: one process with two threads, so that tracers that take one pid
+/// see both.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// `perf bench sched pipe`.
+    Pipe,
+    /// `examples/src/bin/deep_pipes.rs`: each thread has a user stack of about [`DEEP_FRAMES`] frames.
+    Deep(PathBuf),
+}
+
+/// How many frames the user stacks of [`Kind::Deep`] have: 7 of threads and of reading, and as many as
+/// it is told to call.
+pub(crate) const DEEP_FRAMES: u32 = 20;
+
+/// A load that runs.
 pub(crate) struct Load(Group);
 
 /// Thread switches in a stretch of time.
@@ -29,17 +44,27 @@ impl Switches {
 
 impl Load {
     /// Starts it, for longer than anybody measures.
-    pub(crate) fn start() -> Result<Self> {
-        let mut perf = Command::new("perf");
-        perf.args(["bench", "sched", "pipe", "--threaded", "--loop", "1000000000"]);
-        let mut group = Group::start_silent(&mut perf)?;
+    pub(crate) fn start(kind: &Kind) -> Result<Self> {
+        let mut command = match kind {
+            Kind::Pipe => {
+                let mut perf = Command::new("perf");
+                perf.args(["bench", "sched", "pipe", "--threaded", "--loop", "1000000000"]);
+                perf
+            }
+            Kind::Deep(program) => {
+                let mut command = Command::new(program);
+                command.args(["--depth", &(DEEP_FRAMES - 7).to_string()]);
+                command
+            }
+        };
+        let mut group = Group::start_silent(&mut command)?;
         let pid = group.pid();
         let threads = child::wait_for(Duration::from_secs(10), || {
             group.expect_running()?;
             // The main thread waits for the two.
             Ok((thread_ids(pid)?.len() >= 3).then_some(()))
         })?;
-        threads.context("`perf bench sched pipe` did not start its threads within 10 s")?;
+        threads.context("the load did not start its threads within 10 s")?;
         Ok(Self(group))
     }
 
@@ -54,7 +79,7 @@ impl Load {
         let (after, seconds) = (self.switches()?, start.elapsed().as_secs_f64());
         self.0.expect_running()?;
         let count = after - before;
-        ensure!(count > 0, "`perf bench sched pipe` does not switch threads");
+        ensure!(count > 0, "the load does not switch threads");
         Ok(Switches { count, seconds })
     }
 
@@ -70,7 +95,7 @@ impl Load {
 
 fn thread_ids(pid: u32) -> Result<Vec<String>> {
     fs::read_dir(format!("/proc/{pid}/task"))
-        .context("`perf bench sched pipe` has ended")?
+        .context("the load has ended")?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect()
 }

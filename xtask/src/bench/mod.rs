@@ -1,9 +1,10 @@
 //! What tracers cost in BPF, side by side in one run.
 //!
-//! The load is `perf bench sched pipe`: two threads that wake each other as fast as they can. The
-//! kernel counts the time in each BPF program (`kernel.bpf_stats_enabled`). Rounds of the tracers
-//! are interleaved, and the medians compared, so that a machine that slows down meanwhile slows
-//! all of them.
+//! The load is `perf bench sched pipe`: two threads that wake each other as fast as they can. A second
+//! load does the same from deep user stacks, and tells what the ways to walk them cost. The kernel
+//! counts the time in each BPF program (`kernel.bpf_stats_enabled`). Rounds of the tracers are
+//! interleaved, and the medians compared, so that a machine that slows down meanwhile slows all of
+//! them.
 
 mod load;
 mod programs;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use self::load::Load;
+use self::load::{Kind, Load};
 use self::report::{Measurement, Report};
 use self::stats::StatsEnabled;
 use self::tracer::Tracer;
@@ -40,34 +41,67 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     }
     packages::ensure("the benchmark", packages::FOR_BENCH)?;
     let mut tracers = vec![Tracer::libbpf_tools()?];
+    let mut walks = Vec::new();
     if !options.peers_only {
         let mut build = command::cargo(&workspace.root);
-        command::run(build.args(["build", "--release", "--package", "offwake"]))?;
-        tracers.push(Tracer::offwake(workspace.release_binary("offwake")));
+        command::run(build.args([
+            "build",
+            "--release",
+            "--package=offwake",
+            "--package=offwake-examples",
+        ]))?;
+        let offwake = workspace.release_binary("offwake");
+        walks.extend(Tracer::walks(&offwake));
+        tracers.push(Tracer::offwake(offwake));
     }
 
     child::unwind_on_signals()?;
     let _stats = StatsEnabled::new()?;
-    let duration = Duration::from_secs_f64(options.seconds);
-    let mut report = Report::new(&tracers);
-    for round in 1..=options.rounds {
-        for tracer in &tracers {
-            eprintln!("round {round} of {}: {}", options.rounds, tracer.name);
-            report.add(tracer.name, measure(tracer, duration)?);
-        }
+    let peers = rounds(&options, "perf bench sched pipe", &Kind::Pipe, &tracers)?;
+    peers.print();
+    let mut json = vec![peers.json()];
+    let deep = Kind::Deep(workspace.release_binary("deep_pipes"));
+    let title = format!("user stacks of {} frames", load::DEEP_FRAMES);
+    let walks = match walks.is_empty() {
+        true => None,
+        false => Some(rounds(&options, &title, &deep, &walks)?),
+    };
+    if let Some(walks) = &walks {
+        println!();
+        walks.print();
+        walks.print_walks();
+        json.push(walks.json());
     }
-    report.print();
     if let Some(path) = &options.json {
-        fs::write(path, format!("{:#}\n", report.json()))
+        fs::write(path, format!("{:#}\n", serde_json::Value::from(json)))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    if options.gate { report.gate(tracer::OFFWAKE, tracer::LIBBPF_TOOLS) } else { Ok(()) }
+    if options.gate {
+        peers.gate(tracer::OFFWAKE, tracer::LIBBPF_TOOLS, 1.0)?;
+        if let Some(walks) = walks {
+            walks.gate(tracer::CFI, tracer::FP, 1.5)?;
+        }
+    }
+    Ok(())
+}
+
+/// All rounds of some tracers on one load.
+fn rounds(options: &Options, title: &str, load: &Kind, tracers: &[Tracer]) -> Result<Report> {
+    let duration = Duration::from_secs_f64(options.seconds);
+    let mut report = Report::new(title, tracers);
+    for round in 1..=options.rounds {
+        for tracer in tracers {
+            eprintln!("{title}: round {round} of {}: {}", options.rounds, tracer.name);
+            report.add(tracer.name, measure(load, tracer, duration)?);
+        }
+    }
+    Ok(report)
 }
 
 /// One tracer on a load of its own: first the load alone, then traced.
-fn measure(tracer: &Tracer, duration: Duration) -> Result<Measurement> {
+fn measure(load: &Kind, tracer: &Tracer, duration: Duration) -> Result<Measurement> {
     const SETTLE: Duration = Duration::from_millis(500);
-    let mut load = Load::start()?;
+    let mut load = Load::start(load)?;
     child::pause(SETTLE)?;
     let alone = load.switches_during(duration / 2)?;
 

@@ -1,6 +1,6 @@
 //! The tracers that are compared.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +12,12 @@ use crate::command;
 
 /// The name of offwake in the report.
 pub(crate) const OFFWAKE: &str = "offwake";
+/// offwake without user stacks.
+pub(crate) const NO_WALK: &str = "offwake -K";
+/// offwake with user stacks by frame pointers.
+pub(crate) const FP: &str = "offwake --unwind fp";
+/// offwake with user stacks by call frame information.
+pub(crate) const CFI: &str = "offwake --unwind cfi";
 /// The name of its peers in the report.
 pub(crate) const LIBBPF_TOOLS: &str = "offcputime + wakeuptime";
 
@@ -38,6 +44,16 @@ impl Tracer {
 
     pub(crate) fn offwake(program: PathBuf) -> Self {
         Self { name: OFFWAKE, programs: vec![program], args: &["-f"] }
+    }
+
+    /// offwake in the ways that differ in how user stacks are walked.
+    pub(crate) fn walks(program: &Path) -> [Self; 3] {
+        let walk = |name, args| Self { name, programs: vec![program.to_owned()], args };
+        [
+            walk(NO_WALK, &["-f", "-K"]),
+            walk(FP, &["-f", "--unwind", "fp"]),
+            walk(CFI, &["-f", "--unwind", "cfi"]),
+        ]
     }
 
     /// Starts to trace a process.

@@ -8,9 +8,10 @@ use super::source::{Located, Token, tokens};
 use crate::workspace::{self, Workspace};
 
 /// A crate, and the only folders that may name it.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("aya", &["record/"]),
     ("blazesym", &["symbolize/"]),
+    ("gimli", &["symbolize/", "unwind/"]),
     ("inferno", &["render/"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
@@ -21,10 +22,11 @@ const CRATES: [(&str, &[&str]); 7] = [
 /// A folder, and the modules that it must not use: those behind a boundary, and those that come
 /// later in the flow of data. `symbolize/` owns the readers of ELF files and of kallsyms, which the
 /// recorder and the snapshots need for build ids and for the kernel's interrupt entries.
-const MODULES: [(&str, &[&str]); 11] = [
+const MODULES: [(&str, &[&str]); 12] = [
     ("record/", &["cli", "merge", "render"]),
     ("snapshot/", &["cli", "record", "merge", "render"]),
     ("symbolize/", &["cli", "record", "snapshot", "merge", "render"]),
+    ("unwind/", &["cli", "record", "snapshot", "merge", "render"]),
     ("merge/", &["cli", "record", "snapshot", "render"]),
     ("render/", &["cli", "record", "snapshot", "symbolize", "merge", "recording"]),
     ("pprof/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),

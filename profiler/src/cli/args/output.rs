@@ -56,6 +56,21 @@ pub(crate) struct GraphArgs {
     #[arg(long, help_heading = GRAPH)]
     pub(crate) delimited: bool,
 
+    /// Show the source file and the line behind the name of a function
+    ///
+    /// Where debug information has them, also that of separate debug files: `name (file.cc:123)`; JSON
+    /// has the whole path. Of a function that calls, the line is that of the call. What differs in
+    /// the line only is no longer one frame. Reading lines may take some seconds.
+    #[arg(long, help_heading = GRAPH)]
+    pub(crate) lines: bool,
+
+    /// Mark what kind of frame each is: `_[k]` kernel, `_[i]` inlined, `_[j]` compiled at run time
+    ///
+    /// Behind the name, as stackcollapse-perf.pl --all does and as flamegraph.pl --color=java paints
+    /// it. For svg, folded and text; JSON always tells.
+    #[arg(long, help_heading = GRAPH)]
+    pub(crate) annotate: bool,
+
     /// The title of the flame graph or the text, instead of one that names the target
     #[arg(long, value_name = "TEXT", help_heading = GRAPH)]
     pub(crate) title: Option<String>,
@@ -63,7 +78,8 @@ pub(crate) struct GraphArgs {
     /// Look for separate debug files here, too; may be given several times
     ///
     /// Directories laid out like /usr/lib/debug, which is always searched last: files by build id
-    /// under .build-id. With them, stripped programs have names instead of addresses.
+    /// under .build-id, or by the name in .gnu_debuglink. With them, stripped programs have names
+    /// instead of addresses, and inlined functions and lines.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = GRAPH)]
     pub(crate) debug_dir: Vec<PathBuf>,
 }

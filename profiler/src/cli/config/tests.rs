@@ -1,6 +1,6 @@
 use clap::{CommandFactory, Parser};
 use offwake::profile::Metric;
-use offwake::record::ProbeChoice;
+use offwake::record::{ProbeChoice, UnwindChoice};
 
 use super::super::args::Cli;
 use super::super::one_line;
@@ -43,6 +43,7 @@ fn defaults() {
         states,
         user_stacks,
         kernel_stacks,
+        unwind,
         probe,
         capacity,
     } = job.record;
@@ -51,11 +52,12 @@ fn defaults() {
     assert_eq!(min_off, Duration::ZERO);
     assert_eq!(states.count_ones() as usize, WaitState::COUNT);
     assert!(user_stacks && kernel_stacks);
+    assert_eq!(unwind, UnwindChoice::Auto);
     assert_eq!(probe, ProbeChoice::Auto);
     assert_eq!(capacity, record::Capacity::default());
-    assert!(job.symbolize.debug_dirs.is_empty());
-    let RenderOptions { metric, per_thread, delimited, title } = job.render;
-    assert_eq!((metric, per_thread, delimited, title), (Metric::Off, false, false, None));
+    let symbolize::Options { debug_dirs, lines } = job.symbolize;
+    assert_eq!((debug_dirs, lines), (vec![], false));
+    assert_eq!(job.render, RenderOptions::default());
     assert_eq!(job.outputs, [stdout(Format::Svg)]);
 }
 
@@ -142,6 +144,10 @@ fn rendering_options() {
     assert!(job.render.per_thread && !job.render.delimited);
     assert_eq!(job.render.title.as_deref(), Some("x"));
     assert_eq!(job.symbolize.debug_dirs, [Path::new("/d"), Path::new("e")]);
+    let job = parse("-a --lines").unwrap();
+    assert!(job.symbolize.lines && job.render.lines && !job.render.annotate);
+    let job = parse("-a --annotate").unwrap();
+    assert!(!job.symbolize.lines && !job.render.lines && job.render.annotate);
     let job = parse("-a --delimited").unwrap();
     assert!(job.render.delimited && !job.render.per_thread);
 }

@@ -46,6 +46,10 @@ pub(crate) struct Frame {
     pub(crate) module: Option<String>,
     pub(crate) offset: u64,
     pub(crate) kernel: bool,
+    /// A function inlined into the next frame's.
+    #[serde(default)]
+    #[allow(dead_code, reason = "for the tests of unwinding, which share this")]
+    pub(crate) inlined: bool,
 }
 
 impl Profile {

@@ -150,9 +150,14 @@ impl Target {
 
     /// Lets the target play to the end of the play, and returns what it says. It lives on.
     pub(crate) fn play(&mut self) -> Play {
+        self.begin();
+        Play::read(&mut self.lines)
+    }
+
+    /// Lets the target play, and returns at once.
+    pub(crate) fn begin(&mut self) {
         let input = self.input.as_mut().expect("it has not ended");
         writeln!(input).expect("the target listens");
-        Play::read(&mut self.lines)
     }
 
     /// Lets the target end.

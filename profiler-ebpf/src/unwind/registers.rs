@@ -1,0 +1,162 @@
+//! The registers of a frame's caller (x86-64).
+
+use core::ffi::c_void;
+use core::hint::black_box;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule};
+
+use super::{Step, Walk};
+
+/// How many words are read below the caller's frame at once: the return address, and what the function
+/// pushed behind it. All six registers that it must save fit.
+pub const WORDS: usize = 8;
+
+/// Bytes of [`WORDS`].
+const SPAN: u64 = 8 * WORDS as u64;
+
+/// The registers of the caller, by a rule that finds its frame on the same stack.
+#[inline(always)]
+pub fn of_caller(walk: &mut Walk, rule: &UnwindRule) -> Step {
+    let offset = i64::from(rule.cfa_offset) as u64;
+    let kind = rule.cfa_kind;
+    let cfa = if kind == CfaKind::Sp as u8 {
+        walk.sp.wrapping_add(offset)
+    } else if kind == CfaKind::Fp as u8 {
+        walk.fp.wrapping_add(offset)
+    } else if kind == CfaKind::Bx as u8 {
+        walk.bx.wrapping_add(offset)
+    } else if kind == CfaKind::Plt as u8 {
+        let byte = walk.pc.wrapping_sub(u64::from(walk.is_return)) & 15;
+        walk.sp.wrapping_add(if byte >= offset { 16 } else { 8 })
+    } else if kind == CfaKind::SpDeref as u8 || kind == CfaKind::FpDeref as u8 {
+        let from = if kind == CfaKind::SpDeref as u8 { walk.sp } else { walk.fp };
+        if !read(walk, from.wrapping_add(offset), 8) {
+            return Step::End(StackEnd::Unreadable);
+        }
+        walk.words[0].wrapping_add(i64::from(rule.cfa_add) as u64)
+    } else {
+        return Step::End(StackEnd::Unsupported);
+    };
+    // The stack grows down, and every caller's frame lies above.
+    if cfa <= walk.sp {
+        return Step::End(StackEnd::Astray);
+    }
+    // Below the frame of the innermost function there may be no memory: then one by one.
+    let at_once = read(walk, cfa.wrapping_sub(SPAN), SPAN as u32);
+    if !at_once && !read_last(walk, cfa.wrapping_sub(8)) {
+        return Step::End(StackEnd::Unreadable);
+    }
+    let return_address = walk.words[WORDS - 1];
+    let fp = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa, at_once);
+    let bx = saved(walk, rule.bx_kind, rule.bx_offset, walk.bx, cfa, at_once);
+    let (Some(fp), Some(bx)) = (fp, bx) else { return Step::End(StackEnd::Unreadable) };
+    go_to(walk, return_address, cfa, fp, bx, 0)
+}
+
+/// The registers of the caller, by the frame pointer.
+#[inline(always)]
+pub fn by_frame_pointer(walk: &mut Walk) -> Step {
+    let fp = walk.fp;
+    if fp == 0 {
+        return Step::End(StackEnd::Complete);
+    }
+    if fp < walk.sp || !read(walk, fp, 16) {
+        return Step::End(StackEnd::Astray);
+    }
+    let [next, return_address] = [walk.words[0], walk.words[1]];
+    // The outermost frame has neither; anything else is no frame.
+    if return_address == 0 && next != 0 {
+        return Step::End(StackEnd::Astray);
+    }
+    // The frame pointer is all that is known. A function that keeps it keeps `rbx` as well as not.
+    go_to(walk, return_address, fp.wrapping_add(16), next, walk.bx, 1)
+}
+
+/// The registers of the caller of a function that keeps its return address in `rdi`.
+#[inline(always)]
+pub fn by_rdi(walk: &mut Walk, rule: &UnwindRule) -> Step {
+    let sp = walk.sp.wrapping_add(i64::from(rule.cfa_offset) as u64);
+    go_to(walk, walk.di, sp, walk.fp, walk.bx, 0)
+}
+
+/// The registers that a signal interrupted: the stack pointer is at the `ucontext` of its handler
+/// (`struct rt_sigframe` in arch/x86/include/asm/sigframe.h, the same from 5.10 to 6.18). It may lead to
+/// another stack.
+#[inline(always)]
+pub fn before_signal(walk: &mut Walk) -> Step {
+    /// Of `uc_mcontext.gregs[REG_RBP]`; rbx, rdx, rax, rcx, rsp and rip follow.
+    const RBP: u64 = 40 + 8 * 10;
+    if !read(walk, walk.sp.wrapping_add(RBP), 8 * 7) {
+        return Step::End(StackEnd::Unreadable);
+    }
+    walk.fp = walk.words[0];
+    walk.bx = walk.words[1];
+    walk.sp = walk.words[5];
+    walk.pc = walk.words[6];
+    walk.is_return = 0;
+    walk.is_guess = 0;
+    Step::GoOn
+}
+
+#[inline(always)]
+fn go_to(walk: &mut Walk, return_address: u64, sp: u64, fp: u64, bx: u64, is_guess: u32) -> Step {
+    if return_address == 0 {
+        return Step::End(StackEnd::Complete);
+    }
+    walk.pc = return_address;
+    walk.sp = sp;
+    walk.fp = fp;
+    walk.bx = bx;
+    walk.is_return = 1;
+    walk.is_guess = is_guess;
+    Step::GoOn
+}
+
+/// A register that the caller has, and that has the value `now` in this frame.
+#[inline(always)]
+fn saved(walk: &mut Walk, kind: u8, offset: i32, now: u64, cfa: u64, at_once: bool) -> Option<u64> {
+    if kind == SavedKind::Same as u8 {
+        return Some(now);
+    }
+    if kind == SavedKind::Lost as u8 {
+        return Some(0);
+    }
+    let is_at_cfa = kind == SavedKind::AtCfa as u8;
+    let in_span = (offset as u32).wrapping_add(SPAN as u32);
+    if is_at_cfa && at_once && in_span < SPAN as u32 && in_span & 7 == 0 {
+        // The verifier does not see that the conditions bound it; a mask does, if it is there.
+        let word = black_box((in_span >> 3) as usize);
+        return Some(walk.words[word & (WORDS - 1)]);
+    }
+    let from = if is_at_cfa { cfa } else { walk.fp };
+    let address = from.wrapping_add(i64::from(offset) as u64);
+    let mut word = 0u64;
+    // SAFETY: the helper checks the address, and writes as many bytes as the value has.
+    let error = unsafe {
+        bpf_probe_read_user((&raw mut word).cast::<c_void>(), 8, address as *const c_void)
+    };
+    (error == 0).then_some(word)
+}
+
+/// Reads `bytes` bytes into the first words.
+#[inline(always)]
+fn read(walk: &mut Walk, address: u64, bytes: u32) -> bool {
+    // SAFETY: the helper checks the address, and no caller wants more than `SPAN` bytes.
+    let error = unsafe {
+        let words = walk.words.as_mut_ptr().cast::<c_void>();
+        bpf_probe_read_user(words, bytes, address as *const c_void)
+    };
+    error == 0
+}
+
+/// Reads a word into the last one.
+#[inline(always)]
+fn read_last(walk: &mut Walk, address: u64) -> bool {
+    // SAFETY: the helper checks the address, and writes the 8 bytes of one word.
+    let error = unsafe {
+        let word = walk.words.as_mut_ptr().add(WORDS - 1).cast::<c_void>();
+        bpf_probe_read_user(word, 8, address as *const c_void)
+    };
+    error == 0
+}

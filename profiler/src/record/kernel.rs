@@ -1,0 +1,99 @@
+//! Which kernel runs.
+
+use std::ffi::CStr;
+
+/// The version of a kernel: 6.1.36 is `Version(6, 1, 36)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub(super) u32, pub(super) u32, pub(super) u32);
+
+/// `uname -r`.
+pub(super) fn release() -> String {
+    names().0
+}
+
+/// The version of the running kernel; 0.0.0 if it does not tell.
+pub(super) fn version() -> Version {
+    let (release, build) = names();
+    parse(&release, &build)
+}
+
+impl Version {
+    /// Whether this kernel has `bpf_loop`, without which BPF cannot walk a stack of any depth by call
+    /// frame information.
+    pub(super) fn has_bpf_loop(self) -> bool {
+        self >= Self(5, 17, 0)
+    }
+
+    /// Whether reading user memory from BPF may freeze this kernel: with hardened usercopy it looks up
+    /// where the bytes go, and takes a lock for it that whoever was interrupted may hold
+    /// (`check_heap_object` in mm/usercopy.c; repaired in 6.1.36, 6.3.10 and 6.4).
+    pub(super) fn may_freeze(self) -> bool {
+        let affected = Self(5, 19, 0)..Self(6, 4, 0);
+        let repaired = [Self(6, 1, 36)..Self(6, 2, 0), Self(6, 3, 10)..Self(6, 4, 0)];
+        affected.contains(&self) && !repaired.iter().any(|range| range.contains(&self))
+    }
+}
+
+/// `uname -r` and `uname -v`.
+fn names() -> (String, String) {
+    // SAFETY: the type is arrays of characters, for which zeros are valid; the kernel ends each
+    // with a 0.
+    unsafe {
+        let mut names: libc::utsname = std::mem::zeroed();
+        libc::uname(&raw mut names);
+        let text = |name: &[libc::c_char]| CStr::from_ptr(name.as_ptr()).to_string_lossy().into();
+        (text(&names.release), text(&names.version))
+    }
+}
+
+/// Debian's releases end with the number of its ABI instead of the stable update, which stands in the
+/// other name: `6.1.0-56-amd64` is `#1 SMP Debian 6.1.176-1 (2026-05-01)`.
+fn parse(release: &str, build: &str) -> Version {
+    let release = numbers(release);
+    let updated = build
+        .split_once("Debian ")
+        .map(|(_, version)| numbers(version))
+        .filter(|other| (other.0, other.1) == (release.0, release.1));
+    updated.unwrap_or(release)
+}
+
+fn numbers(text: &str) -> Version {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse().ok());
+    let mut next = || numbers.next().unwrap_or(0);
+    Version(next(), next(), next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_and_builds() {
+        let version = |release, build| parse(release, build);
+        assert_eq!(version("6.18.44-fc-v595", "#1 SMP"), Version(6, 18, 44));
+        assert_eq!(version("5.15.0-1034-aws", "#38-Ubuntu SMP"), Version(5, 15, 0));
+        assert_eq!(
+            version("6.1.0-9-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.27-1 (2023-05-08)"),
+            Version(6, 1, 27)
+        );
+        assert_eq!(version("6.1-custom", ""), Version(6, 1, 0));
+        assert_eq!(version("", ""), Version(0, 0, 0));
+    }
+
+    #[test]
+    fn kernels_that_may_freeze() {
+        for (version, may) in [
+            (Version(5, 17, 3), false),
+            (Version(5, 19, 0), true),
+            (Version(6, 0, 9), true),
+            (Version(6, 1, 27), true),
+            (Version(6, 1, 36), false),
+            (Version(6, 2, 16), true),
+            (Version(6, 3, 9), true),
+            (Version(6, 3, 10), false),
+            (Version(6, 4, 0), false),
+        ] {
+            assert_eq!(version.may_freeze(), may, "{version:?}");
+        }
+    }
+}

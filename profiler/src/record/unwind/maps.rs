@@ -1,0 +1,107 @@
+//! The BPF maps of the tables.
+
+use aya::maps::{Array, HashMap, MapData, MapError};
+use offwake_shared::{Program, UNWIND_CHUNK, UnwindMapping, UnwindProgram, UnwindRow, UnwindRule};
+
+/// A map key or value, as aya wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(in crate::record) struct Pod<T>(T);
+// SAFETY: ABI types: plain data without padding.
+unsafe impl aya::Pod for Pod<Program> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<UnwindProgram> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<UnwindMapping> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<UnwindRule> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<[UnwindRow; UNWIND_CHUNK]> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<[u32; UNWIND_CHUNK]> {}
+
+/// The maps, taken from the loaded object (profiler-ebpf/src/maps.rs).
+pub(in crate::record) struct Maps {
+    pub(in crate::record) programs: HashMap<MapData, Pod<Program>, Pod<UnwindProgram>>,
+    pub(in crate::record) mappings: Array<MapData, Pod<UnwindMapping>>,
+    pub(in crate::record) pages: Array<MapData, Pod<[u32; UNWIND_CHUNK]>>,
+    pub(in crate::record) rows: Array<MapData, Pod<[UnwindRow; UNWIND_CHUNK]>>,
+    pub(in crate::record) rules: Array<MapData, Pod<UnwindRule>>,
+    /// What the programs remember of whom they have announced.
+    pub(in crate::record) seen: HashMap<MapData, Pod<Program>, u64>,
+}
+
+impl Maps {
+    /// Makes a program known, or replaces what is known of it.
+    pub(super) fn set_program(
+        &mut self,
+        program: Program,
+        value: UnwindProgram,
+    ) -> Result<(), MapError> {
+        self.programs.insert(Pod(program), Pod(value), 0)
+    }
+
+    /// What the programs have noted of a program.
+    pub(super) fn program(&self, program: Program) -> Option<UnwindProgram> {
+        self.programs.get(&Pod(program), 0).ok().map(|Pod(value)| value)
+    }
+
+    /// Removes the programs that the BPF programs have put in, when a process was forked. User space
+    /// was not told of them: no stack of theirs was taken yet.
+    pub(super) fn remove_programs(&mut self, are_known: impl Fn(Program) -> bool) {
+        let keys: Vec<Program> =
+            self.programs.keys().filter_map(|key| key.ok()).map(|Pod(program)| program).collect();
+        for program in keys.into_iter().filter(|&program| !are_known(program)) {
+            let _ = self.programs.remove(&Pod(program));
+        }
+    }
+
+    /// Forgets a program. When its next stack is seen, user space is told of it again.
+    pub(super) fn remove_program(&mut self, program: Program) {
+        // Neither may be there.
+        let _ = self.programs.remove(&Pod(program));
+        let _ = self.seen.remove(&Pod(program));
+    }
+
+    pub(super) fn set_mappings(
+        &mut self,
+        first: u32,
+        mappings: &[UnwindMapping],
+    ) -> Result<(), MapError> {
+        for (index, &mapping) in (first..).zip(mappings) {
+            self.mappings.set(index, Pod(mapping), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the first rows of pages, from this chunk on.
+    pub(super) fn set_pages(&mut self, first: u32, pages: &[u32]) -> Result<(), MapError> {
+        for (index, chunk) in (first..).zip(pages.chunks(UNWIND_CHUNK)) {
+            let mut value = [0; UNWIND_CHUNK];
+            value[..chunk.len()].copy_from_slice(chunk);
+            self.pages.set(index, Pod(value), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows, from this chunk on. `number`: of a rule in the file's own table.
+    pub(super) fn set_rows(
+        &mut self,
+        first: u32,
+        rows: &[UnwindRow],
+        number: &[u16],
+    ) -> Result<(), MapError> {
+        for (index, chunk) in (first..).zip(rows.chunks(UNWIND_CHUNK)) {
+            let mut value = [UnwindRow::default(); UNWIND_CHUNK];
+            for (place, &UnwindRow { start, rule }) in value.iter_mut().zip(chunk) {
+                *place = UnwindRow { start, rule: number[usize::from(rule)] };
+            }
+            self.rows.set(index, Pod(value), 0)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_rule(&mut self, number: u16, rule: UnwindRule) -> Result<(), MapError> {
+        self.rules.set(u32::from(number), Pod(rule), 0)
+    }
+}

@@ -1,0 +1,132 @@
+//! Building tables while recording goes on.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use hashbrown::HashSet;
+
+use super::{Code, Content, Source, Unwinder, Wanted};
+use crate::recording::{ImageId, MappingContent};
+use crate::snapshot::Snapshots;
+use crate::symbolize;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::record) enum Request {
+    /// The mappings of a program were read.
+    Read(ImageId),
+    /// They were read because a walk came to an address that is in none of them.
+    ReadUnmapped(ImageId),
+}
+
+/// A thread of its own: reading a large file takes half a second, in which a process may be born and
+/// die whose mappings should be read.
+pub(in crate::record) struct Worker {
+    requests: Sender<Request>,
+    thread: JoinHandle<Unwinder>,
+}
+
+impl Worker {
+    /// Starts the thread. `with_snapshots` calls a function with the snapshots that were taken.
+    pub(in crate::record) fn start(
+        mut unwinder: Unwinder,
+        with_snapshots: impl Fn(&mut dyn FnMut(&mut Snapshots)) + Send + 'static,
+    ) -> Result<Self> {
+        let (requests, received) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("offwake-tables".into())
+            .spawn(move || {
+                serve(&mut unwinder, &received, &with_snapshots);
+                unwinder
+            })
+            .context("cannot start a thread")?;
+        Ok(Self { requests, thread })
+    }
+
+    /// Where requests go.
+    pub(in crate::record) fn requests(&self) -> Sender<Request> {
+        self.requests.clone()
+    }
+
+    /// Ends the thread, when every other sender is gone, and returns the tables.
+    pub(in crate::record) fn finish(self) -> Unwinder {
+        drop(self.requests);
+        self.thread.join().expect("the builder of tables does not panic")
+    }
+}
+
+fn serve(
+    unwinder: &mut Unwinder,
+    received: &Receiver<Request>,
+    with_snapshots: &impl Fn(&mut dyn FnMut(&mut Snapshots)),
+) {
+    while let Ok(first) = received.recv() {
+        let mut read = HashSet::new();
+        let mut unmapped = HashSet::new();
+        for request in std::iter::once(first).chain(received.try_iter()) {
+            match request {
+                Request::Read(id) => read.insert(id),
+                Request::ReadUnmapped(id) => unmapped.insert(id) | read.insert(id),
+            };
+        }
+        let ids: Vec<ImageId> = read.into_iter().collect();
+        let mut wanted = Vec::new();
+        let mut codes = Vec::new();
+        with_snapshots(&mut |snapshots| (wanted, codes) = unwinder.look_at(&ids, snapshots));
+        // What cannot be done costs the frames of some stacks, and is counted there.
+        let _ = unwinder.add_files(wanted, &mut |_| {});
+        for (id, code) in codes {
+            let _ = unwinder.set_program(id, &code, unmapped.contains(&id));
+        }
+        unwinder.settle();
+    }
+}
+
+impl Unwinder {
+    /// The code of programs, and the sources in it that are not known.
+    pub(in crate::record) fn look_at(
+        &self,
+        ids: &[ImageId],
+        snapshots: &Snapshots,
+    ) -> (Vec<Wanted>, Vec<(ImageId, Vec<Code>)>) {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut asked = HashSet::new();
+        let mut codes = Vec::new();
+        for &id in ids {
+            let Some(image) = snapshots.image(id) else { continue };
+            let mut code = Vec::with_capacity(image.mappings.len());
+            for mapping in &image.mappings {
+                let source = match mapping.content {
+                    MappingContent::File(file) => Some(Source::File(file)),
+                    MappingContent::Vdso if symbolize::is_own_vdso(mapping.start) => {
+                        Some(Source::Vdso)
+                    }
+                    MappingContent::Vdso | MappingContent::Anonymous => None,
+                };
+                if let Some(source) = source
+                    && !self.knows(source)
+                    && asked.insert(source)
+                {
+                    wanted.push(want(source, snapshots));
+                }
+                let (start, end) = (mapping.start, mapping.end);
+                code.push(Code { start, end, file_offset: mapping.file_offset, source });
+            }
+            codes.push((id, code));
+        }
+        (wanted, codes)
+    }
+}
+
+fn want(source: Source, snapshots: &Snapshots) -> Wanted {
+    match source {
+        Source::File(index) => {
+            let file = snapshots.file(index);
+            let content = file.and_then(symbolize::open_mapped);
+            let name = file.map_or_else(String::new, |file| file.path.display().to_string());
+            Wanted { source, content: Content::File(content), name }
+        }
+        Source::Vdso => Wanted { source, content: Content::Vdso, name: "[vdso]".into() },
+    }
+}

@@ -1,0 +1,134 @@
+//! Targets that are compiled for a test, and recording them.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::profile::Profile;
+use crate::support::recorder::Recorder;
+
+/// How long a target sleeps at a time is 2 to 5 ms: this many are enough.
+const RECORDING: Duration = Duration::from_millis(600);
+
+/// A source of `targets/`.
+pub(crate) fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/unwind/targets").join(name)
+}
+
+/// Runs a compiler, or whatever else makes a file.
+pub(crate) fn make(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}: {told}", output.status);
+}
+
+/// Compiles a source in C or C++, optimized and without frame pointers.
+pub(crate) fn compile(directory: &Path, name: &str, from: &Path, flags: &[&str]) -> PathBuf {
+    let is_cpp = from.extension() == Some(OsStr::new("cpp"));
+    compile_with(if is_cpp { "g++" } else { "gcc" }, directory, name, from, flags)
+}
+
+/// As [`compile`], by this compiler.
+pub(crate) fn compile_with(
+    compiler: &str,
+    directory: &Path,
+    name: &str,
+    from: &Path,
+    flags: &[&str],
+) -> PathBuf {
+    let to = directory.join(name);
+    let mut command = Command::new(compiler);
+    command.args(["-O2", "-g", "-Wall", "-pthread", "-fomit-frame-pointer"]);
+    command.arg(from).arg("-o").arg(&to).args(flags);
+    make(&mut command);
+    to
+}
+
+/// Compiles a source in Rust, optimized and without frame pointers.
+pub(crate) fn compile_rust(directory: &Path, name: &str, from: &Path) -> PathBuf {
+    let to = directory.join(name);
+    let mut command = Command::new("rustc");
+    command.args(["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=no"]);
+    command.arg(from).arg("-o").arg(&to);
+    make(&mut command);
+    to
+}
+
+/// Starts offwake, which unwinds as it does where nobody says how.
+pub(crate) fn start_recorder(args: &[&str]) -> Recorder {
+    Recorder::start(&[&["--unwind", "auto"], args].concat())
+}
+
+/// A running target: it prints `ready` when its threads sleep where they should. Ends with its owner.
+#[derive(Debug)]
+pub(crate) struct Program {
+    child: Child,
+    input: ChildStdin,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// Starts a target, and returns when it is ready.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let input = child.stdin.take().expect("a pipe");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut program = Self { child, input, lines };
+        program.expect("ready");
+        program
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Reads a line.
+    pub(crate) fn expect(&mut self, expected: &str) {
+        assert_eq!(self.line(), expected);
+    }
+
+    /// Reads a line.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).expect("the target speaks");
+        line.trim_end().into()
+    }
+
+    /// Lets it go on to its next part, and returns the line that it then prints.
+    pub(crate) fn go_on(&mut self) -> String {
+        self.input.write_all(b"\n").expect("the target listens");
+        self.line()
+    }
+
+    /// Records it for a while.
+    pub(crate) fn record(&self, args: &[&str]) -> Profile {
+        let recorder = self.start_recording(args);
+        pause();
+        recorder.stop().profile
+    }
+
+    /// Starts a recording of it.
+    pub(crate) fn start_recording(&self, args: &[&str]) -> Recorder {
+        start_recorder(&[&["-p", &self.pid().to_string()], args].concat())
+    }
+}
+
+/// Lets the target sleep some hundred times.
+pub(crate) fn pause() {
+    sleep(RECORDING);
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // What has ended already cannot be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,167 @@
+//! Programs and libraries that come, go, and are replaced.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::harness::compare::{
+    Share, Stacks, assert_complete, assert_complete_with_tables, compare, compare_share,
+    user_frames,
+};
+use crate::harness::gdb::stacks;
+use crate::harness::program::{Program, compile, pause, source, start_recorder};
+use crate::support::kernel::children;
+use crate::support::profile::{Profile, Wait, has, sum};
+use crate::support::until;
+
+/// How many waits are in a function, and how many of them not in these callers of it.
+fn count_calls(profile: &Profile, pid: u32, function: &str, callers: &[&str]) -> (u64, u64) {
+    let incomplete = |wait: &&Wait| !callers.iter().all(|it| has(&wait.sleeper_stack, it));
+    let count = sum(profile.waits_in(pid, function), |wait| wait.count);
+    (count, sum(profile.waits_in(pid, function).filter(incomplete), |wait| wait.count))
+}
+
+/// Three libraries at the same address, one after the other: the tables of the first are wrong for the second.
+/// (Of the first two only the unwinding is tested: offwake has the names of the last one for all of them.)
+#[test]
+fn libraries_loaded_and_unloaded_during_the_recording() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let plugin = |name: &str, flags: &[&str]| {
+        let name_flag = format!("-DNAME={name}");
+        let flags = [&["-shared", "-fPIC", &name_flag][..], flags].concat();
+        compile(directory.path(), &format!("lib{name}.so"), &source("plugin.c"), &flags)
+    };
+    let first = plugin("first", &["-DCOUNT=100"]);
+    let second = plugin("second", &["-DCOUNT=100", "-DSHIFTED=5000"]);
+    let third = plugin("third", &["-DCOUNT=1000000", "-DSHIFTED=100"]);
+    let path = compile(directory.path(), "loader", &source("loader.c"), &["-ldl"]);
+    let mut command = Command::new(path);
+    for (path, name) in [(&first, "first"), (&second, "second"), (&third, "third")] {
+        command.arg(path).arg(name);
+    }
+    let mut program = Program::start(&mut command);
+    let pid = program.pid();
+    let recorder = program.start_recording(&[]);
+    let addresses: Vec<String> = (0..3)
+        .map(|index| {
+            let address = program.go_on();
+            if index < 2 {
+                program.expect("ready");
+            }
+            address
+        })
+        .collect();
+    pause();
+    let profile = recorder.stop().profile;
+    // Else this would not test what it is to test.
+    assert_eq!(addresses[0][..addresses[0].len() - 3], addresses[1][..addresses[1].len() - 3]);
+    let (last, incomplete) = count_calls(&profile, pid, "third", &["call", "main"]);
+    assert!(last > 100 && incomplete * 8 <= last, "{incomplete} of {last}");
+    let threads = stacks(pid);
+    assert_complete_with_tables(&profile, &threads);
+    // The others stand there too: `nanosleep` is everywhere the same.
+    let compared = compare_share(&profile, &threads, Share::Any);
+    compared.assert_in("loader", &["nap", "third", "call", "main"]);
+}
+
+/// The same addresses have other code after an exec.
+#[test]
+fn a_program_that_becomes_another() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let shapes = compile(directory.path(), "shapes", &source("shapes.c"), &["-no-pie"]);
+    let path = compile(directory.path(), "family", &source("family.c"), &["-no-pie"]);
+    let mut program =
+        Program::start(Command::new(path).arg("exec").arg(shapes).args(["registers", "realigned"]));
+    let recorder = program.start_recording(&[]);
+    let pid = program.pid();
+    assert_eq!(program.go_on(), "ready");
+    pause();
+    let profile = recorder.stop().profile;
+    let (before, incomplete) = count_calls(&profile, pid, "become", &["main", "_start"]);
+    assert!(before >= 45 && incomplete == 0, "{incomplete} of {before}: {:?}", profile.losses);
+    // Both programs sleep at one place of libc, and libc may even be at one address.
+    let compared = compare_share(&profile, &stacks(pid), Share::Half);
+    assert_eq!(compared.len(), 3, "{compared:?}");
+    compared.assert_in("shapes", &["doze", "outer", "main"]);
+}
+
+#[test]
+fn forked_children() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let path = compile(directory.path(), "family", &source("family.c"), &[]);
+    let mut program = Program::start(Command::new(path).arg("fork"));
+    let recorder = program.start_recording(&["--follow"]);
+    assert_eq!(program.go_on(), "ready");
+    let child: u32 = program.line().parse().unwrap();
+    pause();
+    let profile = recorder.stop().profile;
+    for (pid, comm) in [(child, "child"), (program.pid(), "family")] {
+        let threads = stacks(pid);
+        assert_complete_with_tables(&profile, &threads);
+        // Before it had tables, the child was seen in its innermost function only.
+        let compared = compare_share(&profile, &threads, Share::Half);
+        compared.assert_in(comm, &["doze", "outer", "main"]);
+    }
+}
+
+/// The shapes of which the tests here take some, and what gdb said of them.
+fn start_shapes(directory: &TempDir) -> (Program, Stacks) {
+    let path = compile(directory.path(), "shapes", &source("shapes.c"), &[]);
+    let program = Program::start(Command::new(path).args(["plain", "registers", "realigned"]));
+    let threads = stacks(program.pid());
+    (program, threads)
+}
+
+/// An upgrade replaces the file of a program that runs: the file under its name has other tables.
+#[test]
+fn a_program_whose_file_was_replaced() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let (program, threads) = start_shapes(&directory);
+    let other = compile(directory.path(), "other", &source("family.c"), &["-O1"]);
+    fs::rename(other, directory.path().join("shapes")).unwrap();
+    let profile = program.record(&[]);
+    let compared = compare(&profile, &threads);
+    assert_eq!(compared.len(), 4, "{compared:?}");
+    compared.assert_in("registers", &["doze", "outer", "registers"]);
+}
+
+#[test]
+fn a_program_whose_file_was_deleted() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let (program, threads) = start_shapes(&directory);
+    fs::remove_file(directory.path().join("shapes")).unwrap();
+    let profile = program.record(&[]);
+    assert_eq!(compare(&profile, &threads).len(), 4);
+}
+
+/// Its paths name other files here than there, or none.
+#[test]
+fn a_program_in_another_root() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let path = compile(directory.path(), "shapes", &source("shapes.c"), &["-static"]);
+    fs::create_dir(directory.path().join("bin")).unwrap();
+    fs::rename(path, directory.path().join("bin/inside")).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--fork", "--kill-child"]);
+    command.arg(format!("--root={}", directory.path().display()));
+    command.args(["/bin/inside", "plain", "registers", "realigned"]);
+    let program = Program::start(&mut command);
+    let pid = until("the program to start", || children(program.pid()).first().copied());
+    let recorder = start_recorder(&["-p", &pid.to_string()]);
+    pause();
+    let profile = recorder.stop().profile;
+    let threads = stacks(pid);
+    assert_complete(&profile, &threads);
+    let compared = compare(&profile, &threads);
+    assert_eq!(compared.len(), 4, "{compared:?}");
+    let frames = profile.waits.iter().flat_map(user_frames);
+    let elsewhere = frames.filter(|frame| frame.module.as_deref() != Some("inside"));
+    assert_eq!(elsewhere.count(), 0, "{:?}", profile.losses);
+}

@@ -1,0 +1,82 @@
+//! The examples: the caller of each blocking call is there, though libc has no frame pointers.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::harness::compare::{Share, Stacks, assert_complete, compare_share};
+use crate::harness::gdb::stacks;
+use crate::harness::program::{compile, pause, start_recorder};
+use crate::support::example;
+use crate::support::target::Target;
+
+/// What gdb says of all processes of a target.
+fn all_stacks(target: &Target) -> Stacks {
+    let mut pids: Vec<u32> = target.threads.iter().map(|thread| thread.pid).collect();
+    pids.dedup();
+    pids.into_iter().flat_map(stacks).collect()
+}
+
+/// Records a target at play, and compares until each of these threads has been found in that function.
+fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
+    /// Enough for the recording and for gdb.
+    const COUNT: &str = "1000000";
+    let mut target = Target::start_program(path, &["--count", COUNT]);
+    let recorder = start_recorder(&["-p", &target.players()]);
+    target.begin();
+    pause();
+    let profile = recorder.stop().profile;
+    let mut missing = sleepers.to_vec();
+    let mut last = None;
+    for _ in 0..20 {
+        let threads = all_stacks(&target);
+        assert_complete(&profile, &threads);
+        // Other sleeps of these threads may happen to be at the same place of libc.
+        let compared = compare_share(&profile, &threads, Share::Any);
+        missing.retain(|(comm, function)| !compared.has(comm, &[function]));
+        if missing.is_empty() {
+            return;
+        }
+        last = Some(compared);
+    }
+    panic!("{}: {missing:?} not found asleep: {last:?}", path.display());
+}
+
+/// (`pipes` keeps both CPUs busy while gdb wants one; a reader of a pipe is in `wakers.rs`.)
+#[test]
+fn examples() {
+    const WAIT: &str = "oracle_epoll_wait_inner";
+    const REPLY: &str = "oracle_await_reply_inner";
+    let _turn = turn!();
+    for (name, sleepers) in [
+        ("condvar", &[("consumer", "oracle_consume_inner")][..]),
+        ("mutex", &[("mutex_waiter", "oracle_lock_inner")]),
+        (
+            "sleeps",
+            &[
+                ("sleep_short", "oracle_short_sleep_inner"),
+                ("sleep_long", "oracle_long_sleep_inner"),
+            ],
+        ),
+        ("epoll_server", &[("wrk:worker_0", WAIT), ("wrk:worker_1", WAIT), ("downstream", REPLY)]),
+    ] {
+        compare_play(&example(name), sleepers);
+    }
+}
+
+/// Its source without frame pointers, and the libevent of the system, which has none.
+#[test]
+fn an_event_loop_of_libevent() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let cpp: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/cpp/envoy_like.cpp");
+    let path = compile(directory.path(), "envoy_like", &cpp, &["-std=c++17", "-levent_core"]);
+    compare_play(
+        &path,
+        &[
+            ("wrk:worker_0", "threadRoutine"),
+            ("wrk:worker_1", "threadRoutine"),
+            ("downstream", "awaitReply"),
+        ],
+    );
+}
