@@ -16,7 +16,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("prost", &["pprof/"]),
-    ("flate2", &["pprof/", "saved/"]),
+    ("flate2", &["pprof/", "saved/", "symbolize/"]),
 ];
 
 /// A folder, and the modules that it must not use: those behind a boundary, and those that come
