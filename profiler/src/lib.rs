@@ -3,14 +3,19 @@
 //! Data flows one way, through the folders of this crate:
 //! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
 //! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
-//! is symbolized, merged, and pure. Beside it stands [`unwind`]: how a recorder finds the callers of
-//! code without frame pointers.
+//! is symbolized, merged, and pure; [`saved`] reads it back from a file, and
+//! [`report`] and [`diff`] make others of it. Beside them stands [`unwind`]: how a
+//! recorder finds the callers of code without frame pointers.
 
+pub mod diff;
 pub mod merge;
+mod pprof;
 pub mod profile;
 pub mod record;
 pub mod recording;
 pub mod render;
+pub mod report;
+pub mod saved;
 pub mod snapshot;
 pub mod symbolize;
 pub mod unwind;

@@ -2,6 +2,7 @@
 //! read back from a file.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use offwake_shared::{Loss, WaitState};
 
@@ -21,6 +22,9 @@ pub struct Profile {
     pub frames: Vec<Frame>,
     /// Every distinct wait, once, longest first.
     pub waits: Vec<Wait>,
+    /// The files that user frames name as their module: what tells one build from another. In order
+    /// of name, each once.
+    pub modules: Vec<Module>,
 }
 
 impl Profile {
@@ -65,7 +69,23 @@ impl Profile {
                 (used.len() - 1) as FrameId
             });
         }
-        Self { meta, losses, frames: used, waits }
+        Self { meta, losses, frames: used, waits, modules: Vec::new() }
+    }
+
+    /// The same with these modules: those that a user frame names, in canonical order.
+    pub fn with_modules(mut self, modules: impl IntoIterator<Item = Module>) -> Self {
+        let named: HashSet<&str> = self
+            .frames
+            .iter()
+            .filter(|frame| !frame.kernel)
+            .filter_map(|frame| frame.module.as_deref())
+            .collect();
+        let mut modules: Vec<Module> =
+            modules.into_iter().filter(|module| named.contains(module.name.as_str())).collect();
+        modules.sort_unstable();
+        modules.dedup();
+        self.modules = modules;
+        self
     }
 
     /// The same waits, with frames told apart by what is shown of them only: the function, with
@@ -80,7 +100,20 @@ impl Profile {
             Frame { name, module, offset, kernel, file, line, inlined: inlined && is_inlined }
         });
         Self::new(self.meta.clone(), self.losses, frames.collect(), self.waits.clone())
+            .with_modules(self.modules.clone())
     }
+}
+
+/// A program or library that frames are in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Module {
+    /// The file name, as in [`Frame::module`]. Two modules may share one: then nothing tells which
+    /// of them a frame is in.
+    pub name: String,
+    /// The path, as the process saw it. Invalid UTF-8 was replaced.
+    pub path: String,
+    /// The GNU build id, where the file has one.
+    pub build_id: Option<Vec<u8>>,
 }
 
 /// An index into [`Profile::frames`].
@@ -128,9 +161,9 @@ impl Wait {
 
     /// Adds the intervals of `other`, which has the same identity.
     fn add(&mut self, other: &Self) {
-        self.count += other.count;
-        self.blocked_ns += other.blocked_ns;
-        self.runqueue_ns += other.runqueue_ns;
+        self.count = self.count.saturating_add(other.count);
+        self.blocked_ns = self.blocked_ns.saturating_add(other.blocked_ns);
+        self.runqueue_ns = self.runqueue_ns.saturating_add(other.runqueue_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
@@ -140,7 +173,7 @@ impl Wait {
 
     /// Blocked and run-queue time together, in ns.
     pub const fn off_ns(&self) -> u64 {
-        self.blocked_ns + self.runqueue_ns
+        self.blocked_ns.saturating_add(self.runqueue_ns)
     }
 }
 
@@ -250,7 +283,8 @@ pub struct Losses([u64; Loss::COUNT]);
 impl Losses {
     /// Adds `count` to a cause.
     pub fn add(&mut self, loss: Loss, count: u64) {
-        self.0[loss as usize] += count;
+        let sum = &mut self.0[loss as usize];
+        *sum = sum.saturating_add(count);
     }
 
     /// How often a cause was counted.
@@ -260,7 +294,7 @@ impl Losses {
 
     /// How many intervals are missing as a whole.
     pub fn lost(&self) -> u64 {
-        self.iter().filter(|(loss, _)| loss.takes_interval()).map(|(_, count)| count).sum()
+        sum(self.iter().filter(|(loss, _)| loss.takes_interval()).map(|(_, count)| count))
     }
 
     /// What is lost and what is incomplete, with each cause: `lost 0, incomplete 3 (unknown_waker
@@ -268,7 +302,7 @@ impl Losses {
     pub fn describe(&self, zeros: bool) -> String {
         let group = |title: &str, takes_interval: bool| {
             let losses = || self.iter().filter(|(loss, _)| loss.takes_interval() == takes_interval);
-            let sum: u64 = losses().map(|(_, count)| count).sum();
+            let sum = sum(losses().map(|(_, count)| count));
             let causes: Vec<String> = losses()
                 .filter(|(_, count)| zeros || *count > 0)
                 .map(|(loss, count)| format!("{} {count}", loss.name()))
@@ -286,6 +320,11 @@ impl Losses {
     pub fn iter(&self) -> impl Iterator<Item = (Loss, u64)> + '_ {
         Loss::ALL.into_iter().map(|loss| (loss, self.get(loss)))
     }
+}
+
+/// Files may hold any numbers.
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }
 
 /// What a value in a graph or a folded line means.

@@ -126,6 +126,13 @@ pub struct MappedFile {
     pub handle: Option<Arc<File>>,
 }
 
+impl MappedFile {
+    /// The file name, as frames show it. The target chose it: invalid UTF-8 is replaced.
+    pub fn name(&self) -> String {
+        self.path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
 /// How much call frame information there was at the end of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnwindFigures {

@@ -40,12 +40,17 @@ fn assert_fails(arguments: &[&str], code: i32, expected: &str) {
 fn wrong_usage_is_one_line_and_exit_code_2() {
     assert_fails(&[], 2, "nothing to record");
     assert_fails(&["-p", "x"], 2, "invalid value 'x' for '--pid <PID,...>'");
-    assert_fails(&["-p", "1", "-F", "png"], 2, "possible values: svg, folded, text, json");
+    assert_fails(&["-p", "1", "-F", "png"], 2, "possible values: svg, folded, text, json, pprof");
     assert_fails(&["-p", "1", "-o", "out.png"], 2, "unknown format of -o 'out.png'");
     assert_fails(&["-p", "1", "-U", "-K"], 2, "cannot be used with");
     assert_fails(&["-p", "1", "--", "true"], 2, "cannot be used with");
     assert_fails(&["--comm", "sixteen bytes :-)"], 2, "15 bytes");
-    assert_fails(&["check", "-p", "1"], 2, "unexpected argument '-p'");
+    assert_fails(&["report"], 2, "the following required arguments were not provided: <FILE>");
+    assert_fails(&["report", "-", "-"], 2, "standard input can be read only once");
+    assert_fails(&["report", "x", "--include", "("], 2, "unclosed group");
+    assert_fails(&["report", "x", "-o", "out.png"], 2, "unknown format of -o 'out.png'");
+    assert_fails(&["report", "x", "-p", "1"], 2, "unexpected argument '-p'");
+    assert_fails(&["check", "-d", "1"], 2, "unexpected argument '-d'");
 }
 
 #[test]
@@ -114,6 +119,7 @@ fn subcommands_have_help_of_their_own() {
     for (arguments, expected) in [
         (["check", "--help"], "The exit code is 1 when something is missing"),
         (["generate", "-h"], "[possible values: man, bash, zsh, fish]"),
+        (["report", "--help"], "--min-us <US> No waits that were shorter"),
     ] {
         let output = run(&arguments);
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
@@ -150,7 +156,13 @@ fn the_man_page_is_complete() {
             "\"SEE ALSO\"",
         ]
     );
-    for text in [r"\fB\-\-min\-block\-time\fR", r"\fBoffwake check\fR", "Possible values:"] {
+    for text in [
+        r"\fB\-\-min\-block\-time\fR",
+        r"\fBoffwake check [OPTIONS]\fR",
+        "Possible values:",
+        r"\fBoffwake report [OPTIONS] FILE...\fR",
+        r"\fB\-\-exclude REGEX\fR",
+    ] {
         assert!(page.contains(text), "{text} is missing");
     }
 }

@@ -1,17 +1,22 @@
 //! The command line as clap sees it. Help, man page and completions are made from this.
 
+pub(super) mod diff;
+pub(super) mod output;
+pub(super) mod report;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
-use offwake::profile::Metric;
 use offwake::record::{ProbeChoice, UnwindChoice};
-use offwake::render::Format;
 use offwake_shared::WaitState;
 
 use super::examples;
+use diff::DiffArgs;
+use output::{GraphArgs, OutputArgs};
+use report::ReportArgs;
 
 /// The kernel's `TASK_COMM_LEN` without the final 0.
 const COMM_BYTES: usize = 15;
@@ -22,15 +27,14 @@ const MAX_SECONDS: f64 = 1e9;
 
 const TARGETS: &str = "Targets";
 const RECORDING: &str = "Recording";
-const OUTPUT: &str = "Output";
-const GRAPH: &str = "Content of the output";
 const HELP: &str = "Help";
 
 /// Show what threads wait for, and who ends each wait
 ///
 /// For every interval that a thread of the target spends off-CPU, offwake records the stack of
 /// the thread that sleeps and the stack of the thread or interrupt that wakes it, and shows both
-/// as one merged stack: as a flame graph, as folded stacks, as text, or as JSON. The intervals
+/// as one merged stack: as a flame graph, as folded stacks, as text, as JSON, or as a saved
+/// profile for later. The intervals
 /// are summed in the kernel, so a busy target costs little and a recording may last for hours.
 ///
 /// Recording goes on for the time that -d gives, until Ctrl-C or SIGTERM, or until the last
@@ -49,6 +53,8 @@ const HELP: &str = "Help";
     disable_version_flag = true,
     override_usage = "offwake [OPTIONS] -p PID,... | -t TID,... | --cgroup DIR | --comm NAME | -a\n       \
                       offwake [OPTIONS] -- COMMAND [ARG]...\n       \
+                      offwake report [OPTIONS] FILE...\n       \
+                      offwake diff [OPTIONS] BEFORE AFTER\n       \
                       offwake check [-p PID,...]\n       \
                       offwake generate man|bash|zsh|fish",
     after_help = "'--help' says more about each option.",
@@ -64,6 +70,25 @@ pub(crate) struct Cli {
 /// What else offwake does, beside recording.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Subcommand {
+    /// Show saved profiles: in any format, several as one, or a part of them
+    ///
+    /// Reads profiles that offwake saved (.pb.gz), and folded stacks: its own, those of BCC's
+    /// offwaketime, and of FlameGraph's stackcollapse scripts. Several become one profile, which lasts
+    /// as long as all of them together. Frames that had no name when they were recorded get one when
+    /// the debug file of their program is found now. Without -o the result goes to standard output: as a
+    /// flame graph, or as text when that is a terminal.
+    ///
+    /// The conditions choose waits: all threads, states and stacks that are one line of the text
+    /// output. A wait is kept when it meets all of them. The losses stay those of the whole recording.
+    Report(Box<ReportArgs>),
+    /// Compare two saved profiles: what waits longer now, and what shorter
+    ///
+    /// Prints a table, the largest difference first; with -o x.svg it draws a flame graph in which red
+    /// got longer and blue got shorter, and below it another of what is not there any more. Values are rates, ms of waiting per second of
+    /// recording: recordings may differ in length. What it reads is what offwake report reads; folded
+    /// stacks do not tell their length, and need --absolute or --per. Functions are the same whatever
+    /// the compiler added to their names, and functions without names whatever their addresses.
+    Diff(Box<DiffArgs>),
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///
     /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
@@ -210,70 +235,11 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = RECORDING)]
     pub(crate) probe: Probe,
 
-    /// Write to this file; may be given several times
-    ///
-    /// The extension tells the format: .svg, .folded, .txt or .json; with -F it may be anything.
-    /// `-` is standard output. A file appears under its name only when it is complete; pipes and
-    /// devices are written as they are.
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
-    pub(crate) output: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 
-    /// Write every output in this format
-    ///
-    /// Without it the extension of each -o decides. Standard output gets svg, or text when it is a
-    /// terminal.
-    #[arg(short = 'F', long, value_name = "FORMAT", value_parser = format_parser(), conflicts_with = "folded", help_heading = OUTPUT)]
-    pub(crate) format: Option<Format>,
-
-    /// The same as -F folded
-    #[arg(short, long, help_heading = OUTPUT)]
-    pub(crate) folded: bool,
-
-    /// What the width of a frame and the value of a folded stack mean
-    ///
-    /// Text is sorted by it, and shows all of them; JSON has all of them.
-    #[arg(long, value_name = "METRIC", value_enum, default_value_t, help_heading = GRAPH)]
-    pub(crate) metric: MetricName,
-
-    /// Keep the threads of a name apart: the root frame gets the thread id
-    ///
-    /// Without it the threads of a pool that share a name share a tower, too. For svg and folded;
-    /// text and JSON always name each thread.
-    #[arg(long, help_heading = GRAPH)]
-    pub(crate) per_thread: bool,
-
-    /// Put a frame `-` between user and kernel frames
-    ///
-    /// It shows where each stack enters the kernel. For svg, folded and text.
-    #[arg(long, help_heading = GRAPH)]
-    pub(crate) delimited: bool,
-
-    /// Show the source file and the line behind the name of a function
-    ///
-    /// Where debug information has them, also that of separate debug files: `name (file.cc:123)`; JSON
-    /// has the whole path. Of a function that calls, the line is that of the call. What differs in
-    /// the line only is no longer one frame. Reading lines may take some seconds.
-    #[arg(long, help_heading = GRAPH)]
-    pub(crate) lines: bool,
-
-    /// Mark what kind of frame each is: `_[k]` kernel, `_[i]` inlined, `_[j]` compiled at run time
-    ///
-    /// Behind the name, as stackcollapse-perf.pl --all does and as flamegraph.pl --color=java paints
-    /// it. For svg, folded and text; JSON always tells.
-    #[arg(long, help_heading = GRAPH)]
-    pub(crate) annotate: bool,
-
-    /// The title of the flame graph or the text, instead of one that names the target
-    #[arg(long, value_name = "TEXT", help_heading = GRAPH)]
-    pub(crate) title: Option<String>,
-
-    /// Look for separate debug files here, too; may be given several times
-    ///
-    /// Directories laid out like /usr/lib/debug, which is always searched last: files by build id
-    /// under .build-id, or by the name in .gnu_debuglink. With them, stripped programs have names
-    /// instead of addresses, and inlined functions and lines.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = GRAPH)]
-    pub(crate) debug_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) graph: GraphArgs,
 
     /// Print help; -h is short, --help is complete
     #[arg(short, long, action = ArgAction::Help, global = true, help_heading = HELP)]
@@ -282,31 +248,6 @@ pub(crate) struct RecordArgs {
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version, help_heading = HELP)]
     version: Option<bool>,
-}
-
-/// A [`Metric`] and its help.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum MetricName {
-    /// Time off-CPU in µs: blocked and run-queue time together
-    #[default]
-    Off,
-    /// Time until the wake-up, in µs: what the thread waited for
-    Blocked,
-    /// Time from the wake-up until the thread ran, in µs: waiting for a CPU
-    Runqueue,
-    /// Number of intervals
-    Count,
-}
-
-impl From<MetricName> for Metric {
-    fn from(name: MetricName) -> Self {
-        match name {
-            MetricName::Off => Self::Off,
-            MetricName::Blocked => Self::Blocked,
-            MetricName::Runqueue => Self::Runqueue,
-            MetricName::Count => Self::Count,
-        }
-    }
 }
 
 /// A [`ProbeChoice`] and its help.
@@ -383,9 +324,4 @@ fn wait_state_parser() -> impl TypedValueParser<Value = WaitState> {
     PossibleValuesParser::new(WaitState::ALL.map(WaitState::name)).try_map(|name| {
         WaitState::ALL.into_iter().find(|state| state.name() == name).ok_or("not a state")
     })
-}
-
-fn format_parser() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::name))
-        .try_map(|name| Format::from_name(&name).ok_or("not a format"))
 }

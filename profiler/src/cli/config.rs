@@ -3,12 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use offwake::diff::Scale;
 use offwake::record::{self, Filter};
-use offwake::render::{Format, RenderOptions};
-use offwake::symbolize;
+use offwake::render::{DiffFormat, Format, RenderOptions};
+use offwake::{diff, report, symbolize};
 use offwake_shared::WaitState;
+use regex::Regex;
 
 use super::args::RecordArgs;
+use super::args::diff::DiffArgs;
+use super::args::output::{GraphArgs, OutputArgs};
+use super::args::report::ReportArgs;
 
 /// A recording with all that happens to it: valid, as far as arguments alone can tell.
 #[derive(Debug)]
@@ -21,9 +26,9 @@ pub(crate) struct Job {
 
 /// One result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
+pub(crate) struct Output<F = Format> {
     pub(crate) destination: Destination,
-    pub(crate) format: Format,
+    pub(crate) format: F,
 }
 
 /// Where a result goes.
@@ -39,7 +44,7 @@ impl Job {
     pub(crate) fn new(args: RecordArgs, stdout_is_terminal: bool) -> Result<Self, String> {
         check_targets(&args)?;
         check_block_times(&args)?;
-        let outputs = outputs(&args, stdout_is_terminal)?;
+        let outputs = outputs(&args.output, stdout_is_terminal)?;
         let states = if args.state.is_empty() { &WaitState::ALL[..] } else { &args.state };
         Ok(Self {
             record: record::Config {
@@ -61,18 +66,99 @@ impl Job {
                 probe: args.probe.into(),
                 capacity: record::Capacity::default(),
             },
-            symbolize: symbolize::Options { debug_dirs: args.debug_dir, lines: args.lines },
-            render: RenderOptions {
-                metric: args.metric.into(),
-                per_thread: args.per_thread,
-                delimited: args.delimited,
-                lines: args.lines,
-                annotate: args.annotate,
-                title: args.title,
-            },
+            symbolize: symbolize_options(&args.graph),
+            render: render_options(args.graph),
             outputs,
         })
     }
+}
+
+/// A report of saved profiles: valid, as far as arguments alone can tell.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) filter: report::Filter,
+    pub(crate) symbolize: symbolize::Options,
+    pub(crate) render: RenderOptions,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Report {
+    /// # Errors
+    /// One line for the user when the arguments contradict each other or leave something open.
+    pub(crate) fn new(args: ReportArgs, stdout_is_terminal: bool) -> Result<Self, String> {
+        let ReportArgs { files, sleeper, waker, include, exclude, min_us, output, graph } = args;
+        let stdin = |path: &&PathBuf| path.as_os_str() == "-";
+        if files.iter().filter(stdin).count() > 1 {
+            return Err("standard input can be read only once".into());
+        }
+        Ok(Self {
+            files,
+            filter: report::Filter { sleeper, waker, include, exclude, min_us },
+            outputs: outputs(&output, stdout_is_terminal)?,
+            symbolize: symbolize_options(&graph),
+            render: render_options(graph),
+        })
+    }
+}
+
+/// A comparison of two profiles: valid, as far as arguments alone can tell.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    pub(crate) before: PathBuf,
+    pub(crate) after: PathBuf,
+    pub(crate) options: diff::Options,
+    pub(crate) symbolize: symbolize::Options,
+    pub(crate) fail_above: Option<f64>,
+    pub(crate) paths: Vec<Regex>,
+    pub(crate) outputs: Vec<Output<DiffFormat>>,
+}
+
+impl Comparison {
+    /// # Errors
+    /// One line for the user when the arguments contradict each other or leave something open.
+    pub(crate) fn new(args: DiffArgs) -> Result<Self, String> {
+        let DiffArgs {
+            before,
+            after,
+            by,
+            metric,
+            per,
+            absolute,
+            debug_dir,
+            fail_above,
+            path,
+            output,
+            format,
+        } = args;
+        if before.as_os_str() == "-" && after.as_os_str() == "-" {
+            return Err("standard input can be read only once".into());
+        }
+        let scale = match per {
+            Some((before, after)) => Scale::Per(before, after),
+            None if absolute => Scale::Absolute,
+            None => Scale::Rate,
+        };
+        let format = format.map(Into::into);
+        Ok(Self {
+            before,
+            after,
+            options: diff::Options { by: by.into(), metric: metric.into(), scale },
+            symbolize: symbolize::Options { debug_dirs: debug_dir, lines: false },
+            fail_above,
+            paths: path,
+            outputs: outputs_in(&output, format, DiffFormat::Text, diff_format_of)?,
+        })
+    }
+}
+
+fn symbolize_options(args: &GraphArgs) -> symbolize::Options {
+    symbolize::Options { debug_dirs: args.debug_dir.clone(), lines: args.lines }
+}
+
+fn render_options(args: GraphArgs) -> RenderOptions {
+    let GraphArgs { metric, per_thread, delimited, lines, annotate, title, debug_dir: _ } = args;
+    RenderOptions { metric: metric.into(), per_thread, delimited, lines, annotate, title }
 }
 
 fn check_targets(args: &RecordArgs) -> Result<(), String> {
@@ -101,19 +187,30 @@ fn check_block_times(args: &RecordArgs) -> Result<(), String> {
     }
 }
 
-fn outputs(args: &RecordArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, String> {
+fn outputs(args: &OutputArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, String> {
     let forced = if args.folded { Some(Format::Folded) } else { args.format };
     let for_stdout = if stdout_is_terminal { Format::Text } else { Format::Svg };
-    let stdout = Output { destination: Destination::Stdout, format: forced.unwrap_or(for_stdout) };
-    if args.output.is_empty() {
-        return Ok(vec![stdout]);
+    outputs_in(&args.output, forced, for_stdout, format_of)
+}
+
+/// The outputs in any kind of format: in one that is `forced`, or else by the name of each file.
+fn outputs_in<F: Copy>(
+    paths: &[PathBuf],
+    forced: Option<F>,
+    for_stdout: F,
+    of_file: fn(&Path) -> Result<F, String>,
+) -> Result<Vec<Output<F>>, String> {
+    let stdout =
+        || Output { destination: Destination::Stdout, format: forced.unwrap_or(for_stdout) };
+    if paths.is_empty() {
+        return Ok(vec![stdout()]);
     }
-    let mut outputs: Vec<Output> = Vec::new();
-    for path in &args.output {
+    let mut outputs: Vec<Output<F>> = Vec::new();
+    for path in paths {
         let output = if path.as_os_str() == "-" {
-            stdout.clone()
+            stdout()
         } else {
-            let format = forced.map_or_else(|| format_of(path), Ok)?;
+            let format = forced.map_or_else(|| of_file(path), Ok)?;
             Output { destination: Destination::File(path.clone()), format }
         };
         if outputs.iter().any(|other| other.destination == output.destination) {
@@ -125,13 +222,26 @@ fn outputs(args: &RecordArgs, stdout_is_terminal: bool) -> Result<Vec<Output>, S
 }
 
 fn format_of(path: &Path) -> Result<Format, String> {
-    path.extension().and_then(Format::from_extension).ok_or_else(|| {
+    Format::of_file(path).ok_or_else(|| {
         format!(
-            "unknown format of -o '{}': its name must end with .svg, .folded, .txt or .json, or \
-             -F must name the format",
+            "unknown format of -o '{}': its name must end with .svg, .folded, .txt, .json or .pb.gz, \
+             or -F must name the format",
             path.display()
         )
     })
+}
+
+fn diff_format_of(path: &Path) -> Result<DiffFormat, String> {
+    match Format::of_file(path) {
+        Some(Format::Text) => Ok(DiffFormat::Text),
+        Some(Format::Json) => Ok(DiffFormat::Json),
+        Some(Format::Svg) => Ok(DiffFormat::Svg),
+        _ => Err(format!(
+            "unknown format of -o '{}': the name of a diff must end with .svg, .txt or .json, or -F must \
+             name the format",
+            path.display()
+        )),
+    }
 }
 
 /// The ids, each once, in the order given.

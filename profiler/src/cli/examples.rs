@@ -8,7 +8,7 @@ pub(crate) struct Example {
     pub(crate) command: &'static str,
 }
 
-pub(crate) const EXAMPLES: [Example; 7] = [
+pub(crate) const EXAMPLES: [Example; 9] = [
     Example {
         purpose: "Record an Envoy for 30 seconds; open the flame graph in a browser:",
         command: "offwake -p $(pgrep -xo envoy) -d 30 > out.svg",
@@ -24,6 +24,14 @@ pub(crate) const EXAMPLES: [Example; 7] = [
     Example {
         purpose: "A flame graph for people and JSON for scripts, from one recording:",
         command: "offwake -p 4182 -d 60 -o out.svg -o out.json",
+    },
+    Example {
+        purpose: "Save a profile, and look later at what one worker waited for, in any format:",
+        command: "offwake -p 4182 -d 60 -o w.pb.gz; offwake report w.pb.gz --sleeper wrk:worker_0",
+    },
+    Example {
+        purpose: "What waits longer since a change, by who ends the waits:",
+        command: "offwake diff before.pb.gz after.pb.gz --by waker",
     },
     Example {
         purpose: "Who keeps a service waiting on its disk:",

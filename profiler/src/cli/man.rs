@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
@@ -11,7 +11,7 @@ use super::examples::{EXAMPLES, Example};
 /// A term and what there is to say about it.
 type Entry = (&'static str, &'static str);
 
-const OUTPUT_FORMATS: [Entry; 4] = [
+const OUTPUT_FORMATS: [Entry; 5] = [
     (
         "svg (.svg)",
         "A flame graph for any browser; click to zoom, Ctrl-F to search. From the bottom up: the thread \
@@ -34,6 +34,13 @@ const OUTPUT_FORMATS: [Entry; 4] = [
         "json (.json)",
         "Everything that was recorded, as one object for scripts: recording, losses, and waits with \
          sleeper, waker, state, count, times in nanoseconds, and both stacks innermost first.",
+    ),
+    (
+        "pprof (.pb.gz)",
+        "Everything that was recorded, in the standard format of saved profiles, compressed: offwake report \
+         makes any other format of it, and go tool pprof, speedscope, Parca and Pyroscope open it. Its \
+         values are off-cpu, blocked, run-queue (nanoseconds) and count. A stack is that of the flame \
+         graph, with a function -- between sleeper and waker; threads, state and kind of waker are labels.",
     ),
 ];
 
@@ -69,7 +76,7 @@ const SIGNALS: [Entry; 2] = [
     ("SIGPIPE", "Ignored: when the reader of standard output goes away, offwake ends quietly."),
 ];
 
-const EXIT_STATUS: [Entry; 3] = [
+const EXIT_STATUS: [Entry; 4] = [
     ("0", "Every output is complete."),
     (
         "1",
@@ -77,6 +84,7 @@ const EXIT_STATUS: [Entry; 3] = [
          line on standard error says which. From offwake check: something needed is missing.",
     ),
     ("2", "The arguments make no sense together, or one is invalid."),
+    ("3", "offwake diff --fail-above: waits got longer than that."),
 ];
 
 const LOSSES: &str = "\
@@ -166,15 +174,45 @@ fn commands(command: &Command) -> Roff {
     roff.control("SH", ["COMMANDS"]);
     for sub in command.get_subcommands() {
         let mut usage = format!("{} {}", command.get_name(), sub.get_name());
+        let options: Vec<_> = sub.get_opts().filter(|option| !option.is_global_set()).collect();
+        if !options.is_empty() {
+            usage += " [OPTIONS]";
+        }
         for argument in sub.get_positionals() {
             let values = argument.get_possible_values();
             let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
-            usage += &format!(" {}", names.join("|"));
+            usage += &match argument.get_value_names().unwrap_or_default() {
+                [name, ..] if names.is_empty() && argument.get_action().takes_values() => {
+                    let dots =
+                        if matches!(argument.get_action(), ArgAction::Append) { "..." } else { "" };
+                    format!(" {name}{dots}")
+                }
+                _ => format!(" {}", names.join("|")),
+            };
         }
         roff.control("TP", []);
         roff.text([bold(usage)]);
         let about = sub.get_long_about().or(sub.get_about());
-        roff.text([roman(about.map(ToString::to_string).unwrap_or_default())]);
+        let about = about.map(ToString::to_string).unwrap_or_default();
+        for (index, paragraph) in about.split("\n\n").enumerate() {
+            if index > 0 {
+                roff.control("IP", []);
+            }
+            roff.text([roman(paragraph)]);
+        }
+        // The others are those of the command itself.
+        let own =
+            |option: &&&Arg| command.get_opts().all(|other| other.get_id() != option.get_id());
+        for option in options.iter().filter(own) {
+            roff.control("IP", []);
+            let value = option.get_value_names().unwrap_or_default().join(" ");
+            let about = option.get_long_help().or(option.get_help());
+            let about = about.map(ToString::to_string).unwrap_or_default().replace("\n\n", ". ");
+            roff.text([
+                bold(format!("--{} {value}", option.get_long().unwrap_or_default())),
+                roman(format!(": {about}")),
+            ]);
+        }
     }
     roff
 }

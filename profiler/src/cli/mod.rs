@@ -1,16 +1,21 @@
 //! The command line: arguments → validated configuration → the pipeline of the library.
 //!
-//! Exit codes: 0 for success, 1 when something went wrong, 2 when the arguments make no sense.
+//! Exit codes: 0 for success, 1 when something went wrong, 2 when the arguments make no sense, 3 when
+//! `offwake diff --fail-above` finds a regression.
 
 mod args;
 mod check;
 mod config;
+mod diff;
 mod examples;
 mod generate;
 mod man;
 mod output;
 mod progress;
 mod record;
+mod report;
+mod results;
+mod source;
 mod stop;
 mod summary;
 
@@ -22,7 +27,7 @@ use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use args::{Cli, Subcommand};
-use config::Job;
+use config::{Comparison, Job, Report};
 
 const USAGE_ERROR: u8 = 2;
 
@@ -38,6 +43,14 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let result = match cli.subcommand {
+        Some(Subcommand::Report(args)) => match Report::new(*args, io::stdout().is_terminal()) {
+            Ok(job) => report::run(&job),
+            Err(message) => return usage_error(message),
+        },
+        Some(Subcommand::Diff(args)) => match Comparison::new(*args) {
+            Ok(job) => diff::run(&job),
+            Err(message) => return usage_error(message),
+        },
         Some(Subcommand::Check { pid }) => check::run(&pid),
         Some(Subcommand::Generate { what }) => generate::run(what),
         None => match Job::new(cli.record, io::stdout().is_terminal()) {

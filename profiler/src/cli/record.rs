@@ -6,10 +6,9 @@ use anyhow::Context;
 use offwake::recording::human_bytes;
 use offwake::{merge, record, render, symbolize};
 
-use super::config::{Job, Output};
-use super::output::Sink;
+use super::config::Job;
 use super::summary::{Summary, no_interval};
-use super::{progress, report, say, stop};
+use super::{progress, results, say, stop};
 
 /// Records, and writes the results.
 ///
@@ -18,11 +17,7 @@ use super::{progress, report, say, stop};
 /// others alone; it shows in the exit code.
 pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     // Nobody should record for an hour to learn that the directory does not exist.
-    let sinks = job
-        .outputs
-        .iter()
-        .map(|output| Sink::open(&output.destination))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let sinks = results::open(&job.outputs)?;
     // After the outputs: opening a pipe waits for its reader, which Ctrl-C must be able to end.
     let stop = stop::on_signals().context("cannot handle signals")?;
 
@@ -47,18 +42,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     let unwind = recording.unwind;
     drop(recording);
 
-    let mut exit = ExitCode::SUCCESS;
-    for (sink, output) in sinks.into_iter().zip(&job.outputs) {
-        let Output { format, .. } = output;
-        let written = sink.write(|out| {
-            render::write(*format, &profile, &job.render, out)
-                .with_context(|| format!("cannot make {}", format.name()))
-        });
-        if let Err(error) = written {
-            report(format_args!("{error:#}"));
-            exit = ExitCode::FAILURE;
-        }
-    }
+    let exit = results::write(sinks, &job.outputs, |format, out| {
+        render::write(format, &profile, &job.render, out)
+    });
     if let Some(figures) = unwind {
         let memory = human_bytes(figures.bpf_bytes);
         say(format_args!("unwind tables: {}; BPF memory {memory}", figures.tables()));

@@ -10,7 +10,7 @@ mod waker;
 
 use offwake_shared::{Loss, StackEnd, TaskId, WaitKey, WaitState, WaitStats};
 
-use crate::profile::{Frame, FrameId, Losses, Profile, Thread, Wait, Waker};
+use crate::profile::{Frame, FrameId, Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Recording, StackId};
 use crate::symbolize::Symbols;
 
@@ -27,7 +27,12 @@ pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
     let mut losses = recording.losses;
     let waits =
         recording.waits.iter().map(|(key, stats)| merger.wait(key, stats, &mut losses)).collect();
-    Profile::new(recording.meta.clone(), losses, merger.frames, waits)
+    let modules = recording.files.iter().map(|file| Module {
+        name: file.name(),
+        path: file.path.to_string_lossy().into_owned(),
+        build_id: file.build_id.clone(),
+    });
+    Profile::new(recording.meta.clone(), losses, merger.frames, waits).with_modules(modules)
 }
 
 struct Merger<'a> {

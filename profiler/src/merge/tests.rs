@@ -4,7 +4,8 @@ use hashbrown::HashMap;
 use offwake_shared::WakerKind;
 
 use super::*;
-use crate::profile::{Losses, Meta};
+use crate::profile::{Losses, Meta, Module};
+use crate::recording::MappedFile;
 
 const SLEEPER: TaskId = TaskId { tgid: 10, tid: 11, exec_id: 1, flags: 0, comm: comm(b"sleeper") };
 const WAKER: TaskId = TaskId { tgid: 20, tid: 21, exec_id: 1, flags: 0, comm: comm(b"waker") };
@@ -341,4 +342,42 @@ fn a_profile_depends_on_no_order_and_keeps_all_sums() {
         assert_eq!(merge_in_this_order(&stacks, &waits_again), first, "seed {seed}");
         waits.clear();
     }
+}
+
+#[test]
+fn modules_are_those_that_user_frames_name() {
+    let key = WaitKey { sleeper_kernel: 1, sleeper_user: 2, ..key() };
+    let mut recording = recording([(key, stats(100))]);
+    let file = |path: &str, build_id: Option<&[u8]>| MappedFile {
+        path: path.into(),
+        device: (0, 1),
+        inode: 7,
+        build_id: build_id.map(Into::into),
+        handle: None,
+    };
+    recording.files = vec![
+        file("/opt/b", None),
+        file("/usr/bin/a", Some(&[1, 2])),
+        file("/usr/bin/a", Some(&[1, 2])),
+        file("/a", Some(&[3])),
+        file("/lib/nvme", Some(&[4])),
+        file("/unused", Some(&[5])),
+    ];
+    let mut symbols = symbols(&[(1, &["schedule"]), (2, &["user_a", "user_b"])]);
+    for (frame, module) in symbols.frames.iter_mut().zip(["nvme", "a", "b"]) {
+        frame.module = Some(module.into());
+    }
+    let module = |name: &str, path: &str, build_id: Option<&[u8]>| Module {
+        name: name.into(),
+        path: path.into(),
+        build_id: build_id.map(Into::into),
+    };
+    assert_eq!(
+        merge(&recording, &symbols).modules,
+        [
+            module("a", "/a", Some(&[3])),
+            module("a", "/usr/bin/a", Some(&[1, 2])),
+            module("b", "/opt/b", None),
+        ]
+    );
 }

@@ -16,8 +16,11 @@ pub(super) fn time(ns: u64) -> String {
     }
 }
 
-/// The length of a recording, such as `30 s` or `1.25 s`.
+/// The length of a recording, such as `30 s` or `1.25 s`. Folded stacks do not tell it.
 pub(super) fn length(duration: Duration) -> String {
+    if duration.is_zero() {
+        return "an unknown time".into();
+    }
     format!("{} s", (duration.as_secs_f64() * 100.0).round() / 100.0)
 }
 
@@ -67,6 +70,7 @@ mod tests {
         assert_eq!(time(61_000_000_000), "61.000 s");
         assert_eq!(length(Duration::from_millis(1_250)), "1.25 s");
         assert_eq!(length(Duration::from_micros(30_000_400)), "30 s");
+        assert_eq!(length(Duration::ZERO), "an unknown time");
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_000), "1,000");

@@ -11,6 +11,10 @@
 //!     "targets": ["envoy (pid 4182)"]
 //!   },
 //!   "losses": {"threads_full": 0, …}, every cause with its count, zeros too
+//!   "modules": [{                     programs and libraries that user frames name as theirs
+//!     "name": "envoy", "path": "/usr/bin/envoy",
+//!     "build_id": "ab01…"             null where the file has none
+//!   }],
 //!   "waits": [{                       every distinct wait, longest off-CPU time first
 //!     "sleeper": {"pid": 4182, "tid": 4449, "comm": "wrk:worker_0"},
 //!     "waker": {
@@ -53,6 +57,8 @@ pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &Recording::new(&profile.meta))?;
     out.write_all(b",\n\"losses\":")?;
     serde_json::to_writer(&mut *out, &losses(&profile.losses))?;
+    out.write_all(b",\n\"modules\":")?;
+    serde_json::to_writer(&mut *out, &modules(profile))?;
     // One wait at a time: a profile can be far larger than its waits are.
     out.write_all(b",\n\"waits\":[")?;
     for (index, wait) in profile.waits.iter().enumerate() {
@@ -63,7 +69,7 @@ pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
 }
 
 #[derive(Serialize)]
-struct Recording<'a> {
+pub(super) struct Recording<'a> {
     started: f64,
     seconds: f64,
     kernel: &'a str,
@@ -72,7 +78,7 @@ struct Recording<'a> {
 }
 
 impl<'a> Recording<'a> {
-    fn new(meta: &'a Meta) -> Self {
+    pub(super) fn new(meta: &'a Meta) -> Self {
         let Meta { started, duration, kernel, probe, targets } = meta;
         Self {
             // A clock before 1970 is not set.
@@ -87,8 +93,26 @@ impl<'a> Recording<'a> {
     }
 }
 
-fn losses(losses: &Losses) -> BTreeMap<&'static str, u64> {
+pub(super) fn losses(losses: &Losses) -> BTreeMap<&'static str, u64> {
     losses.iter().map(|(loss, count)| (loss.name(), count)).collect()
+}
+
+fn modules(profile: &Profile) -> Vec<Module<'_>> {
+    let modules = profile.modules.iter().map(|module| {
+        let profile::Module { name, path, build_id } = module;
+        let build_id = build_id
+            .as_ref()
+            .map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        Module { name, path, build_id }
+    });
+    modules.collect()
+}
+
+#[derive(Serialize)]
+struct Module<'a> {
+    name: &'a str,
+    path: &'a str,
+    build_id: Option<String>,
 }
 
 #[derive(Serialize)]

@@ -4,6 +4,7 @@
 //! bytes. Names of threads and functions are hostile input everywhere.
 
 mod colors;
+mod diff;
 mod escape;
 mod folded;
 mod human;
@@ -15,9 +16,11 @@ mod svg;
 mod tests;
 mod text;
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::path::Path;
 
+pub use self::diff::{DiffFormat, write_diff};
+use crate::pprof;
 use crate::profile::{Metric, Profile};
 
 /// An output format.
@@ -31,11 +34,13 @@ pub enum Format {
     Text,
     /// Everything that is known, for programs.
     Json,
+    /// A saved profile, for `offwake report` and other profilers.
+    Pprof,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 4] = [Self::Svg, Self::Folded, Self::Text, Self::Json];
+    pub const ALL: [Self; 5] = [Self::Svg, Self::Folded, Self::Text, Self::Json, Self::Pprof];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -44,13 +49,15 @@ impl Format {
             Self::Folded => "folded",
             Self::Text => "text",
             Self::Json => "json",
+            Self::Pprof => "pprof",
         }
     }
 
-    /// The extension of its files, without the dot.
+    /// The extension of its files, without the first dot.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Text => "txt",
+            Self::Pprof => "pb.gz",
             Self::Svg | Self::Folded | Self::Json => self.name(),
         }
     }
@@ -60,13 +67,17 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// The format whose files have this extension (without the dot).
-    pub fn from_extension(extension: &OsStr) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| extension == format.extension())
+    /// The format whose files have such a name, by its extension.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.as_encoded_bytes();
+        Self::ALL.into_iter().find(|format| {
+            let before = name.strip_suffix(format.extension().as_bytes());
+            before.is_some_and(|before| before.len() > 1 && before.ends_with(b"."))
+        })
     }
 }
 
-/// What all formats can be asked for. JSON has everything always and ignores these.
+/// What all formats can be asked for. JSON and pprof have everything always and ignore these.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RenderOptions {
     /// What the values of graphs and folded lines are, and what text is sorted by.
@@ -100,5 +111,6 @@ pub fn write(
         Format::Folded => folded::write(profile, options, out),
         Format::Text => text::write(profile, options, out),
         Format::Json => json::write(profile, out),
+        Format::Pprof => pprof::write(profile, out),
     }
 }

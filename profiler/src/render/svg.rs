@@ -19,10 +19,10 @@ use super::{RenderOptions, colors, escape, human};
 use crate::profile::{Metric, Profile};
 
 /// As many characters as fit beside `Reset Zoom` and `Search` at inferno's 1200 pixels.
-const TITLE_CHARS: usize = 90;
+pub(super) const TITLE_CHARS: usize = 90;
 
 /// As many characters as fit at inferno's 1200 pixels.
-const SUBTITLE_CHARS: usize = 150;
+pub(super) const SUBTITLE_CHARS: usize = 150;
 
 /// Every role that has a mark, in the order of the marks. None of the marks is a line break.
 const MARKED: [Role; 9] = [
@@ -135,7 +135,7 @@ fn subtitle(profile: &Profile) -> String {
     shorten(&text, SUBTITLE_CHARS)
 }
 
-fn shorten(text: &str, chars: usize) -> String {
+pub(super) fn shorten(text: &str, chars: usize) -> String {
     if text.chars().count() <= chars {
         return text.into();
     }
@@ -143,7 +143,7 @@ fn shorten(text: &str, chars: usize) -> String {
 }
 
 /// inferno has an error for a graph of nothing.
-fn write_empty(title: &str, subtitle: &str, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_empty(title: &str, subtitle: &str, out: &mut dyn Write) -> io::Result<()> {
     write!(
         out,
         r##"<?xml version="1.0" standalone="no"?>

@@ -7,7 +7,8 @@ use offwake_shared::{Loss, WaitState};
 use quick_xml::events::Event;
 
 use super::*;
-use crate::profile::{Frame, Losses, Meta, Thread, Wait, Waker};
+use crate::profile::{Frame, Losses, Meta, Module, Thread, Wait, Waker};
+use crate::saved;
 
 const HOSTILE_COMM: &str = "</text><script>;";
 const HOSTILE_FUNCTION: &str = "evil;<script>alert(1)</script>\x1b[2J\n\u{202e}&]]>-- 42";
@@ -29,7 +30,7 @@ fn frame(name: &str, module: Option<&str>, kernel: bool) -> Frame {
 }
 
 /// Every kind of waker, every kind of frame, hostile names, and one wait of a fraction of a µs.
-fn sample() -> Profile {
+pub(super) fn sample() -> Profile {
     let frames = vec![
         frame("schedule", None, true),                                // 0
         frame("ep_poll", None, true),                                 // 1
@@ -107,7 +108,16 @@ fn sample() -> Profile {
     let mut losses = Losses::default();
     losses.add(Loss::UnknownWaker, 3);
     losses.add(Loss::UserStackTruncated, 12_345);
-    Profile::new(meta(), losses, frames, waits)
+    let module = |name: &str, path: &str, build_id: &[u8]| Module {
+        name: name.into(),
+        path: path.into(),
+        build_id: Some(build_id.into()),
+    };
+    let modules = [
+        module("envoy", "/usr/local/bin/envoy", &[0xab, 0xcd, 0xef, 1, 2, 3, 4, 5]),
+        module("libc.so.6", "/lib/x86_64-linux-gnu/libc.so.6", &[0x12, 0x34]),
+    ];
+    Profile::new(meta(), losses, frames, waits).with_modules(modules)
 }
 
 fn meta() -> Meta {
@@ -126,10 +136,18 @@ fn render(format: Format, profile: &Profile, options: &RenderOptions) -> String 
     String::from_utf8(out).unwrap()
 }
 
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn is_blessed() -> bool {
+    env::var_os("OFFWAKE_BLESS").is_some_and(|value| value == "1")
+}
+
 /// Compares with a file of tests/golden; writes it when `OFFWAKE_BLESS` is 1.
-fn assert_golden(name: &str, actual: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if env::var_os("OFFWAKE_BLESS").is_some_and(|value| value == "1") {
+pub(super) fn assert_golden(name: &str, actual: &str) {
+    let path = golden(name);
+    if is_blessed() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, actual).unwrap();
     }
@@ -166,6 +184,20 @@ fn json_golden() {
     assert_golden("sample.json", &render(Format::Json, &sample(), &RenderOptions::default()));
 }
 
+/// The file of an earlier version reads as it was meant. What compresses it may change, so its bytes
+/// are not compared.
+#[test]
+fn pprof_golden() {
+    let path = golden("sample.pb.gz");
+    if is_blessed() {
+        let mut out = Vec::new();
+        write(Format::Pprof, &sample(), &RenderOptions::default(), &mut out).unwrap();
+        fs::write(&path, out).unwrap();
+    }
+    let file = fs::File::open(&path).expect("OFFWAKE_BLESS=1 writes golden files");
+    assert_eq!(saved::read("x", file).unwrap().profile, sample());
+}
+
 /// Without inferno's program, which is not ours.
 #[test]
 fn svg_golden() {
@@ -183,7 +215,11 @@ fn svg_golden() {
 #[test]
 fn output_depends_on_nothing_but_the_profile() {
     for format in Format::ALL {
-        let render = || render(format, &sample(), &RenderOptions::default());
+        let render = || {
+            let mut out = Vec::new();
+            write(format, &sample(), &RenderOptions::default(), &mut out).unwrap();
+            out
+        };
         assert_eq!(render(), render());
     }
 }
@@ -299,7 +335,7 @@ fn waits_that_look_the_same_are_one() {
 }
 
 /// Reads an SVG as XML and returns the names of its elements and all of its text.
-fn read_xml(svg: &str) -> (Vec<String>, String) {
+pub(super) fn read_xml(svg: &str) -> (Vec<String>, String) {
     let mut reader = quick_xml::Reader::from_str(svg);
     reader.config_mut().check_comments = true;
     let (mut names, mut text) = (Vec::new(), String::new());
@@ -391,8 +427,11 @@ fn every_output_has_every_loss() {
 fn formats_have_names_and_extensions() {
     for format in Format::ALL {
         assert_eq!(Format::from_name(format.name()), Some(format));
-        assert_eq!(Format::from_extension(OsStr::new(format.extension())), Some(format));
+        let file = format!("a.b.{}", format.extension());
+        assert_eq!(Format::of_file(Path::new(&file)), Some(format));
     }
     assert_eq!(Format::from_name("png"), None);
-    assert_eq!(Format::from_extension(OsStr::new("")), None);
+    for name in ["", "svg", ".svg", "x.gz", "a.svg/b", "xsvg", ".pb.gz", "a.svg/.."] {
+        assert_eq!(Format::of_file(Path::new(name)), None, "{name}");
+    }
 }

@@ -40,7 +40,7 @@ pub(super) fn write(
 }
 
 fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
-    let Profile { meta, losses, frames: _, waits } = profile;
+    let Profile { meta, losses, frames: _, waits, modules: _ } = profile;
     if let Some(title) = &options.title {
         writeln!(out, "{}", escape::name(title))?;
     }

@@ -107,6 +107,15 @@ pub(super) fn places(
     places
 }
 
+/// The names at some addresses, as the file counts, in the same order.
+pub(super) fn names(file: &File, addresses: &[u64]) -> Vec<Option<String>> {
+    let mut places = unnamed(addresses);
+    if let Some(elf) = Elf::new(file) {
+        add_names(file, &elf, &mut places, &mut (0..addresses.len()).collect());
+    }
+    places.into_iter().map(|place| place.name).collect()
+}
+
 /// Adds to some of the places what DWARF knows of them.
 fn add_inlined_and_lines(
     sections: &Sections,

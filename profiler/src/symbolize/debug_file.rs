@@ -18,17 +18,9 @@ const DEFAULT_DIR: &str = "/usr/lib/debug";
 /// Only a file that belongs to this very build is returned.
 pub(super) fn find(stripped: &Elf<'_>, file: &MappedFile, dirs: &[PathBuf]) -> Option<File> {
     let build_id = file.build_id.as_deref();
-    let dirs: Vec<&Path> =
-        dirs.iter().map(PathBuf::as_path).chain([Path::new(DEFAULT_DIR)]).collect();
-    let by_build_id = build_id.and_then(|build_id| {
-        let name = build_id_path(build_id)?;
-        dirs.iter()
-            .filter_map(|dir| open_regular(&dir.join(&name)))
-            .find(|file| elf::build_id(file).as_deref() == Some(build_id))
-    });
-    by_build_id.or_else(|| {
+    build_id.and_then(|build_id| by_build_id(build_id, dirs)).or_else(|| {
         let (name, crc) = stripped.debug_link()?;
-        link_candidates(&name, &file.path, &dirs)
+        link_candidates(&name, &file.path, &with_default(dirs))
             .iter()
             .filter_map(|candidate| open_regular(candidate))
             .find(|file| match (build_id, elf::build_id(file)) {
@@ -36,6 +28,19 @@ pub(super) fn find(stripped: &Elf<'_>, file: &MappedFile, dirs: &[PathBuf]) -> O
                 _ => checksum(file) == Some(crc),
             })
     })
+}
+
+/// The debug file with this build id, in any of `dirs` or where distributions put it.
+pub(super) fn by_build_id(build_id: &[u8], dirs: &[PathBuf]) -> Option<File> {
+    let name = build_id_path(build_id)?;
+    with_default(dirs)
+        .iter()
+        .filter_map(|dir| open_regular(&dir.join(&name)))
+        .find(|file| elf::build_id(file).as_deref() == Some(build_id))
+}
+
+fn with_default(dirs: &[PathBuf]) -> Vec<&Path> {
+    dirs.iter().map(PathBuf::as_path).chain([Path::new(DEFAULT_DIR)]).collect()
 }
 
 /// `.build-id/ab/cdef.debug`.

@@ -22,6 +22,7 @@ mod dwarf;
 mod elf;
 pub mod interrupts;
 mod kernel;
+mod late;
 mod perf_map;
 mod region;
 #[cfg(test)]
@@ -43,10 +44,13 @@ use self::binary::{Place, Wanted};
 use self::dwarf::{Budget, Inlined, SourceLine};
 use self::elf::Elf;
 use crate::profile::{Frame, FrameId};
-use crate::recording::{ImageId, Mapping, MappingContent, RawStack, Recording, StackId};
+use crate::recording::{
+    ImageId, MappedFile, Mapping, MappingContent, RawStack, Recording, StackId,
+};
 
 pub(crate) use self::binary::open as open_mapped;
 pub(crate) use self::elf::{build_id, open_regular};
+pub use self::late::name_later;
 pub(crate) use self::vdso::{image as vdso_image, is_ours as is_own_vdso};
 
 /// How to symbolize.
@@ -364,11 +368,8 @@ fn positions(group: &[Location]) -> Vec<u64> {
     group.iter().map(Location::position).collect()
 }
 
-/// The file name of a mapped file's path. The target chose it: invalid UTF-8 is replaced.
 fn file_name(recording: &Recording, file: usize) -> String {
-    let path = recording.files.get(file).map(|file| &file.path);
-    let name = path.and_then(|path| path.file_name());
-    name.map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
+    recording.files.get(file).map_or_else(|| "?".into(), MappedFile::name)
 }
 
 fn user_frame(place: Place, module: Option<String>) -> Frame {

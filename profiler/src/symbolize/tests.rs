@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use offwake_shared::WaitState;
+
 use super::*;
-use crate::profile::Losses;
+use crate::profile::{Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Image, Meta};
 use crate::snapshot::{Snapshots, process};
 
@@ -373,6 +375,56 @@ fn debug_file_by_build_id() {
     assert_eq!(frames_with(&recording, &options(dir.path()))[0].name, None);
 }
 
+/// A profile that was recorded without the debug file gets its names when that is there.
+#[test]
+fn names_that_come_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    compile_c(&program, &["-g", "-Wl,--build-id"]);
+    let debug = build_id_debug_path(dir.path(), &program);
+    run(Command::new("objcopy").arg("--only-keep-debug").arg(&program).arg(&debug));
+    strip(&program);
+    let target = Target::start(&program);
+    let recording = target.record(&[target.addresses[HIDDEN]]);
+    let module = |build_id: Option<Vec<u8>>| Module {
+        name: "program".into(),
+        path: program.display().to_string(),
+        build_id,
+    };
+    let wait = Wait {
+        sleeper: Thread { pid: 1, tid: 1, comm: "t".into() },
+        waker: Waker::Unknown,
+        state: WaitState::Other,
+        count: 1,
+        blocked_ns: 1,
+        runqueue_ns: 0,
+        max_ns: 1,
+        sleeper_stack: vec![0],
+        waker_stack: vec![],
+    };
+    let profile = |modules: Vec<Module>| {
+        let frames = frames(&recording);
+        Profile::new(recording.meta.clone(), recording.losses, frames, vec![wait.clone()])
+            .with_modules(modules)
+    };
+    let build_id = build_id(&File::open(&program).unwrap());
+    let options = Options { debug_dirs: vec![dir.path().into()], lines: false };
+    let label = |profile| name_later(profile, &options).frames[0].label();
+
+    let before = profile(vec![module(build_id.clone())]);
+    assert_eq!(before.frames[0].name, None);
+    assert_eq!(name_later(before.clone(), &Options::default()), before);
+    assert_eq!(label(before), "hidden");
+    for modules in [
+        vec![],
+        vec![module(None)],
+        vec![module(Some(vec![1, 2, 3]))],
+        vec![module(build_id), module(Some(vec![1, 2, 3]))],
+    ] {
+        assert!(label(profile(modules)).starts_with("[program+0x"));
+    }
+}
+
 #[test]
 fn debug_file_by_link() {
     let dir = tempfile::tempdir().unwrap();
@@ -421,7 +473,7 @@ fn code_compiled_at_run_time() {
     let id = ImageId { tgid: 41, exec_id: 1 };
     let mut recording = recording(StackContext::User, Some(id), &[0x1010, 0x1011, 0x1101, 0x3001]);
     let mapping = |start, end, content| Mapping { start, end, file_offset: 0x40, content };
-    recording.files = vec![crate::recording::MappedFile {
+    recording.files = vec![MappedFile {
         path: "/app/System.dll".into(),
         device: (0, 1),
         inode: 1,

@@ -8,25 +8,31 @@ use super::source::{Located, Token, tokens};
 use crate::workspace::{self, Workspace};
 
 /// A crate, and the only folders that may name it.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("aya", &["record/"]),
     ("blazesym", &["symbolize/"]),
     ("gimli", &["symbolize/", "unwind/"]),
     ("inferno", &["render/"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
+    ("prost", &["pprof/"]),
+    ("flate2", &["pprof/", "saved/", "symbolize/"]),
 ];
 
 /// A folder, and the modules that it must not use: those behind a boundary, and those that come
 /// later in the flow of data. `symbolize/` owns the readers of ELF files and of kallsyms, which the
 /// recorder and the snapshots need for build ids and for the kernel's interrupt entries.
-const MODULES: [(&str, &[&str]); 8] = [
+const MODULES: [(&str, &[&str]); 12] = [
     ("record/", &["cli", "merge", "render"]),
     ("snapshot/", &["cli", "record", "merge", "render"]),
     ("symbolize/", &["cli", "record", "snapshot", "merge", "render"]),
     ("unwind/", &["cli", "record", "snapshot", "merge", "render"]),
     ("merge/", &["cli", "record", "snapshot", "render"]),
     ("render/", &["cli", "record", "snapshot", "symbolize", "merge", "recording"]),
+    ("pprof/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
+    ("saved/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
+    ("diff/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
+    ("report/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
     ("recording.rs", &["cli", "record", "snapshot", "symbolize", "merge", "render"]),
     ("profile.rs", &["cli", "record", "snapshot", "symbolize", "merge", "render"]),
 ];

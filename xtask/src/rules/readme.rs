@@ -17,13 +17,19 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let ci = workspace::read(&workspace.root.join(".ci/run"))?;
     let mut build = command::cargo(&workspace.root);
     command::run(build.args(["build", "--quiet", "--release", "--package", "offwake"]))?;
-    let help = command::capture(Command::new(workspace.release_binary("offwake")).arg("--help"))?;
+    let help = |arguments: &[&str]| {
+        command::capture(Command::new(workspace.release_binary("offwake")).args(arguments))
+    };
+    let mut known = Vocabulary::of_help(&help(&["--help"])?);
+    for subcommand in known.subcommands.clone() {
+        known.options.extend(Vocabulary::of_help(&help(&[&subcommand, "--help"])?).options);
+    }
 
     let mut wrong = readme.wrong_commands();
     if !ci.contains("README.md") || !ci.contains(COMMANDS[1]) {
         wrong.push(format!(".ci/run does not run `{}` from README.md", COMMANDS[1]));
     }
-    wrong.extend(readme.unknown_words(&Vocabulary::of_help(&help)));
+    wrong.extend(readme.unknown_words(&known));
     wrong.extend(readme.paths(workspace)?.into_iter().filter_map(|(name, path)| {
         (!path.exists()).then(|| format!("README.md names {name}, which does not exist"))
     }));

@@ -145,13 +145,8 @@ fn dwarf_of_separate_files() {
     let find = |path: &Path, build_id: bool| {
         let opened = File::open(path).unwrap();
         let build_id = build_id.then(|| build_id_of(&opened));
-        let file = crate::recording::MappedFile {
-            path: path.into(),
-            device: (0, 0),
-            inode: 0,
-            build_id,
-            handle: None,
-        };
+        let file =
+            MappedFile { path: path.into(), device: (0, 0), inode: 0, build_id, handle: None };
         let budget = Budget::new(1_000_000);
         let wanted = Wanted { lines: true, budget: &budget };
         let debug_file = |elf: &Elf<'_>| debug_file::find(elf, &file, &options.debug_dirs);

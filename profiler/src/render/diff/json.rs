@@ -1,0 +1,125 @@
+//! A diff as JSON. Names are as in folded stacks.
+//!
+//! ```text
+//! {
+//!   "before": {"recording": {…}, "losses": {…}},   as in the JSON of a profile
+//!   "after": {…},
+//!   "metric": "off",           what is compared; the names that --metric takes
+//!   "by": "wait",              what makes a row; the names that --by takes
+//!   "unit": "ms/s",            of before, after and delta: ms or waits, per s, per request, or sums
+//!   "significant": null,       not known: one run each
+//!   "total": {…},              as a row, without a name
+//!   "rows": [{                 what differs, the largest difference first
+//!     "name": "ep_poll",
+//!     "before": 12.5, "after": 15.0, "delta": 2.5,
+//!     "percent": 20.0,         null when there was nothing before
+//!     "before_sum": 375000000, "after_sum": 450000000,   ns, or a number of waits
+//!     "before_count": 10, "after_count": 12,             0 is unknown in folded stacks
+//!     "before_mean_ns": 37500000, "after_mean_ns": null  null where the count is 0
+//!   }]
+//! }
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{in_unit, name, unit};
+use crate::diff::{Diff, Row};
+use crate::profile::{Metric, Profile};
+use crate::render::json;
+
+pub(super) fn write(
+    before: &Profile,
+    after: &Profile,
+    diff: &Diff,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let head = Head {
+        before: Side::new(before),
+        after: Side::new(after),
+        metric: match diff.options.metric {
+            Metric::Off => "off",
+            Metric::Blocked => "blocked",
+            Metric::Runqueue => "runqueue",
+            Metric::Count => "count",
+        },
+        by: diff.options.by.name(),
+        unit: unit(diff),
+        significant: None,
+        total: Entry::new(diff, &diff.total),
+    };
+    // The rows go inside, one a line.
+    let head = serde_json::to_string(&head)?;
+    let head = head.strip_suffix('}').unwrap_or(&head);
+    write!(out, "{head},\n\"rows\":[")?;
+    for (index, row) in diff.rows.iter().enumerate() {
+        out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut *out, &Entry::new(diff, row))?;
+    }
+    out.write_all(b"\n]}\n")
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    before: Side<'a>,
+    after: Side<'a>,
+    metric: &'static str,
+    by: &'static str,
+    unit: &'static str,
+    significant: Option<bool>,
+    total: Entry,
+}
+
+#[derive(Serialize)]
+struct Side<'a> {
+    recording: json::Recording<'a>,
+    losses: BTreeMap<&'static str, u64>,
+}
+
+impl<'a> Side<'a> {
+    fn new(profile: &'a Profile) -> Self {
+        Self {
+            recording: json::Recording::new(&profile.meta),
+            losses: json::losses(&profile.losses),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Entry {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    before: f64,
+    after: f64,
+    delta: f64,
+    percent: Option<f64>,
+    before_sum: u64,
+    after_sum: u64,
+    before_count: u64,
+    after_count: u64,
+    before_mean_ns: Option<u64>,
+    after_mean_ns: Option<u64>,
+}
+
+impl Entry {
+    fn new(diff: &Diff, row: &Row) -> Self {
+        let (before, after) = diff.divisors();
+        let (before, after) = (before as f64, after as f64);
+        let percent = diff.percent(row);
+        Self {
+            name: name(&row.name),
+            before: in_unit(diff, row.before.value as f64, before),
+            after: in_unit(diff, row.after.value as f64, after),
+            delta: in_unit(diff, diff.numerator(row) as f64, before * after),
+            percent: percent.is_finite().then_some(percent),
+            before_sum: row.before.value,
+            after_sum: row.after.value,
+            before_count: row.before.count,
+            after_count: row.after.count,
+            before_mean_ns: row.before.mean_ns(),
+            after_mean_ns: row.after.mean_ns(),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Two profiles compared ([`crate::diff`]), as text, JSON, or a flame graph.
+
+mod json;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::io::{self, Write};
+
+use super::escape;
+use crate::diff::{Diff, Part, Scale};
+use crate::profile::{Metric, Profile};
+
+/// A format of a diff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiffFormat {
+    /// A differential flame graph, with what is only before in a second one.
+    Svg,
+    /// A table, for reading.
+    Text,
+    /// Everything that is known, for programs.
+    Json,
+}
+
+/// Writes what differs between two profiles.
+///
+/// # Errors
+/// Those of `out` only.
+pub fn write_diff(
+    format: DiffFormat,
+    before: &Profile,
+    after: &Profile,
+    diff: &Diff,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match format {
+        DiffFormat::Svg => svg::write(before, after, diff, out),
+        DiffFormat::Text => text::write(before, after, diff, out),
+        DiffFormat::Json => json::write(before, after, diff, out),
+    }
+}
+
+/// What the values of a diff are counted in.
+fn unit(diff: &Diff) -> &'static str {
+    let is_count = diff.options.metric == Metric::Count;
+    match (diff.options.scale, is_count) {
+        (Scale::Rate, false) => "ms/s",
+        (Scale::Rate, true) => "waits/s",
+        (Scale::Per(..), false) => "ms/request",
+        (Scale::Per(..), true) => "waits/request",
+        (Scale::Absolute, false) => "ms",
+        (Scale::Absolute, true) => "waits",
+    }
+}
+
+/// A value in that unit. `value` and `divisor` are whole numbers, as [`Diff`] has them.
+fn in_unit(diff: &Diff, value: f64, divisor: f64) -> f64 {
+    let is_count = diff.options.metric == Metric::Count;
+    let factor = match (diff.options.scale, is_count) {
+        // ns per ns.
+        (Scale::Rate, false) => 1e3,
+        // Waits per ns.
+        (Scale::Rate, true) => 1e9,
+        (_, false) => 1e-6,
+        (_, true) => 1.0,
+    };
+    value / divisor * factor
+}
+
+/// The name of a row as in folded stacks.
+fn name(parts: &[Part]) -> String {
+    let part = |part: &Part| match part {
+        Part::Frame(name) => escape::frame(name),
+        Part::Thread(name) => escape::thread(name),
+        Part::Mark(name) => escape::name(name),
+    };
+    parts.iter().map(part).collect::<Vec<_>>().join(";")
+}

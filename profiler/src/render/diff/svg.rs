@@ -1,0 +1,203 @@
+//! A diff as a flame graph, by inferno: widths are those after, red got longer, blue got shorter.
+//!
+//! What is not there any more has no width after. So it has a graph of its own below, with the widths
+//! before. That one is still: two programs in one picture would be at odds.
+
+use std::io::{self, Write};
+
+use inferno::flamegraph::color::{BackgroundColor, Color};
+use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
+
+use super::{in_unit, name, unit};
+use crate::diff::{Diff, Row, Scale, stacks};
+use crate::profile::{Metric, Profile};
+use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, shorten, write_empty};
+use crate::render::{colors, escape, human};
+
+pub(super) fn write(
+    before: &Profile,
+    after: &Profile,
+    diff: &Diff,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let rows = stacks(before, after, diff.options.metric);
+    let scale = Widths::new(diff);
+    let lines = |wanted: fn(&Row) -> bool, with_before: bool| -> Vec<String> {
+        let line = |row: &Row| {
+            let (before, after) = (scale.before(row), scale.after(row));
+            match with_before {
+                true => format!("{} {before} {after}", name(&row.name)),
+                false => format!("{} {before}", name(&row.name)),
+            }
+        };
+        rows.iter().filter(|row| wanted(row)).map(line).collect()
+    };
+    let there = lines(|row| row.after.value > 0, true);
+    let gone = lines(|row| row.after.value == 0 && row.before.value > 0, false);
+
+    let (title, subtitle) = (title(before, after, diff), subtitle(before, after, diff));
+    let mut graph = options(diff);
+    graph.title = title;
+    graph.subtitle = Some(subtitle);
+    graph.notes =
+        format!("before: {}; after: {}", before.losses.describe(true), after.losses.describe(true));
+    let there = if there.is_empty() {
+        let mut empty = Vec::new();
+        write_empty(&graph.title, graph.subtitle.as_deref().unwrap_or_default(), &mut empty)?;
+        text(empty)?
+    } else {
+        draw(&mut graph, &there)?
+    };
+    if gone.is_empty() {
+        return out.write_all(there.as_bytes());
+    }
+
+    let mut graph = options(diff);
+    graph.title = "Only before: what is not there any more".into();
+    graph.no_javascript = true;
+    let gone = draw(&mut graph, &gone)?;
+    out.write_all(below(&there, &gone)?.as_bytes())
+}
+
+fn options(diff: &Diff) -> Options<'static> {
+    let mut graph = Options::default();
+    graph.name_type = "Frame:".into();
+    graph.count_name = unit(diff).into();
+    graph.factor = Widths::new(diff).unit();
+    graph.text_truncate_direction = TextTruncateDirection::Right;
+    graph.bgcolors = Some(BackgroundColor::Flat(colors::BACKGROUND));
+    graph
+}
+
+fn draw(graph: &mut Options<'_>, lines: &[String]) -> io::Result<String> {
+    // One value a line is a graph of one profile.
+    graph.colors = "blue".parse().map_err(io::Error::other)?;
+    graph.uicolor = Color { r: 0, g: 0, b: 0 };
+    let mut svg = Vec::new();
+    from_lines(graph, lines.iter().map(String::as_str), &mut svg)?;
+    text(svg)
+}
+
+fn text(svg: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(svg).map_err(io::Error::other)
+}
+
+/// One picture of two, the second below the first.
+fn below(first: &str, second: &str) -> io::Result<String> {
+    let odd = || io::Error::other("inferno's SVG has changed");
+    let (above, under) = (height(first).ok_or_else(odd)?, height(second).ok_or_else(odd)?);
+    let all = above + under;
+    let resize = |svg: &str| {
+        svg.replacen(&format!("height=\"{above}\""), &format!("height=\"{all}\""), 1).replacen(
+            &format!("viewBox=\"0 0 1200 {above}\""),
+            &format!("viewBox=\"0 0 1200 {all}\""),
+            1,
+        )
+    };
+    let first = resize(first.trim_end().strip_suffix("</svg>").ok_or_else(odd)?);
+    let (_, second) = second.split_once("<svg ").ok_or_else(odd)?;
+    let (head, body) = without_script(second).ok_or_else(odd)?;
+    let head = head.replacen(" onload=\"init(evt)\"", "", 1);
+    // Its own ids; those in names are not touched: there a quotation mark is `&quot;`.
+    let head = head.replace("#title", "#gone-title").replace("#frames", "#gone-frames");
+    let ids = |part: &str| {
+        part.replace(" id=\"", " id=\"gone-").replace("url(#background)", "url(#gone-background)")
+    };
+    let body = ["search", "unzoom", "matched", "details"]
+        .iter()
+        .try_fold(body.to_owned(), |body, id| without_text(&body, id))
+        .ok_or_else(odd)?;
+    let second = format!("<svg y=\"{above}\" {}{}", ids(&head), ids(&body));
+    Ok(format!("{first}{second}\n</svg>\n"))
+}
+
+/// What is before and behind the script of a picture.
+fn without_script(svg: &str) -> Option<(&str, &str)> {
+    let (head, rest) = svg.split_once("<script")?;
+    Some((head, rest.split_once("</script>")?.1))
+}
+
+/// Without a text that its script would use.
+fn without_text(svg: &str, id: &str) -> Option<String> {
+    let (before, rest) = svg.split_once(&format!("<text id=\"{id}\""))?;
+    Some(format!("{before}{}", rest.split_once("</text>")?.1))
+}
+
+/// The height of a picture, in pixels.
+fn height(svg: &str) -> Option<usize> {
+    let (_, rest) = svg.split_once("<svg ")?;
+    let (_, rest) = rest.split_once("height=\"")?;
+    rest.split_once('"')?.0.parse().ok()
+}
+
+fn title(before: &Profile, after: &Profile, diff: &Diff) -> String {
+    let facts = format!(": {}, {}", human::metric(diff.options.metric), unit(diff));
+    let targets = |profile: &Profile| escape::name(&profile.meta.targets.join(", "));
+    let (mut targets, after) = (targets(before), targets(after));
+    if targets != after {
+        targets = format!("{targets} → {after}");
+    }
+    shorten(&targets, TITLE_CHARS - facts.chars().count()) + &facts
+}
+
+fn subtitle(before: &Profile, after: &Profile, diff: &Diff) -> String {
+    let (divisor_before, divisor_after) = diff.divisors();
+    let value = |value: u64, divisor: u64| in_unit(diff, value as f64, divisor as f64);
+    let percent = diff.percent(&diff.total);
+    let text = format!(
+        "{:.3} → {:.3} {} ({percent:+.1}%), in {} and {} · {} · {}",
+        value(diff.total.before.value, divisor_before),
+        value(diff.total.after.value, divisor_after),
+        unit(diff),
+        human::length(before.meta.duration),
+        human::length(after.meta.duration),
+        before.losses.describe(false),
+        after.losses.describe(false),
+    );
+    shorten(&text, SUBTITLE_CHARS)
+}
+
+/// Values as whole numbers, which inferno takes.
+struct Widths {
+    factor: u64,
+    divisors: (u64, u64),
+    unit: f64,
+}
+
+impl Widths {
+    fn new(diff: &Diff) -> Self {
+        let is_count = diff.options.metric == Metric::Count;
+        let (factor, unit) = match (diff.options.scale, is_count) {
+            // ns of waiting in each second.
+            (Scale::Rate, false) => (1_000_000_000, 1e-6),
+            // Millionths of a wait in each second.
+            (Scale::Rate, true) => (1_000_000_000_000_000, 1e-6),
+            // ps for each request.
+            (Scale::Per(..), false) => (1_000, 1e-9),
+            (Scale::Per(..), true) => (1_000_000, 1e-6),
+            (Scale::Absolute, false) => (1, 1e-6),
+            (Scale::Absolute, true) => (1, 1.0),
+        };
+        Self { factor, divisors: diff.divisors(), unit }
+    }
+
+    /// What one is in the unit of the diff.
+    const fn unit(&self) -> f64 {
+        self.unit
+    }
+
+    fn before(&self, row: &Row) -> u64 {
+        self.width(row.before.value, self.divisors.0)
+    }
+
+    /// Never 0 where there is something.
+    fn after(&self, row: &Row) -> u64 {
+        self.width(row.after.value, self.divisors.1).max(u64::from(row.after.value > 0))
+    }
+
+    fn width(&self, value: u64, divisor: u64) -> u64 {
+        let width = u128::from(value) * u128::from(self.factor) / u128::from(divisor);
+        // What a floating-point number has exactly.
+        u64::try_from(width).unwrap_or(u64::MAX).min(1 << 53)
+    }
+}

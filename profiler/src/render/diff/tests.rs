@@ -1,0 +1,115 @@
+use std::time::Duration;
+
+use super::*;
+use crate::diff::{By, Options, stacks};
+use crate::render::tests::{assert_golden, read_xml, sample};
+use crate::saved::random::Random;
+
+fn render(format: DiffFormat, before: &Profile, after: &Profile, options: Options) -> String {
+    let diff = Diff::new(before, after, options).unwrap();
+    let mut out = Vec::new();
+    write_diff(format, before, after, &diff, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// The sample, and it with other numbers: one wait is gone, one is new, one is as it was.
+fn two() -> (Profile, Profile) {
+    let (before, mut after) = (sample(), sample());
+    after.meta.duration = Duration::from_secs(61);
+    after.waits.remove(0);
+    for (index, wait) in after.waits.iter_mut().enumerate() {
+        wait.blocked_ns = wait.blocked_ns * index as u64 * 3 / 2;
+        wait.count += index as u64;
+    }
+    let mut before = before;
+    before.waits.pop();
+    (before, after)
+}
+
+#[test]
+fn golden() {
+    let (before, after) = two();
+    let text = |options| render(DiffFormat::Text, &before, &after, options);
+    assert_golden("diff.txt", &text(Options::default()));
+    let options = Options { by: By::Stack, metric: Metric::Count, scale: Scale::Per(10, 30) };
+    assert_golden("diff-options.txt", &text(options));
+    let json = render(DiffFormat::Json, &before, &after, Options::default());
+    assert_golden("diff.json", &json);
+    serde_json::from_str::<serde_json::Value>(&json).unwrap();
+}
+
+#[test]
+fn nothing_is_no_difference() {
+    let (profile, _) = two();
+    let text = render(DiffFormat::Text, &profile, &profile, Options::default());
+    assert!(text.ends_with("(all)\nno difference\n"), "{text}");
+    let json = render(DiffFormat::Json, &profile, &profile, Options::default());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["total"]["delta"], &json["rows"]), (&0.0.into(), &serde_json::json!([])));
+}
+
+#[test]
+fn hostile_names_stay_in_their_line() {
+    for seed in 0..100 {
+        let mut random = Random(seed);
+        let (before, after) = (random.profile(), random.profile());
+        for by in [By::Stack, By::Thread, By::Wait, By::Waker] {
+            let options = Options { by, scale: Scale::Absolute, ..Options::default() };
+            let rows = Diff::new(&before, &after, options).unwrap().rows.len();
+            let text = render(DiffFormat::Text, &before, &after, options);
+            assert_eq!(text.lines().count(), 7 + rows + usize::from(rows == 0), "{text}");
+            assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+            let json = render(DiffFormat::Json, &before, &after, options);
+            let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            assert_eq!(json["rows"].as_array().unwrap().len(), rows);
+        }
+    }
+}
+
+/// The picture as XML, and its text: inferno's program is not ours.
+fn picture(before: &Profile, after: &Profile, options: Options) -> String {
+    let svg = render(DiffFormat::Svg, before, after, options);
+    let (names, text) = read_xml(&svg);
+    assert!(names.iter().filter(|name| *name == "script").count() <= 1);
+    assert!(svg.matches("<svg id=\"frames\"").count() <= 1);
+    text
+}
+
+#[test]
+fn what_is_gone_has_a_graph_of_its_own() {
+    let (before, after) = two();
+    for scale in [Scale::Rate, Scale::Absolute, Scale::Per(10, 30)] {
+        for metric in [Metric::Off, Metric::Count] {
+            let options = Options { scale, metric, ..Options::default() };
+            let text = picture(&before, &after, options);
+            let (there, gone) = text.split_once("Only before").unwrap();
+            assert!(there.contains("[softirq:NET_RX]") && !gone.contains("[softirq:NET_RX]"));
+            assert!(!there.contains("[not woken]") && gone.contains("[not woken]"));
+        }
+    }
+    assert!(!picture(&before, &before, Options::default()).contains("Only before"));
+}
+
+#[test]
+fn widths_of_a_graph_are_those_after() {
+    let (before, after) = two();
+    let options = Options { scale: Scale::Absolute, ..Options::default() };
+    let svg = render(DiffFormat::Svg, &before, &after, options);
+    let mut totals = svg.split("total_samples=\"").skip(1);
+    let mut total = || totals.next().unwrap().split_once('"').unwrap().0.parse::<u64>().unwrap();
+    let all: u64 = after.waits.iter().map(|wait| wait.off_ns()).sum();
+    let gone: u64 = stacks(&before, &after, Metric::Off)
+        .iter()
+        .filter(|row| row.after.value == 0)
+        .map(|row| row.before.value)
+        .sum();
+    assert_eq!((total(), total()), (all, gone));
+}
+
+#[test]
+fn nothing_after_is_a_picture_too() {
+    let (before, mut after) = two();
+    after.waits.clear();
+    let text = picture(&before, &after, Options::default());
+    assert!(text.contains("No waits") && text.contains("Only before"), "{text}");
+}
