@@ -42,6 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
         sp: numbers.next() >> (numbers.next() % 64),
         fp: numbers.next() >> (numbers.next() % 64),
         bx: numbers.next(),
+        di: numbers.next(),
         in_syscall: numbers.next() % 2 == 0,
     };
     let unreadable = numbers.next() % 64;
