@@ -119,8 +119,10 @@ constants! {
     FRAMES_LIMIT: u32 = 0;
     /// 1: take user stacks.
     USER_STACKS: u32 = 1;
-    /// 1: walk user stacks by call frame information. 0: by frame pointers only.
+    /// 1: walk user stacks by call frame information, which needs `HAS_LOOP`. 0: by frame pointers only.
     UNWIND: u32 = 0;
+    /// 1: the kernel has `bpf_loop` (5.17).
+    HAS_LOOP: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
     /// Intervals that are shorter, in ns, are ignored.

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop, bpf_probe_read_user};
 use offwake_shared::{
     Loss, MAX_FRAMES, Notice, NoticeKind, Program, Stack, StackContext, StackEnd,
     TASK_KERNEL_THREAD, TaskId, UnwindProgram, UserRegisters, WakerKind,
@@ -13,7 +13,7 @@ use offwake_shared::{
 
 use crate::count;
 use crate::maps::{
-    FRAMES_LIMIT, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
+    FRAMES_LIMIT, HAS_LOOP, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
     INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SEEN, STACKS, UNWIND,
     UNWIND_PROGRAMS, USER_STACKS,
 };
@@ -43,7 +43,7 @@ pub fn kernel_or_interrupt(ctx: &impl EbpfContext, stack: &mut Stack) -> (u64, W
 }
 
 #[inline(always)]
-fn store_kernel(stack: &Stack) -> u64 {
+fn store_kernel(stack: &mut Stack) -> u64 {
     let id = hash(stack);
     store(id, stack);
     id
@@ -65,10 +65,10 @@ pub fn user(stack: &mut Stack, walk: &mut Walk, current: Task, id: &TaskId) -> u
         return 0;
     }
     let program = Program { tgid: id.tgid, exec_id: id.exec_id };
-    if UNWIND.load() == 0 {
-        walk_frame_pointers(stack, registers.ip, registers.fp);
-    } else {
+    if HAS_LOOP.load() != 0 {
         unwind(stack, walk, &registers, program, current);
+    } else {
+        walk_frame_pointers(stack, registers.ip, registers.fp);
     }
     stack.tgid = id.tgid;
     stack.exec_id = id.exec_id;
@@ -90,33 +90,45 @@ fn unwind(
     program: Program,
     current: Task,
 ) {
-    let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) else {
-        count::lost(Loss::UnwindTablesMissing);
-        unwind::walk(walk, stack, registers, UnwindProgram::default());
-        announce(program, current);
-        return;
-    };
-    // SAFETY: the value is in the map. User space replaces it as a whole; what is written here are
-    // hints, which may be lost.
-    unsafe {
-        if (*known).used == 0 {
-            (*known).used = 1;
+    walk.program = UnwindProgram::default();
+    if UNWIND.load() != 0 {
+        if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
+            // SAFETY: the value is in the map. User space replaces it as a whole; what is written here
+            // is a hint, which may be lost.
+            unsafe {
+                walk.program = *known;
+                (*known).used = 1;
+            }
+        } else {
+            announce(program, current);
         }
-        let UnwindProgram { len, .. } = *known;
-        if len == 0 {
+        if walk.program.generation == 0 {
             count::lost(Loss::UnwindTablesMissing);
         }
-        unwind::walk(walk, stack, registers, *known);
-        let end = stack.end;
-        if end != StackEnd::Unmapped as u16 && end != StackEnd::Astray as u16 {
-            return;
-        }
-        let now = bpf_ktime_get_ns();
-        if now >= (*known).quiet_until
-            && notify(program, current.start_stack(), NoticeKind::Unmapped)
-        {
-            (*known).quiet_until = u64::MAX;
-        }
+    }
+    // One call: the verifier follows all of it for each.
+    unwind::walk(walk, stack, registers);
+    if walk.program.generation != 0 && stack.end != StackEnd::Complete as u16 {
+        tell_unmapped(stack, walk, program, current);
+    }
+}
+
+/// Tells user space that a walk ended where it should not: there may be code that is not known.
+#[inline(always)]
+fn tell_unmapped(stack: &Stack, walk: &Walk, program: Program, current: Task) {
+    let end = stack.end;
+    if end == StackEnd::Truncated as u16 {
+        return;
+    }
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now < walk.program.quiet_until
+        || !notify(program, current.start_stack(), NoticeKind::Unmapped)
+    {
+        return;
+    }
+    if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
+        // SAFETY: as in `unwind`.
+        unsafe { (*known).quiet_until = u64::MAX };
     }
 }
 
@@ -141,7 +153,7 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
     true
 }
 
-/// Follows the chain of frame pointers, as `perf_callchain_user` does (arch/x86/events/core.c), at
+/// Follows the chain of frame pointers where there is no `bpf_loop`, as `perf_callchain_user` does (arch/x86/events/core.c), at
 /// a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how the chain ends: at its
 /// outermost frame, which `_start` and `clone` mark with 0, or because it led astray.
 #[inline(always)]
@@ -181,42 +193,81 @@ const fn end(is_outermost: bool) -> u16 {
     if is_outermost { StackEnd::Complete as u16 } else { StackEnd::Astray as u16 }
 }
 
+/// The frames of a stack that are looked at one by one.
+struct Frames {
+    stack: *mut Stack,
+    hash: u64,
+}
+
+/// Calls a function with each frame, from the innermost on, until it returns other than 0.
+///
+/// With `bpf_loop` where that is there: the verifier follows a loop of its own kind once for each number
+/// of frames, and all that comes after it as often. Up to 6.1 that is more than it takes.
+#[inline(always)]
+fn for_each(frames: &mut Frames, function: unsafe extern "C" fn(u32, *mut c_void) -> i64) {
+    // SAFETY: the stack is a valid value. Its length is read from memory, where the verifier forgets
+    // what it knows: it would otherwise follow the loop for each length that it has seen assigned.
+    let len = u32::from(unsafe { (&raw const (*frames.stack).len).read_volatile() });
+    let context = (&raw mut *frames).cast::<c_void>();
+    if HAS_LOOP.load() != 0 {
+        // SAFETY: the function has the type that the helper wants, and the context outlives the call.
+        unsafe { bpf_loop(len, function as *mut c_void, context, 0) };
+        return;
+    }
+    for index in 0..MAX_FRAMES as u32 {
+        // SAFETY: the function is one of the two below, which take this.
+        if index >= len || unsafe { function(index, context) } != 0 {
+            break;
+        }
+    }
+}
+
 /// Ends a kernel stack with the innermost entry of an interrupt, if there is one.
 #[inline(always)]
 fn cut_at_interrupt(stack: &mut Stack) -> bool {
+    for_each(&mut Frames { stack, hash: 0 }, cut);
+    stack.context == StackContext::Interrupt as u32
+}
+
+/// Ends a stack with this frame if it is the entry of an interrupt. Returns whether it is.
+#[inline(never)]
+unsafe extern "C" fn cut(index: u32, frames: *mut c_void) -> i64 {
     let in_range = |address: u64, start: u64, len: u64| address.wrapping_sub(start) < len;
-    for i in 0..MAX_FRAMES {
-        if i >= stack.len as usize {
-            break;
-        }
-        let address = stack.frames[i];
-        if in_range(address, INTERRUPT_START_0.load(), INTERRUPT_LEN_0.load())
-            || in_range(address, INTERRUPT_START_1.load(), INTERRUPT_LEN_1.load())
-            || in_range(address, INTERRUPT_START_2.load(), INTERRUPT_LEN_2.load())
-        {
-            stack.len = i as u16 + 1;
-            stack.context = StackContext::Interrupt as u32;
-            return true;
-        }
+    // SAFETY: `for_each` passes its `Frames`, with a stack that nothing else uses.
+    let stack = unsafe { &mut *(*frames.cast::<Frames>()).stack };
+    let Some(&address) = stack.frames.get(index as usize) else { return 1 };
+    if !in_range(address, INTERRUPT_START_0.load(), INTERRUPT_LEN_0.load())
+        && !in_range(address, INTERRUPT_START_1.load(), INTERRUPT_LEN_1.load())
+        && !in_range(address, INTERRUPT_START_2.load(), INTERRUPT_LEN_2.load())
+    {
+        return 0;
     }
-    false
+    stack.len = index as u16 + 1;
+    stack.context = StackContext::Interrupt as u32;
+    1
 }
 
 /// A 64-bit hash of all that the stack holds; never 0.
 #[inline(always)]
-fn hash(stack: &Stack) -> u64 {
-    // SAFETY: a field of a valid value. Read from memory, where the verifier forgets what it knows:
-    // it would otherwise follow the loop for each length that it has seen assigned.
-    let len = unsafe { (&raw const stack.len).read_volatile() };
-    let mut hash = mix(u64::from(stack.tgid) << 32 | u64::from(stack.exec_id), 1);
-    hash = mix(hash, u64::from(stack.context) << 32 | u64::from(stack.end) << 16 | u64::from(len));
-    for i in 0..MAX_FRAMES {
-        if i >= len as usize {
-            break;
-        }
-        hash = mix(hash, stack.frames[i]);
-    }
-    if hash == 0 { 1 } else { hash }
+fn hash(stack: &mut Stack) -> u64 {
+    let end = u64::from(stack.end) << 16 | u64::from(stack.len);
+    let hash = mix(u64::from(stack.tgid) << 32 | u64::from(stack.exec_id), 1);
+    let hash = mix(hash, u64::from(stack.context) << 32 | end);
+    let mut frames = Frames { stack, hash };
+    for_each(&mut frames, mix_in);
+    if frames.hash == 0 { 1 } else { frames.hash }
+}
+
+/// Folds a frame into the hash.
+#[inline(never)]
+unsafe extern "C" fn mix_in(index: u32, frames: *mut c_void) -> i64 {
+    // SAFETY: `for_each` passes its `Frames`, with a stack that nothing else uses.
+    let frames = unsafe { &mut *frames.cast::<Frames>() };
+    // SAFETY: as above.
+    let stack = unsafe { &*frames.stack };
+    let Some(&address) = stack.frames.get(index as usize) else { return 1 };
+    frames.hash = mix(frames.hash, address);
+    0
 }
 
 /// Folds a word into a hash: multiplication carries low bits up, the shift brings them back down.

@@ -25,8 +25,8 @@ pub use stack::{MAX_FRAMES, Stack, StackContext};
 pub use state::WaitState;
 pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState};
 pub use unwind::{
-    CfaKind, MAX_UNWIND_RULES, SavedKind, StackEnd, UNWIND_CHUNK, UNWIND_PAGE_BITS, UnwindMapping,
-    UnwindProgram, UnwindRow, UnwindRule, UserRegisters,
+    CfaKind, MAX_UNWIND_MAPPINGS, MAX_UNWIND_RULES, SavedKind, StackEnd, UNWIND_CHUNK,
+    UNWIND_PAGE_BITS, UnwindMapping, UnwindProgram, UnwindRow, UnwindRule, UserRegisters,
 };
 
 /// Asserts that a type is as large as its fields together, so that it holds no padding.

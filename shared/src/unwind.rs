@@ -14,6 +14,9 @@ pub const UNWIND_PAGE_BITS: u32 = 12;
 /// How many rows, or numbers of first rows, one value of their BPF array holds.
 pub const UNWIND_CHUNK: usize = 1024;
 
+/// The most mappings that a program may have: a power of two, since they are halved to find one.
+pub const MAX_UNWIND_MAPPINGS: u32 = 1 << 14;
+
 /// The most rules that all files together may have: a row has 16 bits for one.
 pub const MAX_UNWIND_RULES: u32 = 1 << 16;
 

@@ -29,7 +29,7 @@ pub struct Walk {
     /// Of the innermost frame.
     di: u64,
     /// Whose stack it is; of generation 0 where nothing is known of it.
-    program: UnwindProgram,
+    pub program: UnwindProgram,
     /// The mapping that was used last.
     mapping: offwake_shared::UnwindMapping,
     /// 1: `pc` is behind a call, to which the rule belongs. 0: it is where the thread stood.
@@ -48,16 +48,15 @@ struct Context {
     stack: *mut Stack,
 }
 
-/// Walks the stack of a thread with these registers. Sets the frames of `stack`, their number, and how
-/// the walk ended.
+/// Walks the stack of a thread with these registers, by the tables of `walk.program`. Sets the frames of
+/// `stack`, their number, and how the walk ended.
 #[inline(always)]
-pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters, program: UnwindProgram) {
+pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters) {
     walk.pc = from.ip;
     walk.sp = from.sp;
     walk.fp = from.fp;
     walk.bx = from.bx;
     walk.di = from.di;
-    walk.program = program;
     walk.mapping.start = 0;
     walk.mapping.end = 0;
     walk.is_return = from.in_syscall as u32;

@@ -1,6 +1,8 @@
 //! From an address to the rule that holds there.
 
-use offwake_shared::{UNWIND_CHUNK, UNWIND_PAGE_BITS, UnwindRow, UnwindRule};
+use core::hint::black_box;
+
+use offwake_shared::{MAX_UNWIND_MAPPINGS, UNWIND_CHUNK, UNWIND_PAGE_BITS, UnwindRow, UnwindRule};
 
 use super::Walk;
 use crate::maps::{UNWIND_MAPPINGS, UNWIND_PAGES, UNWIND_ROWS, UNWIND_RULES};
@@ -12,8 +14,8 @@ pub const CACHED_RULES: usize = 1024;
 /// The number of the rule without call frame information.
 const NO_RULE: u32 = 0;
 
-/// At most so many steps halve the mappings of a program: 65536 of them.
-const MAPPING_STEPS: u32 = 17;
+/// Bytes of a page of a table.
+const PAGE_BYTES: u32 = 1 << UNWIND_PAGE_BITS;
 
 /// An address that was looked up.
 #[repr(C)]
@@ -59,21 +61,25 @@ fn look_up(walk: &mut Walk, address: u64) -> Option<u32> {
     let row_base = mapping.row_base;
     let first = row_base.wrapping_add(first_row(page)?);
     let behind = row_base.wrapping_add(first_row(page.wrapping_add(1))?);
-    let byte = (in_file & ((1 << UNWIND_PAGE_BITS) - 1)) as u16;
-    // The first row of a page begins at its first byte: the one that holds is never before it.
-    let (mut low, mut high) = (first, behind);
-    for _ in 0..UNWIND_PAGE_BITS + 1 {
-        if high.wrapping_sub(low) <= 1 || high < low {
-            break;
-        }
-        let middle = low + ((high - low) >> 1);
-        if row(middle)?.start <= byte {
-            low = middle;
-        } else {
-            high = middle;
-        }
+    let byte = in_file as u32 & (PAGE_BYTES - 1);
+    // The first row of a page begins at its first byte: the one that holds is never before it. Each
+    // step halves what is left, without a branch: the verifier would follow both ways, again and again.
+    let (mut low, mut size) = (first, behind.wrapping_sub(first));
+    for _ in 0..UNWIND_PAGE_BITS {
+        let half = size >> 1;
+        let row = row(low.wrapping_add(half))?;
+        let is_behind = all_if_negative(i64::from(byte) - i64::from(row.start));
+        low = low.wrapping_add(half & !is_behind);
+        size -= half;
     }
     Some(u32::from(row(low)?.rule))
+}
+
+/// All bits set if the difference is negative, none else.
+#[inline(always)]
+fn all_if_negative(difference: i64) -> u32 {
+    // So that the compiler makes no branch of it.
+    black_box((difference >> 63) as u32)
 }
 
 /// Finds the mapping of an address, and keeps it for the next frame.
@@ -82,24 +88,24 @@ fn find_mapping(walk: &mut Walk, address: u64) -> bool {
     if address >= walk.mapping.start && address < walk.mapping.end {
         return true;
     }
-    let mut low = walk.program.first;
-    let mut high = low.wrapping_add(walk.program.len);
-    for _ in 0..MAPPING_STEPS {
-        if low >= high {
-            break;
-        }
-        let middle = low + ((high - low) >> 1);
-        let Some(mapping) = UNWIND_MAPPINGS.get(middle) else { return false };
-        if address < mapping.start {
-            high = middle;
-        } else if address >= mapping.end {
-            low = middle + 1;
-        } else {
-            walk.mapping = *mapping;
-            return true;
-        }
+    if walk.program.len == 0 {
+        return false;
     }
-    false
+    // The last one that begins at the address or before it.
+    let (mut low, mut size) = (walk.program.first, walk.program.len);
+    for _ in 0..MAX_UNWIND_MAPPINGS.ilog2() {
+        let half = size >> 1;
+        let Some(mapping) = UNWIND_MAPPINGS.get(low.wrapping_add(half)) else { return false };
+        let is_behind = all_if_negative(address.wrapping_sub(mapping.start) as i64);
+        low = low.wrapping_add(half & !is_behind);
+        size -= half;
+    }
+    let Some(mapping) = UNWIND_MAPPINGS.get(low) else { return false };
+    if address < mapping.start || address >= mapping.end {
+        return false;
+    }
+    walk.mapping = *mapping;
+    true
 }
 
 #[inline(always)]

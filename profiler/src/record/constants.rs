@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use offwake_shared::{MAX_FRAMES, filter};
 
 use super::btf::KernelTypes;
-use super::{Config, Filter};
+use super::{Config, Filter, kernel};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -56,6 +56,7 @@ impl Constants {
             ("REGS_SYSCALL", regs("orig_ax")?),
             ("REGS_CS", regs("cs")?),
             ("UNWIND", u32::from(unwind)),
+            ("HAS_LOOP", u32::from(kernel::version().has_bpf_loop())),
             ("TASK_MM", task("mm")?),
             ("MM_START_STACK", types.offset_of("mm_struct", &["start_stack"])?),
             ("OWN_NAMESPACE", system::pid_namespace()?),

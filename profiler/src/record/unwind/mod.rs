@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hashbrown::HashMap;
 use offwake_shared::{
-    Program, StackEnd, UNWIND_CHUNK, UnwindMapping, UnwindProgram, UserRegisters,
+    MAX_UNWIND_MAPPINGS, Program, StackEnd, UNWIND_CHUNK, UnwindMapping, UnwindProgram,
+    UserRegisters,
 };
 
 pub(super) use self::files::{Content, Source, Wanted};
@@ -197,14 +198,7 @@ impl Unwinder {
             }
             return Ok(false);
         }
-        let len = u32::try_from(mappings.len()).unwrap_or(u32::MAX);
-        let first = match self.room.mappings.take(len) {
-            Some(first) => Some(first),
-            None => {
-                self.make_room()?;
-                self.room.mappings.take(len)
-            }
-        };
+        let first = self.room_for(&mappings)?;
         let complete = first.is_some();
         let first = first.unwrap_or_default();
         let mappings = if complete { mappings } else { Vec::new() };
@@ -277,6 +271,20 @@ impl Unwinder {
             build: self.build,
             bpf_bytes: 0,
         }
+    }
+
+    /// Where mappings fit.
+    fn room_for(&mut self, mappings: &[UnwindMapping]) -> Result<Option<u32>> {
+        let len = u32::try_from(mappings.len()).unwrap_or(u32::MAX);
+        if len > MAX_UNWIND_MAPPINGS {
+            return Ok(None);
+        }
+        let first = self.room.mappings.take(len);
+        if first.is_some() {
+            return Ok(first);
+        }
+        self.make_room()?;
+        Ok(self.room.mappings.take(len))
     }
 
     /// The source of a piece of code, if it has a table that fits.
