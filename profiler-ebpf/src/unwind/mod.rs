@@ -118,17 +118,19 @@ fn take_frame(walk: &mut Walk, stack: &mut Stack) -> Step {
     if rule.is_none() && walk.is_guess != 0 {
         return Step::End(StackEnd::Astray);
     }
+    // SAFETY: the rule is a value of an array, of plain data.
+    let kind = rule.map_or(CfaKind::None as u8, |rule| unsafe { (*rule).cfa_kind });
     // Users of a stack take all but its first frame for return addresses, and look before them. So
-    // what a signal interrupted is stored as if it were one.
-    let is_exact_caller = walk.is_return == 0 && len != 0;
-    stack.frames[len] = walk.pc.wrapping_add(u64::from(is_exact_caller));
+    // what is none is stored as if it were one: where a signal interrupted the program, and where the
+    // handler of a signal returns to, which nobody called from.
+    let is_exact = walk.is_return == 0 || kind == CfaKind::Signal as u8;
+    stack.frames[len] = walk.pc.wrapping_add(u64::from(is_exact && len != 0));
     stack.len = len as u16 + 1;
     let Some(rule) = rule else { return Step::End(StackEnd::Unmapped) };
-    // SAFETY: the rule is a value of an array, of plain data.
+    // SAFETY: as above.
     let rule = unsafe { &*rule };
-    let kind = rule.cfa_kind;
     if kind == CfaKind::None as u8 {
-        registers::by_frame_pointer(walk)
+        registers::by_frame_pointer(walk, len == 0)
     } else if kind == CfaKind::Outermost as u8 {
         Step::End(StackEnd::Complete)
     } else if kind == CfaKind::Signal as u8 {

@@ -54,12 +54,13 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule) -> Step {
     go_to(walk, return_address, cfa, fp, bx, 0)
 }
 
-/// The registers of the caller, by the frame pointer.
+/// The registers of the caller, by the frame pointer. `is_innermost`: the frame is where the thread
+/// stands, and may be a function that has set up none.
 #[inline(always)]
-pub fn by_frame_pointer(walk: &mut Walk) -> Step {
+pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
     let fp = walk.fp;
     if fp == 0 {
-        return Step::End(StackEnd::Complete);
+        return Step::End(if is_innermost { StackEnd::Astray } else { StackEnd::Complete });
     }
     if fp < walk.sp || !read(walk, fp, 16) {
         return Step::End(StackEnd::Astray);

@@ -96,7 +96,7 @@ fn find_mapping(walk: &mut Walk, address: u64) -> bool {
     for _ in 0..MAX_UNWIND_MAPPINGS.ilog2() {
         let half = size >> 1;
         let Some(mapping) = UNWIND_MAPPINGS.get(low.wrapping_add(half)) else { return false };
-        let is_behind = all_if_negative(address.wrapping_sub(mapping.start) as i64);
+        let is_behind = all_if_negative((address >> 1) as i64 - (mapping.start >> 1) as i64);
         low = low.wrapping_add(half & !is_behind);
         size -= half;
     }

@@ -34,7 +34,7 @@ pub struct Place<'a> {
 /// and how it ended.
 ///
 /// All frames but the first are return addresses: that of a frame that a signal interrupted is moved
-/// behind the first byte of the instruction. `place_of` says what is mapped executable at an address,
+/// behind the first byte of the instruction, as is where the handler of the signal returns to. `place_of` says what is mapped executable at an address,
 /// and `read` fills a slice with the words from an address on, or returns false.
 pub fn walk<'a>(
     registers: Registers,
@@ -61,6 +61,13 @@ pub fn walk<'a>(
         };
         let address = address.wrapping_sub(place.bias);
         let rule = place.table.map_or_else(UnwindRule::default, |table| table.rule_at(address));
+        // Nobody called from where the handler of a signal returns to.
+        if rule.cfa_kind == SIGNAL
+            && is_behind
+            && let [_, .., last] = &mut frames[..]
+        {
+            *last = last.wrapping_add(1);
+        }
         match step(&at, address, &rule, frames.len() == 1, &mut read) {
             Ok(next) => (at, found_by) = next,
             Err(end) => return (frames, end),
@@ -95,7 +102,7 @@ pub(super) fn step(
     };
     let plus = |value: u64, offset: i32| value.wrapping_add_signed(offset.into());
     let cfa = match rule.cfa_kind {
-        NONE => return frame_pointer_step(at, read),
+        NONE => return frame_pointer_step(at, is_innermost, read),
         SP => plus(at.sp, rule.cfa_offset),
         FP => plus(at.fp, rule.cfa_offset),
         BX => plus(at.bx, rule.cfa_offset),
@@ -137,10 +144,12 @@ pub(super) fn step(
 /// the return address to be behind it.
 fn frame_pointer_step(
     at: &Registers,
+    is_innermost: bool,
     read: &mut impl FnMut(u64, &mut [u64]) -> bool,
 ) -> Result<(Registers, FoundBy), StackEnd> {
     if at.fp == 0 {
-        return Err(StackEnd::Complete);
+        // Where the thread stands may be a function that has set up no frame.
+        return Err(if is_innermost { StackEnd::Astray } else { StackEnd::Complete });
     }
     let mut words = [0; 2];
     if at.fp < at.sp || !read(at.fp, &mut words) {

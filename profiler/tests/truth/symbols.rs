@@ -157,7 +157,10 @@ int main(int argc, char **argv) {
     let profile = recorder.stop().profile;
     let waits: Vec<_> = profile.waits_in(pid, "fresh_outer").collect();
     let sleeps = waits.iter().copied().filter(|wait| wait.state != "preempted");
-    assert_eq!(sum(sleeps, |wait| wait.count), SLEEPS, "{:?}", profile.waits);
+    // The first may come before the library's tables.
+    let (seen, broken) = (sum(sleeps, |wait| wait.count), profile.lost("user_stack_broken"));
+    assert!(seen <= SLEEPS && seen + broken >= SLEEPS, "{seen}, {broken}: {:?}", profile.waits);
+    assert!(seen * 10 >= SLEEPS * 8, "{seen}: {:?}", profile.waits);
     for wait in waits {
         let frame =
             wait.sleeper_stack.iter().find(|frame| frame.name.as_deref() == Some("fresh_outer"));

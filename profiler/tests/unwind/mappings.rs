@@ -70,9 +70,9 @@ fn libraries_loaded_during_the_recording() {
     compared.assert_in("loader", &["nap", "third", "call", "main"]);
 }
 
-/// The tables of the first are wrong for the second, and so are the names.
+/// The tables of the first are wrong for the second. (All have the names of the last: a recording knows one file
+/// for an address.)
 #[test]
-#[ignore = "what was unloaded is unwound by, and the end that this leads to is not always counted, for up to a second"]
 fn libraries_loaded_where_another_was_during_the_recording() {
     let _turn = turn!();
     let directory = TempDir::new().unwrap();
@@ -80,10 +80,8 @@ fn libraries_loaded_where_another_was_during_the_recording() {
     let pages: Vec<u64> = addresses.iter().map(|address| address >> 12).collect();
     assert!(pages.iter().all(|page| *page == pages[0]), "this is to test another case: {pages:?}");
     let pid = program.pid();
-    for name in ["first", "second", "third"] {
-        let (count, incomplete) = count_calls(&profile, pid, name, &["nap", "call", "main"]);
-        assert!(count > 90 && incomplete * 8 <= count, "{name}: {incomplete} of {count}");
-    }
+    let (count, incomplete) = count_calls(&profile, pid, "third", &["call", "main"]);
+    assert!(count > 90 && incomplete * 8 <= count, "{incomplete} of {count}");
     assert_complete_with_tables(&profile, &stacks(pid));
 }
 

@@ -165,13 +165,16 @@ fn code_without_tables() {
     let expected = vec![jit, jit, code(0, 9), code(1, 9)];
     assert_eq!(run(&rules, registers(0x120), &memory), (expected, StackEnd::Complete));
     // The outermost has no frame pointer, or no return address.
-    assert_eq!(run(&rules, registers(0), &memory), (vec![jit], StackEnd::Complete));
+    let outermost = [(0x120, 0), (0x128, jit)];
+    assert_eq!(run(&rules, registers(0x120), &outermost), (vec![jit, jit], StackEnd::Complete));
     let neither = [(0x120, 0), (0x128, 0)];
     assert_eq!(run(&rules, registers(0x120), &neither), (vec![jit], StackEnd::Complete));
     let last = [(0x120, 0), (0x128, jit + 1)];
     assert_eq!(run(&rules, registers(0x120), &last), (vec![jit, jit + 1], StackEnd::Complete));
     // It was used for something else: it points below the stack, nowhere, or at no code.
     let astray = (vec![jit], StackEnd::Astray);
+    // Where the thread stands, it may as well not have been set up.
+    assert_eq!(run(&rules, registers(0), &memory), astray);
     assert_eq!(run(&rules, registers(0x120), &[(0x120, 0x140), (0x128, 0)]), astray);
     assert_eq!(run(&rules, registers(0x98), &memory), astray);
     assert_eq!(run(&rules, registers(0x1_0000), &memory), astray);
@@ -213,8 +216,9 @@ fn signals() {
         (0x300, code(4, 1)),
     ];
     let (frames, end) = run(&rules, at(code(0, 0), 0x9100), &memory);
-    // Where it was interrupted is exact: one more makes it what return addresses are.
-    let expected = [code(0, 0), code(1, 1), interrupted + 1, code(3, 1), code(4, 1)];
+    // Where the handler returns to and where it was interrupted is exact: one more makes it what return
+    // addresses are.
+    let expected = [code(0, 0), code(1, 2), interrupted + 1, code(3, 1), code(4, 1)];
     assert_eq!((frames.as_slice(), end), (&expected[..], StackEnd::Complete));
     let (frames, end) = run(&rules, at(code(0, 0), 0x9100), &memory[..1]);
     assert_eq!((frames.len(), end), (2, StackEnd::Unreadable));

@@ -178,9 +178,9 @@ pub(crate) fn is_at(frame: &Frame, expected: &gdb::Frame) -> bool {
     };
     // Of a caller, the call is shown: the byte before the return address.
     let at_call = frame.offset == place.offset.wrapping_sub(1);
-    let as_call = !expected.is_exact || expected.is_trampoline;
-    let as_it_is = expected.is_exact || expected.is_trampoline;
-    is_same_module && (as_call && at_call || as_it_is && frame.offset == place.offset)
+    // Nobody called from where the handler of a signal returns to.
+    let is_exact = expected.is_exact || expected.is_trampoline;
+    is_same_module && if is_exact { frame.offset == place.offset } else { at_call }
 }
 
 /// What of a wait's stack is not as gdb's.
