@@ -144,7 +144,7 @@ pub struct UnwindFigures {
     pub rows: u64,
     /// Distinct rules of them.
     pub rules: usize,
-    /// How long it took to build the tables that were needed before recording began.
+    /// How long it took to read the files, in all.
     pub build: Duration,
     /// Bytes of all BPF maps together, also of those that are not for unwinding; 0 where the kernel
     /// does not tell.
