@@ -113,12 +113,61 @@ fn a_gate_for_wait_time() {
     assert_eq!(gate(&["--fail-above", "20", "--path", "nowhere"]).0, 1);
 }
 
+/// Three runs of each side: `f` is slower, `g` is as noisy as it was.
+#[test]
+fn repeated_runs() {
+    let files = Files::new();
+    let write = |name: &str, f: [u32; 3], g: [u32; 3]| -> Vec<String> {
+        let file = |run: usize| {
+            let folded = format!("a;f;--;x {}\na;g;--;y {}\n", f[run], g[run]);
+            files.write(&format!("{name}{run}"), &folded)
+        };
+        (0..3).map(file).collect()
+    };
+    let before = write("before", [1_000, 1_050, 980], [2_000, 4_000, 1_000]);
+    let after = write("after", [1_500, 1_550, 1_480], [2_100, 900, 5_000]);
+    let mut arguments = vec!["--absolute", "--before"];
+    arguments.extend(before.iter().map(String::as_str));
+    arguments.push("--after");
+    arguments.extend(after.iter().map(String::as_str));
+    let diff = |more: &[&str]| offwake(&[&arguments[..], more].concat());
+
+    let output = diff(&[]);
+    let table = text(&output.stdout);
+    let line = |name: &str| table.lines().find(|line| line.ends_with(name)).unwrap();
+    assert!(line("  f").contains("<0.001*") && line("  f").contains("+0.500"), "{table}");
+    assert!(!line("  g").contains('*') && !line("(all)").contains('*'), "{table}");
+    assert!(table.contains("significance: * where p <= 0.05, of 3 and 3 runs"), "{table}");
+
+    let json: serde_json::Value =
+        serde_json::from_slice(&diff(&["-F", "json", "-o", "-"]).stdout).unwrap();
+    let row = |name: &str| {
+        json["rows"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone()
+    };
+    assert_eq!((&row("f")["significant"], &row("g")["significant"]), (&true.into(), &false.into()));
+    assert!(row("f")["p"].as_f64().unwrap() <= row("f")["p_adjusted"].as_f64().unwrap());
+    assert_eq!(json["runs"], serde_json::json!({ "before": 3, "after": 3 }));
+
+    // In sum and in g it is longer, too, but that is noise.
+    let gate = |path: &str| diff(&["--fail-above", "10", "--path", path]).status.code().unwrap();
+    assert_eq!((gate("^f$"), gate("^g$")), (3, 0));
+    assert_eq!(diff(&["--fail-above", "0"]).status.code(), Some(0));
+    assert_eq!(diff(&["--fail-above", "60", "--path", "^f$"]).status.code(), Some(0));
+}
+
 #[test]
 fn wrong_usage() {
     for (arguments, expected) in [
         (&["x"][..], "the following required arguments were not provided: <AFTER>"),
+        (&["--before", "x", "y"], "--after <FILE>..."),
+        (
+            &["--before", "x", "--after", "y", "z"],
+            "--before has 1 and --after has 2: one run has no noise",
+        ),
+        (&["--before", "x", "y", "--after", "z", "-", "--per", "1,2,3"], "for each recording: 4"),
+        (&["--before", "-", "y", "--after", "z", "-"], "standard input can be read only once"),
         (&["-", "-"], "standard input can be read only once"),
-        (&["x", "y", "--per", "0,1"], "two whole numbers from 1"),
+        (&["x", "y", "--per", "0,1"], "whole numbers from 1, separated by commas"),
         (&["x", "y", "--per", "1,2", "--absolute"], "cannot be used with"),
         (&["x", "y", "--fail-above=-1"], "a number of percent"),
         (&["x", "y", "--path", "f"], "--fail-above <PERCENT>"),

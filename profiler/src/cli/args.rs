@@ -88,6 +88,9 @@ pub(crate) enum Subcommand {
     /// recording: recordings may differ in length. What it reads is what offwake report reads; folded
     /// stacks do not tell their length, and need --absolute or --per. Functions are the same whatever
     /// the compiler added to their names, and functions without names whatever their addresses.
+    ///
+    /// With repeated runs, --before A1 A2 A3 --after B1 B2 B3, changes that are more than noise are
+    /// marked. Without them nothing tells.
     Diff(Box<DiffArgs>),
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///

@@ -102,11 +102,11 @@ impl Report {
     }
 }
 
-/// A comparison of two profiles: valid, as far as arguments alone can tell.
+/// A comparison of two profiles, or of repeated runs: valid, as far as arguments alone can tell.
 #[derive(Debug)]
 pub(crate) struct Comparison {
-    pub(crate) before: PathBuf,
-    pub(crate) after: PathBuf,
+    pub(crate) before: Vec<PathBuf>,
+    pub(crate) after: Vec<PathBuf>,
     pub(crate) options: diff::Options,
     pub(crate) symbolize: symbolize::Options,
     pub(crate) fail_above: Option<f64>,
@@ -121,6 +121,8 @@ impl Comparison {
         let DiffArgs {
             before,
             after,
+            before_runs,
+            after_runs,
             by,
             metric,
             per,
@@ -131,13 +133,30 @@ impl Comparison {
             output,
             format,
         } = args;
-        if before.as_os_str() == "-" && after.as_os_str() == "-" {
+        let (before, after) = match (before, after) {
+            (Some(before), Some(after)) => (vec![before], vec![after]),
+            _ => (before_runs, after_runs),
+        };
+        if before.iter().chain(&after).filter(|path| path.as_os_str() == "-").count() > 1 {
             return Err("standard input can be read only once".into());
         }
-        let scale = match per {
-            Some((before, after)) => Scale::Per(before, after),
-            None if absolute => Scale::Absolute,
-            None => Scale::Rate,
+        let (runs_before, runs_after) = (before.len(), after.len());
+        if (runs_before == 1) != (runs_after == 1) {
+            return Err(format!(
+                "--before has {runs_before} and --after has {runs_after}: one run has no noise to compare \
+                 with, so give two or more of each, or one of each"
+            ));
+        }
+        let scale = match per.split_at_checked(runs_before) {
+            Some((before, after)) if after.len() == runs_after => {
+                Scale::Per(before.to_vec(), after.to_vec())
+            }
+            _ if !per.is_empty() => {
+                let runs = runs_before + runs_after;
+                return Err(format!("--per takes one number for each recording: {runs}"));
+            }
+            _ if absolute => Scale::Absolute,
+            _ => Scale::Rate,
         };
         let format = format.map(Into::into);
         Ok(Self {

@@ -1,11 +1,12 @@
 //! `offwake diff`: read → name → compare → render.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use offwake::diff::{self, Diff};
+use offwake::diff::Diff;
 use offwake::profile::Profile;
-use offwake::{render, symbolize};
+use offwake::{render, report, symbolize};
 
 use super::config::Comparison;
 use super::{results, say, source};
@@ -13,23 +14,28 @@ use super::{results, say, source};
 /// What got longer than --fail-above allows.
 const REGRESSION: u8 = 3;
 
-/// Compares two profiles, and writes the results.
+/// Compares two profiles, or repeated runs of each side, and writes the results.
 ///
 /// # Errors
 /// When a profile cannot be read or compared. An output that fails is reported at once and leaves the
 /// others alone; it shows in the exit code.
 pub(crate) fn run(job: &Comparison) -> anyhow::Result<ExitCode> {
     let sinks = results::open(&job.outputs)?;
-    let read = |path| Ok(symbolize::name_later(source::read(path)?, &job.symbolize));
-    let (before, after): (Profile, Profile) = {
-        let before: anyhow::Result<Profile> = read(&job.before);
-        (before?, read(&job.after)?)
+    let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<Profile>> {
+        paths
+            .iter()
+            .map(|path| Ok(symbolize::name_later(source::read(path)?, &job.symbolize)))
+            .collect()
     };
-    let diff = Diff::new(&before, &after, job.options)?;
+    let (before, after) = (read(&job.before)?, read(&job.after)?);
+    let (before_runs, after_runs): (Vec<&Profile>, Vec<&Profile>) =
+        (before.iter().collect(), after.iter().collect());
+    let diff = Diff::of_runs(&before_runs, &after_runs, job.options.clone())?;
+    let slower = regressions(job, &before_runs, &after_runs, &diff)?;
+    let (before, after) = (report::combine(before)?, report::combine(after)?);
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write_diff(format, &before, &after, &diff, out)
     });
-    let slower = regressions(job, &before, &after, &diff)?;
     for line in &slower {
         say(line);
     }
@@ -40,22 +46,21 @@ pub(crate) fn run(job: &Comparison) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// One line for each path that got slower than is allowed.
+/// One line for each path that got slower than is allowed: with repeated runs, beyond noise.
 ///
 /// # Errors
-/// When a path that is watched is in neither profile: it must not pass unseen.
+/// When a path that is watched is in no profile: it must not pass unseen.
 fn regressions(
     job: &Comparison,
-    before: &Profile,
-    after: &Profile,
+    before: &[&Profile],
+    after: &[&Profile],
     diff: &Diff,
 ) -> anyhow::Result<Vec<String>> {
     let Some(limit) = job.fail_above else { return Ok(Vec::new()) };
     let mut watched = Vec::new();
-    for path in &job.paths {
-        let row = diff::path(before, after, diff.options.metric, path);
+    for (path, row) in job.paths.iter().zip(diff.paths(before, after, &job.paths)) {
         let is_there = row.before.value > 0 || row.after.value > 0;
-        ensure!(is_there, "no wait in either profile matches --path {path}");
+        ensure!(is_there, "no wait in any profile matches --path {path}");
         watched.push((format!("waits through {path}"), row));
     }
     if watched.is_empty() {
@@ -68,7 +73,8 @@ fn regressions(
         } else {
             "are new".into()
         };
-        (percent > limit).then(|| format!("regression: {name} {by}"))
+        let is_noise = row.significance.is_some_and(|one| !one.is_significant());
+        (percent > limit && !is_noise).then(|| format!("regression: {name} {by}"))
     });
     Ok(slower.collect())
 }

@@ -84,7 +84,10 @@ const EXIT_STATUS: [Entry; 4] = [
          line on standard error says which. From offwake check: something needed is missing.",
     ),
     ("2", "The arguments make no sense together, or one is invalid."),
-    ("3", "offwake diff --fail-above: waits got longer than that."),
+    (
+        "3",
+        "offwake diff --fail-above: waits got longer than that, and with repeated runs beyond noise.",
+    ),
 ];
 
 const LOSSES: &str = "\

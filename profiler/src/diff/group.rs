@@ -1,5 +1,7 @@
 //! What waits have in common.
 
+use hashbrown::HashMap;
+
 use super::normal;
 use crate::profile::{Profile, Wait, Waker};
 
@@ -40,58 +42,115 @@ pub enum Part {
     Mark(String),
 }
 
-/// The labels of a profile's frames, and the grouping.
-pub(super) struct Keys<'a> {
-    profile: &'a Profile,
-    labels: Vec<String>,
-    by: By,
+impl Part {
+    /// As it is.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Frame(text) | Self::Thread(text) | Self::Mark(text) => text,
+        }
+    }
 }
 
-impl<'a> Keys<'a> {
-    pub(super) fn new(profile: &'a Profile, by: By) -> Self {
-        Self { profile, labels: profile.frames.iter().map(normal::label).collect(), by }
+/// Each part once, by number: whole stacks are compared as numbers.
+#[derive(Default)]
+pub(super) struct Parts {
+    parts: Vec<Part>,
+    frames: HashMap<String, u32>,
+    threads: HashMap<String, u32>,
+    marks: HashMap<String, u32>,
+}
+
+impl Parts {
+    fn frame(&mut self, text: &str) -> u32 {
+        number(&mut self.frames, &mut self.parts, text, Part::Frame)
     }
 
-    /// The group of a wait.
-    pub(super) fn of(&self, wait: &Wait) -> Vec<Part> {
-        match self.by {
-            By::Wait => vec![self.leaf(wait)],
-            By::Waker => vec![waker(wait)],
-            By::Stack => self.stack(wait),
-            By::Thread => vec![Part::Thread(wait.sleeper.comm.clone())],
+    fn thread(&mut self, text: &str) -> u32 {
+        number(&mut self.threads, &mut self.parts, text, Part::Thread)
+    }
+
+    fn mark(&mut self, text: &str) -> u32 {
+        number(&mut self.marks, &mut self.parts, text, Part::Mark)
+    }
+
+    fn waker(&mut self, wait: &Wait) -> u32 {
+        match &wait.waker {
+            Waker::Task(thread) => self.thread(&thread.comm),
+            waker => self.mark(&waker.label()),
         }
     }
 
-    fn leaf(&self, wait: &Wait) -> Part {
-        let labels = || wait.sleeper_stack.iter().map(|id| self.label(*id));
-        let is_scheduler = |label: &&str| is_scheduler(label);
-        match labels().find(|label| !is_scheduler(label)).or_else(|| labels().next()) {
-            Some(label) => Part::Frame(label.into()),
-            None => Part::Mark("[no stack]".into()),
+    /// All that were numbered, in order of number.
+    pub(super) fn all(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// What a key of [`Keys`] stands for.
+    pub(super) fn name(&self, key: &[u32]) -> Vec<Part> {
+        key.iter().map(|number| self.parts[*number as usize].clone()).collect()
+    }
+}
+
+fn number(
+    numbers: &mut HashMap<String, u32>,
+    parts: &mut Vec<Part>,
+    text: &str,
+    make: fn(String) -> Part,
+) -> u32 {
+    *numbers.entry_ref(text).or_insert_with(|| {
+        parts.push(make(text.into()));
+        // A profile has no more frames and waits than that, and neither do two.
+        (parts.len() - 1) as u32
+    })
+}
+
+/// The labels of a profile's frames, and the grouping.
+pub(super) struct Keys {
+    labels: Vec<Label>,
+    by: By,
+}
+
+struct Label {
+    part: u32,
+    is_scheduler: bool,
+}
+
+impl Keys {
+    pub(super) fn new(profile: &Profile, by: By, parts: &mut Parts) -> Self {
+        let label = |frame| {
+            let label = normal::label(frame);
+            Label { part: parts.frame(&label), is_scheduler: is_scheduler(&label) }
+        };
+        Self { labels: profile.frames.iter().map(label).collect(), by }
+    }
+
+    /// Puts the group of a wait into `key`.
+    pub(super) fn of(&self, wait: &Wait, parts: &mut Parts, key: &mut Vec<u32>) {
+        key.clear();
+        match self.by {
+            By::Wait => key.push(self.leaf(wait, parts)),
+            By::Waker => key.push(parts.waker(wait)),
+            By::Stack => self.stack(wait, parts, key),
+            By::Thread => key.push(parts.thread(&wait.sleeper.comm)),
+        }
+    }
+
+    fn leaf(&self, wait: &Wait, parts: &mut Parts) -> u32 {
+        let labels = || wait.sleeper_stack.iter().map(|id| &self.labels[*id as usize]);
+        match labels().find(|label| !label.is_scheduler).or_else(|| labels().next()) {
+            Some(label) => label.part,
+            None => parts.mark("[no stack]"),
         }
     }
 
     /// From the sleeper's name to the waker's, as in folded stacks.
-    fn stack(&self, wait: &Wait) -> Vec<Part> {
-        let frame = |id: &u32| Part::Frame(self.label(*id).into());
-        let mut parts = vec![Part::Thread(wait.sleeper.comm.clone())];
-        parts.extend(wait.sleeper_stack.iter().rev().map(frame));
-        parts.push(Part::Mark("--".into()));
-        parts.extend(wait.waker_stack.iter().map(frame));
-        parts.push(waker(wait));
-        parts
-    }
-
-    fn label(&self, id: u32) -> &str {
-        debug_assert!((id as usize) < self.profile.frames.len());
-        &self.labels[id as usize]
-    }
-}
-
-fn waker(wait: &Wait) -> Part {
-    match &wait.waker {
-        Waker::Task(thread) => Part::Thread(thread.comm.clone()),
-        waker => Part::Mark(waker.label()),
+    fn stack(&self, wait: &Wait, parts: &mut Parts, key: &mut Vec<u32>) {
+        let part = |id: &u32| self.labels[*id as usize].part;
+        key.push(parts.thread(&wait.sleeper.comm));
+        key.extend(wait.sleeper_stack.iter().rev().map(part));
+        key.push(parts.mark("--"));
+        key.extend(wait.waker_stack.iter().map(part));
+        key.push(parts.waker(wait));
     }
 }
 

@@ -5,35 +5,38 @@
 //! difference. The differences of all rows add up to that of the totals.
 
 mod group;
+mod noise;
 mod normal;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use hashbrown::HashMap;
 use regex::Regex;
 
 pub use group::{By, Part};
+pub use noise::Significance;
 
 use crate::profile::{Metric, Profile, Wait};
-use group::Keys;
+use group::{Keys, Parts};
 
 /// What values are divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
     /// The length of the recording: ms per second, or waits per second.
     #[default]
     Rate,
-    /// A number of requests, or of whatever else was done in the time of each recording.
-    Per(u64, u64),
-    /// Nothing.
+    /// A number of requests, or of whatever else was done in the time of each recording: one number
+    /// for each run before and after.
+    Per(Vec<u64>, Vec<u64>),
+    /// Nothing; of repeated runs, their number.
     Absolute,
 }
 
 /// How to compare.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// What makes a row.
     pub by: By,
@@ -62,34 +65,53 @@ impl Sums {
         self.count += wait.count;
     }
 
+    fn plus(self, other: Self) -> Self {
+        Self {
+            value: self.value + other.value,
+            time_ns: self.time_ns + other.time_ns,
+            count: self.count + other.count,
+        }
+    }
+
     /// The mean time of an interval, in ns, where it is known.
     pub fn mean_ns(&self) -> Option<u64> {
         self.time_ns.checked_div(self.count)
     }
 }
 
-/// A group in both profiles.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A group on both sides.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// What is compared: one part, or with [`By::Stack`] the whole stack.
     pub name: Vec<Part>,
-    /// In the first profile.
+    /// In the first profile, or in all runs before.
     pub before: Sums,
-    /// In the second.
+    /// In the second, or in all runs after.
     pub after: Sums,
+    /// Whether that is more than noise. Not known with one run each.
+    pub significance: Option<Significance>,
 }
 
-/// Two profiles compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Two profiles, or repeated runs of each side, compared.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Diff {
     /// How.
     pub options: Options,
     /// Every group that differs, the largest difference first.
     pub rows: Vec<Row>,
-    /// All waits, also those of groups that do not differ.
+    /// All waits, also those of groups that do not differ. Its significance is not adjusted: it is one
+    /// comparison.
     pub total: Row,
-    /// See [`Diff::divisors`].
-    divisors: (u64, u64),
+    /// How many groups were compared, also those that do not differ.
+    pub compared: usize,
+    divisors: Divisors,
+}
+
+/// What each run is divided by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Divisors {
+    before: Vec<u64>,
+    after: Vec<u64>,
 }
 
 impl Diff {
@@ -98,15 +120,24 @@ impl Diff {
     /// # Errors
     /// When a rate is asked for and the length of a recording is not known.
     pub fn new(before: &Profile, after: &Profile, options: Options) -> Result<Self> {
-        let divisors = match options.scale {
-            Scale::Rate => (length(before, "before")?, length(after, "after")?),
-            Scale::Per(before, after) => (before, after),
-            Scale::Absolute => (1, 1),
-        };
-        let rows = groups(before, after, options.by, options.metric);
-        let total = sum(before, after, options.metric, |_, _| true);
-        let mut diff = Self { options, rows, total, divisors };
-        let mut rows = std::mem::take(&mut diff.rows);
+        Self::of_runs(&[before], &[after], options)
+    }
+
+    /// Compares repeated runs. Values are those of all runs of a side together; how much single runs
+    /// differ tells change from noise.
+    ///
+    /// # Errors
+    /// When one side has one run and the other more, when a rate is asked for and the length of a
+    /// recording is not known, and when the runs add up to too much.
+    pub fn of_runs(before: &[&Profile], after: &[&Profile], options: Options) -> Result<Self> {
+        let divisors = Divisors::new(before, after, &options.scale)?;
+        let metric = options.metric;
+        let total = Table::new(before, after, metric, |_, _| true);
+        let mut rows = Table::grouped(before, after, options.by, metric).rows(Some(&divisors));
+        let compared =
+            rows.iter().filter(|row| row.before.value > 0 || row.after.value > 0).count();
+        let total = total.row(Vec::new(), Some(&divisors));
+        let mut diff = Self { options, rows: Vec::new(), total, compared, divisors };
         rows.retain(|row| diff.numerator(row) != 0);
         // Stable: equal ones stay in the order of their names.
         rows.sort_by_key(|row| Reverse(diff.numerator(row).unsigned_abs()));
@@ -114,14 +145,19 @@ impl Diff {
         Ok(diff)
     }
 
-    /// What values of the first and of the second profile are divided by.
-    pub const fn divisors(&self) -> (u64, u64) {
-        self.divisors
+    /// What values before and after are divided by.
+    pub fn divisors(&self) -> (u64, u64) {
+        (self.divisors.before.iter().sum(), self.divisors.after.iter().sum())
+    }
+
+    /// How many runs there are before and after.
+    pub fn runs(&self) -> (usize, usize) {
+        (self.divisors.before.len(), self.divisors.after.len())
     }
 
     /// The difference of a row, after less before, in units of one over both divisors.
     pub fn numerator(&self, row: &Row) -> i128 {
-        let (before, after) = self.divisors;
+        let (before, after) = self.divisors();
         // Sums are below 2^62, and so are divisors.
         i128::from(row.after.value) * i128::from(before)
             - i128::from(row.before.value) * i128::from(after)
@@ -133,59 +169,186 @@ impl Diff {
         if difference == 0 {
             return 0.0;
         }
-        let before = i128::from(row.before.value) * i128::from(self.divisors.1);
+        let before = i128::from(row.before.value) * i128::from(self.divisors().1);
         difference as f64 / before as f64 * 100.0
+    }
+
+    /// The waits of these runs that go through a function or a thread which matches a path, in either
+    /// stack: one row for each path. Functions are those of [`Part::Frame`]. Significance is adjusted
+    /// for the number of paths.
+    ///
+    /// # Panics
+    /// When there are other numbers of runs than were compared.
+    pub fn paths(&self, before: &[&Profile], after: &[&Profile], paths: &[Regex]) -> Vec<Row> {
+        assert_eq!(self.runs(), (before.len(), after.len()));
+        let mut parts = Parts::default();
+        let keys: Vec<Keys> = before
+            .iter()
+            .chain(after)
+            .map(|profile| Keys::new(profile, By::Stack, &mut parts))
+            .collect();
+        let mut key = Vec::new();
+        let mut row = |path: &Regex| {
+            // Each part is looked at once, whatever the number of stacks it is in.
+            let mut matching: Vec<bool> = Vec::new();
+            let table = Table::new(before, after, self.options.metric, |run, wait| {
+                keys[run].of(wait, &mut parts, &mut key);
+                let new = &parts.all()[matching.len()..];
+                matching.extend(new.iter().map(|part| path.is_match(part.text())));
+                key.iter().any(|part| matching[*part as usize])
+            });
+            table.row(vec![Part::Mark(path.as_str().into())], Some(&self.divisors))
+        };
+        let mut rows: Vec<Row> = paths.iter().map(&mut row).collect();
+        adjust(&mut rows);
+        rows
+    }
+}
+
+impl Divisors {
+    fn new(before: &[&Profile], after: &[&Profile], scale: &Scale) -> Result<Self> {
+        let numbers = (before.len(), after.len());
+        ensure!(numbers.0 > 0 && numbers.1 > 0, "there is nothing to compare");
+        ensure!(
+            numbers == (1, 1) || (numbers.0 > 1 && numbers.1 > 1),
+            "one run has no noise to compare with: give two or more before and after, or one of each"
+        );
+        let divisors = match scale {
+            Scale::Rate => Self {
+                before: before.iter().map(|run| length(run, "before")).collect::<Result<_>>()?,
+                after: after.iter().map(|run| length(run, "after")).collect::<Result<_>>()?,
+            },
+            Scale::Per(before, after) => {
+                ensure!(
+                    numbers == (before.len(), after.len()),
+                    "--per takes one number of requests for each recording"
+                );
+                Self { before: before.clone(), after: after.clone() }
+            }
+            Scale::Absolute => Self { before: vec![1; numbers.0], after: vec![1; numbers.1] },
+        };
+        for side in [&divisors.before, &divisors.after] {
+            let sum: u128 = side.iter().map(|divisor| u128::from(*divisor)).sum();
+            ensure!(side.iter().all(|divisor| *divisor > 0), "nothing can be divided by 0");
+            ensure!(sum <= 1 << 62, "the runs are too long in sum");
+        }
+        for side in [before, after] {
+            let waits = || side.iter().flat_map(|run| &run.waits);
+            let sum = |of: fn(&Wait) -> u64| waits().map(|wait| u128::from(of(wait))).sum::<u128>();
+            let most = sum(Wait::off_ns).max(sum(|wait| wait.count));
+            ensure!(most <= 1 << 62, "the runs add up to too much");
+        }
+        Ok(divisors)
     }
 }
 
 /// Every stack of two profiles, also of those that do not differ, in order of name.
 pub fn stacks(before: &Profile, after: &Profile, metric: Metric) -> Vec<Row> {
-    groups(before, after, By::Stack, metric)
+    Table::grouped(&[before], &[after], By::Stack, metric).rows(None)
 }
 
-/// In order of name.
-fn groups(before: &Profile, after: &Profile, by: By, metric: Metric) -> Vec<Row> {
-    let mut groups: BTreeMap<Vec<Part>, (Sums, Sums)> = BTreeMap::new();
-    let keys = Keys::new(before, by);
-    for wait in &before.waits {
-        groups.entry(keys.of(wait)).or_default().0.add(wait, metric);
-    }
-    let keys = Keys::new(after, by);
-    for wait in &after.waits {
-        groups.entry(keys.of(wait)).or_default().1.add(wait, metric);
-    }
-    groups.into_iter().map(|(name, (before, after))| Row { name, before, after }).collect()
+/// What each run has of each group.
+struct Table {
+    /// How many runs are before.
+    before: usize,
+    /// How many there are.
+    runs: usize,
+    /// Of group 0 in each run, of group 1, and so on.
+    sums: Vec<Sums>,
+    /// The names, by group. Empty for a table of one group without a name.
+    names: Vec<Vec<Part>>,
 }
 
-/// The waits of two profiles that go through a function or a thread which matches `path`, in either
-/// stack, as one row. Functions are those of [`Part::Frame`].
-pub fn path(before: &Profile, after: &Profile, metric: Metric, path: &Regex) -> Row {
-    let before_keys = Keys::new(before, By::Stack);
-    let after_keys = Keys::new(after, By::Stack);
-    let mut row = sum(before, after, metric, |wait, is_after| {
-        let keys = if is_after { &after_keys } else { &before_keys };
-        keys.of(wait).iter().any(|part| match part {
-            Part::Frame(name) | Part::Thread(name) | Part::Mark(name) => path.is_match(name),
-        })
-    });
-    row.name = vec![Part::Mark(path.as_str().into())];
-    row
-}
-
-fn sum(
-    before: &Profile,
-    after: &Profile,
-    metric: Metric,
-    mut is_wanted: impl FnMut(&Wait, bool) -> bool,
-) -> Row {
-    let mut sum = |profile: &Profile, is_after| {
-        let mut sums = Sums::default();
-        for wait in profile.waits.iter().filter(|wait| is_wanted(wait, is_after)) {
-            sums.add(wait, metric);
+impl Table {
+    /// One group: the waits that are wanted. `is_wanted` is told the number of the run.
+    fn new(
+        before: &[&Profile],
+        after: &[&Profile],
+        metric: Metric,
+        mut is_wanted: impl FnMut(usize, &Wait) -> bool,
+    ) -> Self {
+        let runs = before.len() + after.len();
+        let mut sums = vec![Sums::default(); runs];
+        for (run, profile) in before.iter().chain(after).enumerate() {
+            for wait in profile.waits.iter().filter(|wait| is_wanted(run, wait)) {
+                sums[run].add(wait, metric);
+            }
         }
-        sums
-    };
-    Row { name: Vec::new(), before: sum(before, false), after: sum(after, true) }
+        Self { before: before.len(), runs, sums, names: Vec::new() }
+    }
+
+    fn grouped(before: &[&Profile], after: &[&Profile], by: By, metric: Metric) -> Self {
+        let runs = before.len() + after.len();
+        let mut parts = Parts::default();
+        let mut groups: HashMap<Vec<u32>, usize> = HashMap::new();
+        let (mut sums, mut key) = (Vec::new(), Vec::new());
+        for (run, profile) in before.iter().chain(after).enumerate() {
+            let keys = Keys::new(profile, by, &mut parts);
+            for wait in &profile.waits {
+                keys.of(wait, &mut parts, &mut key);
+                let next = groups.len();
+                let group = *groups.entry_ref(key.as_slice()).or_insert(next);
+                if group == next {
+                    sums.resize(sums.len() + runs, Sums::default());
+                }
+                sums[group * runs + run].add(wait, metric);
+            }
+        }
+        let mut names = vec![Vec::new(); groups.len()];
+        for (key, group) in groups {
+            names[group] = parts.name(&key);
+        }
+        Self { before: before.len(), runs, sums, names }
+    }
+
+    /// In order of name.
+    fn rows(mut self, divisors: Option<&Divisors>) -> Vec<Row> {
+        let names = std::mem::take(&mut self.names);
+        let mut rows: Vec<Row> = names
+            .into_iter()
+            .enumerate()
+            .map(|(group, name)| self.group(group, name, divisors))
+            .collect();
+        rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        adjust(&mut rows);
+        rows
+    }
+
+    /// The only one.
+    fn row(&self, name: Vec<Part>, divisors: Option<&Divisors>) -> Row {
+        self.group(0, name, divisors)
+    }
+
+    fn group(&self, group: usize, name: Vec<Part>, divisors: Option<&Divisors>) -> Row {
+        let sums = &self.sums[group * self.runs..][..self.runs];
+        let (before, after) = sums.split_at(self.before);
+        let all = |runs: &[Sums]| runs.iter().copied().fold(Sums::default(), Sums::plus);
+        let significance =
+            divisors.filter(|_| before.len() > 1 && after.len() > 1).map(|divisors| {
+                let runs = |sums: &[Sums], divisors: &[u64]| -> Vec<noise::Run> {
+                    let run = |(sums, divisor): (&Sums, &u64)| noise::Run {
+                        value: sums.value,
+                        count: sums.count,
+                        divisor: *divisor,
+                    };
+                    sums.iter().zip(divisors).map(run).collect()
+                };
+                let p = noise::p(&runs(before, &divisors.before), &runs(after, &divisors.after));
+                Significance { p, adjusted: p }
+            });
+        Row { name, before: all(before), after: all(after), significance }
+    }
+}
+
+/// Adjusts for the number of rows. Those that have nothing on either side are no comparison.
+fn adjust(rows: &mut [Row]) {
+    let is_compared = |row: &&mut Row| row.before.value > 0 || row.after.value > 0;
+    let significances: Vec<&mut Significance> =
+        rows.iter_mut().filter(is_compared).filter_map(|row| row.significance.as_mut()).collect();
+    let ps: Vec<f64> = significances.iter().map(|one| one.p).collect();
+    for (one, adjusted) in significances.into_iter().zip(noise::adjust(&ps)) {
+        *one = adjusted;
+    }
 }
 
 /// The length of a recording, in ns.

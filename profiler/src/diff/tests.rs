@@ -10,7 +10,7 @@ fn options(random: &mut Random) -> Options {
     Options {
         by: random.one_of(&[By::Wait, By::Waker, By::Stack, By::Thread]),
         metric: random.one_of(&METRICS),
-        scale: random.one_of(&[Scale::Rate, Scale::Absolute, Scale::Per(3, 1 << 61)]),
+        scale: random.one_of(&[Scale::Rate, Scale::Absolute, Scale::Per(vec![3], vec![1 << 61])]),
     }
 }
 
@@ -38,7 +38,7 @@ fn a_profile_does_not_differ_from_itself() {
         let (profile, _) = two(&mut random);
         let mut options = options(&mut random);
         if let Scale::Per(..) = options.scale {
-            options.scale = Scale::Per(7, 7);
+            options.scale = Scale::Per(vec![7], vec![7]);
         }
         let diff = Diff::new(&profile, &profile, options).unwrap();
         assert_eq!((diff.rows.len(), diff.numerator(&diff.total)), (0, 0), "seed {seed}");
@@ -66,9 +66,11 @@ fn swapped_profiles_negate() {
         let mut random = Random(seed);
         let (before, after) = two(&mut random);
         let options = options(&mut random);
-        let swapped = match options.scale {
-            Scale::Per(a, b) => Options { scale: Scale::Per(b, a), ..options },
-            Scale::Rate | Scale::Absolute => options,
+        let swapped = match options.clone() {
+            Options { scale: Scale::Per(a, b), .. } => {
+                Options { scale: Scale::Per(b, a), ..options.clone() }
+            }
+            options => options,
         };
         let there = Diff::new(&before, &after, options).unwrap();
         let back = Diff::new(&after, &before, swapped).unwrap();
@@ -88,12 +90,15 @@ fn rows_are_the_waits() {
         let mut random = Random(seed);
         let (before, after) = two(&mut random);
         let options = Options { scale: Scale::Absolute, ..options(&mut random) };
-        let diff = Diff::new(&before, &after, options).unwrap();
+        let diff = Diff::new(&before, &after, options.clone()).unwrap();
         let mut sums: HashMap<Vec<Part>, i128> = HashMap::new();
         for (profile, sign) in [(&before, -1), (&after, 1)] {
-            let keys = Keys::new(profile, options.by);
+            let mut parts = Parts::default();
+            let keys = Keys::new(profile, options.by, &mut parts);
             for wait in &profile.waits {
-                *sums.entry(keys.of(wait)).or_default() +=
+                let mut key = Vec::new();
+                keys.of(wait, &mut parts, &mut key);
+                *sums.entry(parts.name(&key)).or_default() +=
                     sign * i128::from(options.metric.of(wait));
             }
         }
@@ -110,10 +115,10 @@ fn folded(text: &str) -> Profile {
 }
 
 fn names(diff: &Diff) -> Vec<String> {
-    let name = |part: &Part| match part {
-        Part::Frame(name) | Part::Thread(name) | Part::Mark(name) => name.clone(),
-    };
-    diff.rows.iter().map(|row| row.name.iter().map(name).collect::<Vec<_>>().join(";")).collect()
+    diff.rows
+        .iter()
+        .map(|row| row.name.iter().map(Part::text).collect::<Vec<_>>().join(";"))
+        .collect()
 }
 
 #[test]
@@ -145,7 +150,7 @@ fn rates_are_of_the_length() {
     before.meta.duration = Duration::from_secs(1);
     after.meta.duration = Duration::from_secs(2);
     assert_eq!(Diff::new(&before, &after, Options::default()).unwrap().rows, []);
-    let per = Options { scale: Scale::Per(1, 1), ..Options::default() };
+    let per = Options { scale: Scale::Per(vec![1], vec![1]), ..Options::default() };
     let diff = Diff::new(&before, &after, per).unwrap();
     assert_eq!((diff.percent(&diff.total), diff.rows.len()), (100.0, 1));
 }
@@ -155,7 +160,9 @@ fn paths_are_in_either_stack() {
     let before = folded("a;f;--;g;b 1\na;h;--;[irq] 2\n");
     let after = folded("a;f.isra.0;--;g;b 10\n");
     let value = |regex: &str| {
-        let row = path(&before, &after, Metric::Off, &Regex::new(regex).unwrap());
+        let options = Options { scale: Scale::Absolute, ..Options::default() };
+        let diff = Diff::new(&before, &after, options).unwrap();
+        let row = &diff.paths(&[&before], &[&after], &[Regex::new(regex).unwrap()])[0];
         (row.before.value, row.after.value)
     };
     assert_eq!(value("^f$"), (1_000, 10_000));
@@ -163,4 +170,71 @@ fn paths_are_in_either_stack() {
     assert_eq!(value("^b$"), (1_000, 10_000));
     assert_eq!(value("irq"), (2_000, 0));
     assert_eq!(value("a"), (3_000, 10_000));
+}
+
+/// Runs of one side: three waits, with times that differ by some percent.
+fn runs(random: &mut Random, slow: u64) -> Vec<Profile> {
+    let mut run = || {
+        let mut us = |base: u64| base * (950 + random.below(100) as u64) / 1000;
+        let (a, b, c) = (us(300_000), us(200_000) * slow / 100, us(100_000));
+        let mut profile = folded(&format!("w;f;--;x {a}\nw;g;--;x {b}\nv;h;--;y {c}\n"));
+        profile.meta.duration = Duration::from_nanos(1_000_000_000 + random.below(1_000) as u64);
+        profile.waits.iter_mut().for_each(|wait| wait.count = 10_000);
+        profile
+    };
+    vec![run(), run(), run()]
+}
+
+fn of_runs(before: &[Profile], after: &[Profile]) -> Diff {
+    let (before, after): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
+    Diff::of_runs(&before, &after, Options::default()).unwrap()
+}
+
+fn significant(diff: &Diff) -> Vec<String> {
+    let is_significant = |row: &Row| row.significance.unwrap().is_significant();
+    let mut diff = diff.clone();
+    diff.rows.retain(is_significant);
+    names(&diff)
+}
+
+#[test]
+fn a_change_of_repeated_runs_is_told_from_noise() {
+    let (mut found, mut wrong, mut noisy) = (0, 0, 0);
+    for seed in 0..200 {
+        let mut random = Random(seed);
+        let (before, after) = (runs(&mut random, 100), runs(&mut random, 200));
+        let there = of_runs(&before, &after);
+        found += usize::from(significant(&there).contains(&"g".to_owned()));
+        wrong += significant(&there).iter().filter(|name| *name != "g").count();
+        let back = of_runs(&after, &before);
+        assert_eq!(there.rows.len(), back.rows.len());
+        for (row, other) in there.rows.iter().zip(&back.rows) {
+            assert_eq!((&row.name, row.significance), (&other.name, other.significance));
+            assert_eq!(there.numerator(row), -back.numerator(other));
+        }
+        assert_eq!(there.total.significance, back.total.significance);
+        let same = of_runs(&before, &before);
+        assert_eq!((same.rows.len(), same.total.significance.unwrap().p), (0, 1.0));
+        let noise = of_runs(&before, &runs(&mut random, 100));
+        noisy += usize::from(!significant(&noise).is_empty());
+    }
+    // One in twenty, and three standard deviations more: of what is found, and of tables of noise.
+    assert!(found >= 195 && wrong <= 20 && noisy <= 19, "{found} {wrong} {noisy} of 200");
+}
+
+#[test]
+fn one_run_has_no_noise_to_compare_with() {
+    let mut random = Random(1);
+    let runs = runs(&mut random, 100);
+    let one = Diff::new(&runs[0], &runs[1], Options::default()).unwrap();
+    assert!(one.total.significance.is_none() && one.rows.iter().all(|r| r.significance.is_none()));
+    let refused = |before: &[&Profile], after: &[&Profile]| {
+        Diff::of_runs(before, after, Options::default()).unwrap_err().to_string()
+    };
+    assert!(refused(&[&runs[0]], &[&runs[1], &runs[2]]).starts_with("one run has no noise"));
+    assert_eq!(refused(&[], &[]), "there is nothing to compare");
+    let per = Options { scale: Scale::Per(vec![1], vec![1, 2]), ..Options::default() };
+    let both = [&runs[0], &runs[1]];
+    let error = Diff::of_runs(&both, &both, per).unwrap_err().to_string();
+    assert!(error.starts_with("--per takes one number"), "{error}");
 }

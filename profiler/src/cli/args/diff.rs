@@ -9,6 +9,7 @@ use regex::Regex;
 
 use super::output::MetricName;
 
+const RUNS: &str = "Repeated runs";
 const COMPARISON: &str = "Comparison";
 const GATE: &str = "Gate";
 
@@ -16,12 +17,33 @@ const GATE: &str = "Gate";
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DiffArgs {
     /// The first profile, saved or as folded stacks
-    #[arg(value_name = "BEFORE", value_hint = ValueHint::FilePath)]
-    pub(crate) before: PathBuf,
+    #[arg(value_name = "BEFORE", required_unless_present = "before_runs", value_hint = ValueHint::FilePath)]
+    pub(crate) before: Option<PathBuf>,
 
     /// The second profile
-    #[arg(value_name = "AFTER", value_hint = ValueHint::FilePath)]
-    pub(crate) after: PathBuf,
+    #[arg(value_name = "AFTER", required_unless_present = "after_runs", value_hint = ValueHint::FilePath)]
+    pub(crate) after: Option<PathBuf>,
+
+    /// Repeated runs in place of BEFORE, with those of --after: tells changes from noise
+    ///
+    /// Values are then those of all runs of a side together, and each row is marked `*` when its
+    /// change is significant: by Welch's t-test of the logarithms of the rates of single runs, with p
+    /// adjusted for the number of rows (Benjamini and Hochberg), at 5 %. It needs two runs of each
+    /// side; three or more find much smaller changes.
+    #[arg(
+        long = "before", id = "before_runs", value_name = "FILE", num_args = 1..,
+        requires = "after_runs", conflicts_with_all = ["before", "after"],
+        value_hint = ValueHint::FilePath, help_heading = RUNS
+    )]
+    pub(crate) before_runs: Vec<PathBuf>,
+
+    /// Repeated runs in place of AFTER
+    #[arg(
+        long = "after", id = "after_runs", value_name = "FILE", num_args = 1..,
+        requires = "before_runs", conflicts_with_all = ["before", "after"],
+        value_hint = ValueHint::FilePath, help_heading = RUNS
+    )]
+    pub(crate) after_runs: Vec<PathBuf>,
 
     /// What makes one row
     #[arg(long, value_name = "WHAT", value_enum, default_value_t, help_heading = COMPARISON)]
@@ -33,11 +55,15 @@ pub(crate) struct DiffArgs {
 
     /// Divide by these numbers of requests, before and after, in place of the length
     ///
-    /// Or by the number of anything else that was done in the time of each recording.
-    #[arg(long, value_name = "N,M", value_parser = parse_per, conflicts_with = "absolute", help_heading = COMPARISON)]
-    pub(crate) per: Option<(u64, u64)>,
+    /// Or by the number of anything else that was done in the time of each recording. Repeated runs
+    /// take one number each, first those before, then those after.
+    #[arg(
+        long, value_name = "N,M", value_parser = parse_per, value_delimiter = ',',
+        conflicts_with = "absolute", help_heading = COMPARISON
+    )]
+    pub(crate) per: Vec<u64>,
 
-    /// Compare sums, whatever the length of the recordings
+    /// Compare sums, whatever the length of the recordings; of repeated runs, their mean
     #[arg(long, help_heading = COMPARISON)]
     pub(crate) absolute: bool,
 
@@ -47,8 +73,9 @@ pub(crate) struct DiffArgs {
 
     /// Exit with 3 when waits got longer than this, in percent
     ///
-    /// All waits in sum, or those of each --path. With one run each nothing tells a change from
-    /// noise: choose a limit that is above what two runs of the same differ by.
+    /// All waits in sum, or those of each --path. With repeated runs only what is significant counts,
+    /// too: longer than this, and beyond noise. With one run each nothing tells a change from noise:
+    /// choose a limit that is above what two runs of the same differ by.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = GATE)]
     pub(crate) fail_above: Option<f64>,
 
@@ -114,14 +141,12 @@ impl From<DiffFormatName> for DiffFormat {
     }
 }
 
-fn parse_per(text: &str) -> Result<(u64, u64), String> {
-    let number = |text: &str| {
-        // Exact arithmetic has room for this.
-        text.parse::<u64>().ok().filter(|number| (1..1 << 62).contains(number))
-    };
-    text.split_once(',')
-        .and_then(|(before, after)| Some((number(before)?, number(after)?)))
-        .ok_or_else(|| "two whole numbers from 1, separated by a comma".into())
+fn parse_per(text: &str) -> Result<u64, String> {
+    // Exact arithmetic has room for this.
+    text.parse()
+        .ok()
+        .filter(|number| (1..1 << 62).contains(number))
+        .ok_or_else(|| "whole numbers from 1, separated by commas".into())
 }
 
 fn parse_percent(text: &str) -> Result<f64, String> {

@@ -7,12 +7,16 @@
 //!   "metric": "off",           what is compared; the names that --metric takes
 //!   "by": "wait",              what makes a row; the names that --by takes
 //!   "unit": "ms/s",            of before, after and delta: ms or waits, per s, per request, or sums
-//!   "significant": null,       not known: one run each
+//!   "runs": {"before": 3, "after": 3},   with more than one, before and after are all of a side
+//!   "compared": 40,            how many rows there are, also those that do not differ
 //!   "total": {…},              as a row, without a name
 //!   "rows": [{                 what differs, the largest difference first
 //!     "name": "ep_poll",
 //!     "before": 12.5, "after": 15.0, "delta": 2.5,
 //!     "percent": 20.0,         null when there was nothing before
+//!     "significant": true,     by p_adjusted <= 0.05; null when not known, with one run each
+//!     "p": 0.001, "p_adjusted": 0.004,   of Welch's t-test of log rates, as it is and adjusted for
+//!                              the number of rows by Benjamini-Hochberg; that of the total is not
 //!     "before_sum": 375000000, "after_sum": 450000000,   ns, or a number of waits
 //!     "before_count": 10, "after_count": 12,             0 is unknown in folded stacks
 //!     "before_mean_ns": 37500000, "after_mean_ns": null  null where the count is 0
@@ -26,7 +30,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{in_unit, name, unit};
-use crate::diff::{Diff, Row};
+use crate::diff::{Diff, Row, Significance};
 use crate::profile::{Metric, Profile};
 use crate::render::json;
 
@@ -47,7 +51,8 @@ pub(super) fn write(
         },
         by: diff.options.by.name(),
         unit: unit(diff),
-        significant: None,
+        runs: BTreeMap::from([("after", diff.runs().1), ("before", diff.runs().0)]),
+        compared: diff.compared,
         total: Entry::new(diff, &diff.total),
     };
     // The rows go inside, one a line.
@@ -68,7 +73,8 @@ struct Head<'a> {
     metric: &'static str,
     by: &'static str,
     unit: &'static str,
-    significant: Option<bool>,
+    runs: BTreeMap<&'static str, usize>,
+    compared: usize,
     total: Entry,
 }
 
@@ -95,6 +101,9 @@ struct Entry {
     after: f64,
     delta: f64,
     percent: Option<f64>,
+    significant: Option<bool>,
+    p: Option<f64>,
+    p_adjusted: Option<f64>,
     before_sum: u64,
     after_sum: u64,
     before_count: u64,
@@ -114,6 +123,9 @@ impl Entry {
             after: in_unit(diff, row.after.value as f64, after),
             delta: in_unit(diff, diff.numerator(row) as f64, before * after),
             percent: percent.is_finite().then_some(percent),
+            significant: row.significance.map(Significance::is_significant),
+            p: row.significance.map(|one| one.p),
+            p_adjusted: row.significance.map(|one| one.adjusted),
             before_sum: row.before.value,
             after_sum: row.after.value,
             before_count: row.before.count,

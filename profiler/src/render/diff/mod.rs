@@ -23,7 +23,7 @@ pub enum DiffFormat {
     Json,
 }
 
-/// Writes what differs between two profiles.
+/// Writes what differs between two profiles: of repeated runs, all of a side as one.
 ///
 /// # Errors
 /// Those of `out` only.
@@ -44,7 +44,7 @@ pub fn write_diff(
 /// What the values of a diff are counted in.
 fn unit(diff: &Diff) -> &'static str {
     let is_count = diff.options.metric == Metric::Count;
-    match (diff.options.scale, is_count) {
+    match (&diff.options.scale, is_count) {
         (Scale::Rate, false) => "ms/s",
         (Scale::Rate, true) => "waits/s",
         (Scale::Per(..), false) => "ms/request",
@@ -57,7 +57,7 @@ fn unit(diff: &Diff) -> &'static str {
 /// A value in that unit. `value` and `divisor` are whole numbers, as [`Diff`] has them.
 fn in_unit(diff: &Diff, value: f64, divisor: f64) -> f64 {
     let is_count = diff.options.metric == Metric::Count;
-    let factor = match (diff.options.scale, is_count) {
+    let factor = match (&diff.options.scale, is_count) {
         // ns per ns.
         (Scale::Rate, false) => 1e3,
         // Waits per ns.

@@ -167,7 +167,7 @@ struct Widths {
 impl Widths {
     fn new(diff: &Diff) -> Self {
         let is_count = diff.options.metric == Metric::Count;
-        let (factor, unit) = match (diff.options.scale, is_count) {
+        let (factor, unit) = match (&diff.options.scale, is_count) {
             // ns of waiting in each second.
             (Scale::Rate, false) => (1_000_000_000, 1e-6),
             // Millionths of a wait in each second.
@@ -176,7 +176,8 @@ impl Widths {
             (Scale::Per(..), false) => (1_000, 1e-9),
             (Scale::Per(..), true) => (1_000_000, 1e-6),
             (Scale::Absolute, false) => (1, 1e-6),
-            (Scale::Absolute, true) => (1, 1.0),
+            // Thousandths: the sum of repeated runs is divided by their number.
+            (Scale::Absolute, true) => (1_000, 1e-3),
         };
         Self { factor, divisors: diff.divisors(), unit }
     }

@@ -31,7 +31,8 @@ fn golden() {
     let (before, after) = two();
     let text = |options| render(DiffFormat::Text, &before, &after, options);
     assert_golden("diff.txt", &text(Options::default()));
-    let options = Options { by: By::Stack, metric: Metric::Count, scale: Scale::Per(10, 30) };
+    let options =
+        Options { by: By::Stack, metric: Metric::Count, scale: Scale::Per(vec![10], vec![30]) };
     assert_golden("diff-options.txt", &text(options));
     let json = render(DiffFormat::Json, &before, &after, Options::default());
     assert_golden("diff.json", &json);
@@ -55,8 +56,8 @@ fn hostile_names_stay_in_their_line() {
         let (before, after) = (random.profile(), random.profile());
         for by in [By::Stack, By::Thread, By::Wait, By::Waker] {
             let options = Options { by, scale: Scale::Absolute, ..Options::default() };
-            let rows = Diff::new(&before, &after, options).unwrap().rows.len();
-            let text = render(DiffFormat::Text, &before, &after, options);
+            let rows = Diff::new(&before, &after, options.clone()).unwrap().rows.len();
+            let text = render(DiffFormat::Text, &before, &after, options.clone());
             assert_eq!(text.lines().count(), 7 + rows + usize::from(rows == 0), "{text}");
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
             let json = render(DiffFormat::Json, &before, &after, options);
@@ -78,9 +79,9 @@ fn picture(before: &Profile, after: &Profile, options: Options) -> String {
 #[test]
 fn what_is_gone_has_a_graph_of_its_own() {
     let (before, after) = two();
-    for scale in [Scale::Rate, Scale::Absolute, Scale::Per(10, 30)] {
+    for scale in [Scale::Rate, Scale::Absolute, Scale::Per(vec![10], vec![30])] {
         for metric in [Metric::Off, Metric::Count] {
-            let options = Options { scale, metric, ..Options::default() };
+            let options = Options { scale: scale.clone(), metric, ..Options::default() };
             let text = picture(&before, &after, options);
             let (there, gone) = text.split_once("Only before").unwrap();
             assert!(there.contains("[softirq:NET_RX]") && !gone.contains("[softirq:NET_RX]"));

@@ -4,11 +4,14 @@
 //!     before     after     delta  change  share     waits           mean wait  wait
 //!     12.345    15.000    +2.655  +21.5%  40.1%  100→200  1.20 ms→1.30 ms  ep_poll
 //! ```
+//!
+//! Of repeated runs there is one more column, `p`, behind `change`: adjusted, with `*` where the change
+//! is significant.
 
 use std::io::{self, Write};
 
 use super::{in_unit, name, unit};
-use crate::diff::{Diff, Row, Scale};
+use crate::diff::{Diff, Row, Scale, Significance};
 use crate::profile::Profile;
 use crate::render::{escape, human};
 
@@ -21,20 +24,28 @@ pub(super) fn write(
     write_profile("before", before, out)?;
     write_profile("after", after, out)?;
     write!(out, "values: {}, {}", human::metric(diff.options.metric), unit(diff))?;
-    if let Scale::Per(before, after) = diff.options.scale {
+    if let Scale::Per(..) = diff.options.scale {
+        let (before, after) = diff.divisors();
         let (before, after) = (human::count(before), human::count(after));
         write!(out, " ({before} requests before, {after} after)")?;
     }
     writeln!(out, "; share: of all after")?;
-    writeln!(out, "significance: unknown, with one run each")?;
+    match (diff.runs(), diff.compared) {
+        ((1, 1), _) => writeln!(out, "significance: unknown, with one run each")?,
+        ((before, after), rows) => writeln!(
+            out,
+            "significance: * where p <= 0.05, of {before} and {after} runs (Welch's t-test of log rates, \
+             adjusted for {rows} rows by Benjamini-Hochberg)"
+        )?,
+    }
     writeln!(out)?;
 
     let by = diff.options.by.name();
-    let head = ["before", "after", "delta", "change", "share", "waits", "mean wait", by];
+    let head = ["before", "after", "delta", "change", "p", "share", "waits", "mean wait", by];
     let mut lines = vec![head.map(str::to_owned)];
     lines.push(line(diff, &diff.total, "(all)".into()));
     lines.extend(diff.rows.iter().map(|row| line(diff, row, name(&row.name))));
-    write_table(&lines, out)?;
+    write_table(&lines, diff.total.significance.is_some(), out)?;
     if diff.rows.is_empty() {
         writeln!(out, "no difference")?;
     }
@@ -52,7 +63,7 @@ fn write_profile(which: &str, profile: &Profile, out: &mut dyn Write) -> io::Res
     )
 }
 
-fn line(diff: &Diff, row: &Row, name: String) -> [String; 8] {
+fn line(diff: &Diff, row: &Row, name: String) -> [String; 9] {
     let (before, after) = diff.divisors();
     let (before, after) = (before as f64, after as f64);
     let delta = in_unit(diff, diff.numerator(row) as f64, before * after);
@@ -64,6 +75,7 @@ fn line(diff: &Diff, row: &Row, name: String) -> [String; 8] {
         format!("{:.3}", in_unit(diff, row.after.value as f64, after)),
         format!("{delta:+.3}"),
         if percent.is_infinite() { "new".into() } else { format!("{percent:+.1}%") },
+        row.significance.map_or_else(String::new, significance),
         format!("{share:.1}%"),
         format!("{}→{}", human::count(row.before.count), human::count(row.after.count)),
         format!("{}→{}", mean(row.before.mean_ns()), mean(row.after.mean_ns())),
@@ -71,17 +83,30 @@ fn line(diff: &Diff, row: &Row, name: String) -> [String; 8] {
     ]
 }
 
+/// Marks end in their column, too.
+fn significance(significance: Significance) -> String {
+    let mark = if significance.is_significant() { '*' } else { ' ' };
+    match significance.adjusted {
+        p if p < 0.001 => format!("<0.001{mark}"),
+        p => format!("{p:.3}{mark}"),
+    }
+}
+
+/// The column of `p`.
+const P: usize = 4;
+
 /// Numbers end in their column; the name is the last, and as long as it is.
-fn write_table(lines: &[[String; 8]], out: &mut dyn Write) -> io::Result<()> {
+fn write_table(lines: &[[String; 9]], with_p: bool, out: &mut dyn Write) -> io::Result<()> {
     let width = |column: usize| {
         lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..7).map(width).collect();
+    let columns = || (0..8).filter(|column| *column != P || with_p);
+    let widths: Vec<(usize, usize)> = columns().map(|column| (column, width(column))).collect();
     for line in lines {
-        for (text, width) in line.iter().zip(&widths) {
-            write!(out, "{text:>width$}  ")?;
+        for (column, width) in &widths {
+            write!(out, "{:>width$}  ", line[*column])?;
         }
-        writeln!(out, "{}", line[7])?;
+        writeln!(out, "{}", line[8])?;
     }
     Ok(())
 }
