@@ -33,8 +33,8 @@ const HELP: &str = "Help";
 ///
 /// For every interval that a thread of the target spends off-CPU, offwake records the stack of
 /// the thread that sleeps and the stack of the thread or interrupt that wakes it, and shows both
-/// as one merged stack: as a flame graph, as folded stacks, as text, as JSON, or as a saved
-/// profile for later. The intervals
+/// as one merged stack: as a flame graph, as a page to explore, as folded stacks, as text, as JSON, or
+/// as a saved profile for later. The intervals
 /// are summed in the kernel, so a busy target costs little and a recording may last for hours.
 ///
 /// Recording goes on for the time that -d gives, until Ctrl-C or SIGTERM, or until the last

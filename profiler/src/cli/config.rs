@@ -224,8 +224,8 @@ fn outputs_in<F: Copy>(
 fn format_of(path: &Path) -> Result<Format, String> {
     Format::of_file(path).ok_or_else(|| {
         format!(
-            "unknown format of -o '{}': its name must end with .svg, .folded, .txt, .json or .pb.gz, \
-             or -F must name the format",
+            "unknown format of -o '{}': its name must end with .svg, .html, .folded, .txt, .json or \
+             .pb.gz, or -F must name the format",
             path.display()
         )
     })

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use regex::Regex;
 
+pub(crate) use group::is_scheduler;
 pub use group::{By, Part};
 
 use crate::profile::{Metric, Profile, Wait};
