@@ -33,10 +33,15 @@ fn has_browser(test: &str) -> bool {
 
 /// Makes the report of a profile.
 fn report(profile: &Path, directory: &TempDir) -> PathBuf {
+    make(&["report".as_ref(), profile], directory)
+}
+
+/// Makes a page.
+fn make(arguments: &[&Path], directory: &TempDir) -> PathBuf {
     let page = directory.path().join("report.html");
     let output = Command::new(env!("CARGO_BIN_EXE_offwake"))
-        .arg("report")
-        .args([profile, "-o".as_ref(), &page])
+        .args(arguments)
+        .args(["-o".as_ref(), page.as_path()])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -149,6 +154,32 @@ fn a_profile_with_50_000_stacks() {
     let (_, rest) = document.split_once("id=\"profile\">").unwrap();
     let (payload, _) = rest.split_once("</script>").unwrap();
     assert!(document.len() - payload.len() < 200_000);
+}
+
+#[test]
+fn a_diff() {
+    if !has_browser("a_diff") {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (before, after) = (path("before.folded"), path("after.folded"));
+    fs::write(&before, "t;</script>;f;--;g;w 300\nt;gone;--;w 50\nu;same;--;w 7\n").unwrap();
+    fs::write(&after, "t;</script>;f;--;g;w 1000\nt;new;--;w 20\nu;same;--;w 7\n").unwrap();
+    let arguments = ["diff".as_ref(), before.as_path(), &after, "--absolute".as_ref()];
+    let page = make(&arguments, &directory);
+    let document = load(&page, "", &directory);
+    let shown = ready(&document);
+    assert_eq!(shown["waits"], 4);
+    assert_eq!(shown["rows"], 4);
+    assert_eq!(shown["total"], 1_027_000);
+    assert_eq!(document.matches("<script").count(), 2, "{document}");
+    for text in
+        ["+700.0 µs", "−50.0 µs", "+20.0 µs", "off-CPU 357.0 µs → 1.03 ms, +670.0 µs (+187.7 %)"]
+    {
+        assert!(document.contains(text), "{text}: {document}");
+    }
+    assert_eq!(ready(&load(&page, "q=gone", &directory))["rows"], 1);
 }
 
 /// Stacks of 40 frames, all different, each of 1 ms; one in ten has `handler_7`.

@@ -236,9 +236,10 @@ fn diff_format_of(path: &Path) -> Result<DiffFormat, String> {
         Some(Format::Text) => Ok(DiffFormat::Text),
         Some(Format::Json) => Ok(DiffFormat::Json),
         Some(Format::Svg) => Ok(DiffFormat::Svg),
+        Some(Format::Html) => Ok(DiffFormat::Html),
         _ => Err(format!(
-            "unknown format of -o '{}': the name of a diff must end with .svg, .txt or .json, or -F must \
-             name the format",
+            "unknown format of -o '{}': the name of a diff must end with .svg, .html, .txt or .json, or \
+             -F must name the format",
             path.display()
         )),
     }

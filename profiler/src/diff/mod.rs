@@ -17,6 +17,7 @@ use regex::Regex;
 
 pub(crate) use group::is_scheduler;
 pub use group::{By, Part};
+pub(crate) use normal::label;
 
 use crate::profile::{Metric, Profile, Wait};
 use group::Keys;

@@ -35,13 +35,25 @@ class Details {
     this.fill(name, [`${formatCount(waits.length)} kinds of wait`], waits);
   }
 
+  /* Of a diff: each metric before and after. */
+  changes(waits) {
+    const { values, before, unit } = this.profile;
+    const titles = { off: "off-CPU", blocked: "blocked", runqueue: "run queue", count: "waits" };
+    return METRICS.map((metric) => {
+      const sum = (column) => waits.reduce((total, wait) => total + column[wait], 0);
+      const [was, is] = [sum(before[metric]), sum(values[metric])];
+      const rate = (value) => formatRate(metric, value, unit);
+      return `${titles[metric]} ${rate(was)} → ${rate(is)}, ${formatChange(metric, was, is, unit)}`;
+    });
+  }
+
   fill(title, facts, waits, stacks) {
     const { values } = this.profile;
     const sum = (column) => waits.reduce((total, wait) => total + column[wait], 0);
     const count = sum(values.count);
     const off = sum(values.off);
     const max = waits.reduce((longest, wait) => Math.max(longest, values.max[wait]), 0);
-    const text = [
+    const text = this.profile.isDiff ? [...facts, ...this.changes(waits)] : [
       ...facts,
       `${formatCount(count)} ${count === 1 ? "wait" : "waits"}`,
       `${formatTime(off)} off-CPU`,

@@ -1,6 +1,7 @@
 /* Numbers as people read them, as in the other formats (render/human.rs). */
 
 function formatTime(ns) {
+  if (ns < 0) return `−${formatTime(-ns)}`;
   if (ns < 1000) return `${Math.round(ns)} ns`;
   if (ns < 999950) return `${(ns / 1e3).toFixed(1)} µs`;
   if (ns < 999995000) return `${(ns / 1e6).toFixed(2)} ms`;
@@ -8,11 +9,23 @@ function formatTime(ns) {
 }
 
 function formatCount(count) {
+  if (count < 0) return `−${formatCount(-count)}`;
   return Math.round(count).toString().replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 function formatValue(metric, value) {
   return metric === "count" ? formatCount(value) : formatTime(value);
+}
+
+/* Rates are small numbers. */
+function formatRate(metric, value, unit) {
+  const text = metric === "count" && Math.abs(value) < 100 ? value.toFixed(2) : formatValue(metric, value);
+  return text + unit;
+}
+
+function formatChange(metric, before, after, unit) {
+  const percent = before > 0 ? ` (${after < before ? "" : "+"}${(100 * (after / before - 1)).toFixed(1)} %)` : "";
+  return `${after > before ? "+" : ""}${formatRate(metric, after - before, unit)}${percent}`;
 }
 
 function formatShare(part, whole) {

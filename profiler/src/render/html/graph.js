@@ -30,7 +30,9 @@ class Graph {
   }
 
   /* `found`: the test of a search, or null. `marked`: for each node of a chosen path 1, or null. */
-  show(tree, sums, found, marked) {
+  /* `change`: of a diff, for each node from -1 (shorter) to 1 (longer), or null. */
+  show(tree, sums, found, marked, change) {
+    this.change = change;
     if (tree !== this.tree) this.zoom = 0;
     const { name } = tree.symbols;
     this.tree = tree;
@@ -106,7 +108,7 @@ class Graph {
       for (const { node, x, w } of rows[row]) {
         const gap = w > 3 ? 1 : 0;
         context.globalAlpha = row < this.zoomRow ? 0.6 : 1;
-        context.fillStyle = this.found[tree.symbol[node]] ? FOUND : this.color(tree.symbol[node]);
+        context.fillStyle = this.found[tree.symbol[node]] ? FOUND : this.change ? changeColor(this.change(node)) : this.color(tree.symbol[node]);
         context.fillRect(x, y, w - gap, ROW - 1);
         if (this.marked && this.marked[node]) {
           context.strokeStyle = "#000";
@@ -157,4 +159,10 @@ class Graph {
     }
     return color;
   }
+}
+
+/* Red got longer, blue got shorter, white is as it was. */
+function changeColor(change) {
+  const rest = Math.round(245 - 145 * Math.min(1, Math.abs(change)));
+  return change > 0 ? `rgb(245,${rest},${rest})` : `rgb(${rest},${rest},245)`;
 }

@@ -67,15 +67,29 @@ class Table {
     const number = (title, key, format) => ({
       title, className: "number", key: (wait) => values[key][wait], text: (wait) => format(values[key][wait]),
     });
+    this.metric = profile.data.metric;
+    const compared = (title, key, format) => ({
+      title, className: "number", key, text: (wait) => format(key(wait)),
+    });
+    const rate = (value) => formatRate(this.metric, value, profile.unit);
+    const after = (wait) => values[this.metric][wait];
+    const before = (wait) => profile.before[this.metric][wait];
     const text = (title, of) => ({ title, className: "", key: of, text: of });
     /* The first are the metrics, in their order. */
-    this.columns = [
+    const numbers = profile.isDiff ? [
+      compared("change", (wait) => after(wait) - before(wait), (value) => (value > 0 ? `+${rate(value)}` : rate(value))),
+      compared("before", before, rate),
+      compared("after", after, rate),
+    ] : [
       number("off-CPU", "off", formatTime),
       number("blocked", "blocked", formatTime),
       number("run q.", "runqueue", formatTime),
       number("waits", "count", formatCount),
       number("mean", "mean", formatTime),
       number("longest", "max", formatTime),
+    ];
+    this.columns = [
+      ...numbers,
       text("thread", (wait) => profile.sleeper(wait)),
       text("state", (wait) => profile.state(wait)),
       text("woken by", (wait) => profile.waker(wait)),
@@ -83,6 +97,7 @@ class Table {
       text("waker in", (wait) => profile.path(waits.waker_stack[wait])),
     ];
     const wide = element("div");
+    if (profile.isDiff) wide.className = "diff";
     const head = element("div", "row head");
     this.buttons = this.columns.map(({ title, className }, index) => {
       const button = element("button", className, title);
@@ -131,19 +146,23 @@ class Table {
 
   /* By a metric, the largest first. */
   sortByMetric(metric) {
-    this.column = METRICS.indexOf(metric);
+    this.metric = metric;
+    this.column = this.profile.isDiff ? 0 : METRICS.indexOf(metric);
+    this.bySize = this.profile.isDiff;
     this.descending = true;
   }
 
   sortBy(column) {
     this.descending = column === this.column ? !this.descending : this.columns[column].className !== "";
     this.column = column;
+    this.bySize = false;
     this.show(this.rows);
   }
 
   show(rows) {
     const { key } = this.columns[this.column];
-    const keys = new Map(rows.map((wait) => [wait, key(wait)]));
+    /* A diff begins with the largest change, in whichever direction. */
+    const keys = new Map(rows.map((wait) => [wait, this.bySize ? Math.abs(key(wait)) : key(wait)]));
     const sign = this.descending ? -1 : 1;
     const compare = (a, b) => (a < b ? -sign : a > b ? sign : 0);
     this.rows = rows.sort((a, b) => compare(keys.get(a), keys.get(b)) || a - b);

@@ -12,6 +12,7 @@
 //! million of them. The script here draws what is visible on a canvas, and makes elements for
 //! the visible rows of tables only.
 
+mod diff;
 mod payload;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use self::payload::Payload;
 use super::RenderOptions;
+use crate::diff::Diff;
 use crate::profile::Profile;
 
 const STYLE: &str = include_str!("report.css");
@@ -45,6 +47,20 @@ pub(super) fn write(
 ) -> io::Result<()> {
     // What differs only in where in a function it was would look the same.
     let profile = &profile.by_name(options.lines, options.annotate);
+    write_page(&Payload::new(profile, options), out)
+}
+
+/// The same page for two profiles.
+pub(super) fn write_diff(
+    before: &Profile,
+    after: &Profile,
+    diff: &Diff,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    write_page(&Payload::of_diff(before, after, diff), out)
+}
+
+fn write_page(payload: &Payload, out: &mut dyn Write) -> io::Result<()> {
     write!(
         out,
         "<!DOCTYPE html>\n\
@@ -63,7 +79,7 @@ pub(super) fn write(
         hash(STYLE),
         include_str!("body.html"),
     )?;
-    serde_json::to_writer(InScript(&mut *out), &Payload::new(profile, options))?;
+    serde_json::to_writer(InScript(&mut *out), payload)?;
     write!(out, "</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n")
 }
 

@@ -15,6 +15,18 @@ class Profile {
       count: Float64Array.from(waits.count),
       max: Float64Array.from(waits.max),
     };
+    /* A diff: the values of both as rates. */
+    const { before } = data;
+    this.isDiff = before !== null;
+    this.unit = "";
+    if (this.isDiff) {
+      const [beforeFactor, afterFactor] = before.factors;
+      const scaled = (column) => Float64Array.from(column, (value) => value * beforeFactor);
+      for (const metric of METRICS) this.values[metric] = this.values[metric].map((value) => value * afterFactor);
+      this.before = { blocked: scaled(before.blocked), runqueue: scaled(before.runqueue), count: scaled(before.count) };
+      this.before.off = this.before.blocked.map((ns, index) => ns + this.before.runqueue[index]);
+      this.unit = before.unit;
+    }
     this.values.mean = this.values.off.map((ns, index) => ns / Math.max(1, waits.count[index]));
     this.parent = Uint32Array.from(data.nodes.parent);
     this.frame = Uint32Array.from(data.nodes.frame);

@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::super::label::label;
 use super::super::stacks::Role;
 use super::super::{RenderOptions, colors, escape, human, json};
-use crate::diff;
+use super::diff::Before;
+use crate::diff::{self, Diff};
 use crate::profile::{FrameId, Metric, Profile, Thread, Wait, Waker};
 
 /// In the order in which the script numbers them (tree.js).
@@ -50,6 +51,8 @@ pub(super) struct Payload {
     threads: Threads,
     wakers: Wakers,
     waits: Waits,
+    /// Of a diff only.
+    before: Option<Before>,
 }
 
 #[derive(Default, Serialize)]
@@ -151,6 +154,20 @@ impl Payload {
             threads: threads(&sleepers.values),
             wakers: self::wakers(&wakers.values),
             waits,
+            before: None,
+        }
+    }
+
+    /// Of two profiles as one.
+    pub(super) fn of_diff(before: &Profile, after: &Profile, diff: &Diff) -> Self {
+        let (both, sums) = super::diff::combine(before, after, diff);
+        let options = RenderOptions { metric: diff.options.metric, ..RenderOptions::default() };
+        Self {
+            title: format!("Diff: {}", title(&both)),
+            facts: super::diff::facts(before, after),
+            started: 0.0,
+            before: Some(sums),
+            ..Self::new(&both, &options)
         }
     }
 }

@@ -18,8 +18,18 @@ class Report {
     this.head(data, id);
     this.lists = this.profile.splits.map((split) => this.makeSplit(split, id("splits")));
     this.listen(id("reset"));
+    this.base = "after";
+    id("colors").hidden = !this.profile.isDiff;
+    id("base").hidden = !this.profile.isDiff;
+    id("base").addEventListener("change", (event) => { this.base = event.target.value; this.update(); });
+    /* Threads of different runs have their names in common only. */
+    this.elements.perThread.parentElement.hidden = this.profile.isDiff;
     this.readFragment();
     this.rebuild();
+  }
+
+  format(value) {
+    return this.profile.isDiff ? formatRate(this.metric, value, this.profile.unit) : formatValue(this.metric, value);
   }
 
   head(data, id) {
@@ -31,7 +41,8 @@ class Report {
     if (data.started > 0) {
       facts.unshift(`${new Date(data.started * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`);
     }
-    facts.push(
+    if (this.profile.isDiff) facts.push(...this.details.changes([...values.off.keys()]));
+    else facts.push(
       `${formatCount(sum(values.count))} waits`,
       `${formatTime(sum(values.off))} off-CPU`,
       `${formatTime(sum(values.blocked))} blocked`,
@@ -43,6 +54,8 @@ class Report {
       const causes = some.map(([name, count]) => `${name} ${formatCount(count)}`).join(", ");
       return `${title} ${formatCount(sum(some.map(([, count]) => count)))}${causes && ` (${causes})`}`;
     });
+    /* A diff has those of each side among its facts. */
+    id("losses").hidden = this.profile.isDiff;
     id("losses").textContent = losses.join(", ");
     id("losses").classList.toggle("some", data.losses.some(([, count]) => count > 0));
     id("losses").title = data.losses.map(([name, count]) => `${name} ${count}`).join("\n");
@@ -58,7 +71,8 @@ class Report {
       bar.style.width = `${share * 100}%`;
       name.textContent = split.names[group];
       name.title = split.names[group];
-      number.textContent = formatValue(this.metric, value);
+      number.textContent = this.profile.isDiff && value > 0 ? `+${this.format(value)}` : this.format(value);
+      bar.classList.toggle("longer", this.profile.isDiff && value > 0);
       item.classList.toggle("chosen", split.chosen.has(group));
     }, (index) => {
       const { group } = entries[index];
@@ -67,15 +81,20 @@ class Report {
     });
     parent.append(element("h2", "", split.title), box);
     /* What each group has, of the waits that the other splits show. */
-    return (shown, values) => {
+    return (shown, values, before) => {
       const sums = new Float64Array(split.names.length);
-      for (let wait = 0; wait < values.length; wait++) if (shown[wait]) sums[split.of[wait]] += values[wait];
-      const max = sums.reduce((most, value) => Math.max(most, value), 0) || 1;
+      const there = new Uint8Array(split.names.length);
+      for (let wait = 0; wait < values.length; wait++) {
+        if (!shown[wait]) continue;
+        sums[split.of[wait]] += values[wait] - (before ? before[wait] : 0);
+        if (values[wait] > 0 || (before && before[wait] > 0)) there[split.of[wait]] = 1;
+      }
+      const max = sums.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
       entries.length = 0;
       sums.forEach((value, group) => {
-        if (value > 0 || split.chosen.has(group)) entries.push({ group, value, share: value / max });
+        if (there[group] || split.chosen.has(group)) entries.push({ group, value, share: Math.abs(value) / max });
       });
-      entries.sort((a, b) => b.value - a.value || a.group - b.group);
+      entries.sort((a, b) => b.share - a.share || a.group - b.group);
       box.style.height = `${Math.min(entries.length, 10) * 20 + 2}px`;
       list.show(entries.length);
     };
@@ -142,11 +161,13 @@ class Report {
     elements.search.value = this.query;
     elements.metric.value = this.metric;
     elements.perThread.checked = this.perThread;
-    const values = profile.values[this.metric];
+    const after = profile.values[this.metric];
+    const before = profile.isDiff ? profile.before[this.metric] : null;
+    const values = before && this.base === "before" ? before : after;
     const allowed = profile.splits.map((split) => (
       Uint8Array.from(split.of, (group) => (split.chosen.size === 0 || split.chosen.has(group) ? 1 : 0))));
     const both = (masks) => Uint8Array.from(allowed[0], (_, wait) => (masks.every((mask) => mask[wait]) ? 1 : 0));
-    this.lists.forEach((show, index) => show(both(allowed.filter((_, other) => other !== index)), values));
+    this.lists.forEach((show, index) => show(both(allowed.filter((_, other) => other !== index)), after, before));
     this.shown = both(allowed);
 
     let found = null;
@@ -166,11 +187,17 @@ class Report {
       if (!within || within[wait]) rows.push(wait);
     }
     this.sums = tree.sums(values, this.shown);
+    this.after = before && tree.sums(after, this.shown);
+    this.before = before && tree.sums(before, this.shown);
+    const change = before && ((node) => {
+      const [was, is] = [this.before[node], this.after[node]];
+      return was === is ? 0 : (is - was) / Math.max(was, is);
+    });
     elements.matched.textContent = found
-      ? `matched: ${formatValue(this.metric, matched)}, ${formatShare(matched, total)}` : "";
+      ? `matched: ${this.format(matched)}, ${formatShare(matched, total)}` : "";
     elements.tableTitle.textContent = `${formatCount(rows.length)} of ${formatCount(profile.length)} kinds of wait`
       + (rows.length > MAX_ITEMS ? `, of which the first ${formatCount(MAX_ITEMS)} are listed` : "");
-    this.graph.show(tree, this.sums, found, this.marked());
+    this.graph.show(tree, this.sums, found, this.marked(), change);
     this.table.show(rows);
     this.writeFragment();
     this.total = total;
@@ -213,10 +240,16 @@ class Report {
     this.update();
   }
 
+  hoverChange(node) {
+    if (!this.profile.isDiff) return "";
+    const [was, is] = [this.before[node], this.after[node]];
+    return `; before ${this.format(was)}, after ${this.format(is)}: ${formatChange(this.metric, was, is, this.profile.unit)}`;
+  }
+
   hover(node) {
     const value = node < 0 ? "" : this.sums[node];
     this.elements.hover.textContent = node < 0 ? "\u00a0"
-      : `${this.tree.name(node)}: ${formatValue(this.metric, value)}, ${formatShare(value, this.total)}`;
+      : `${this.tree.name(node)}: ${this.format(value)}, ${formatShare(value, this.total)}${this.hoverChange(node)}`;
   }
 }
 

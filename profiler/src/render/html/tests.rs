@@ -2,7 +2,8 @@ use serde_json::Value;
 
 use super::super::tests::sample;
 use super::*;
-use crate::profile::{Losses, Metric, Profile};
+use crate::diff::Options;
+use crate::profile::{Losses, Metric, Profile, Wait};
 
 fn page(profile: &Profile, options: &RenderOptions) -> String {
     let mut out = Vec::new();
@@ -141,4 +142,48 @@ fn an_empty_profile_is_a_page_too() {
     let read = json(&empty, &RenderOptions::default());
     assert_eq!(read["waits"]["count"], serde_json::json!([]));
     assert_eq!(read["nodes"]["parent"], serde_json::json!([0]));
+}
+
+fn diff_json(before: &Profile, after: &Profile) -> Value {
+    let diff = Diff::new(before, after, Options::default()).unwrap();
+    let mut out = Vec::new();
+    write_diff(before, after, &diff, &mut out).unwrap();
+    serde_json::from_str(payload(std::str::from_utf8(&out).unwrap())).unwrap()
+}
+
+/// Waits of the same names are one, whatever their thread ids, and no time is lost.
+#[test]
+fn a_diff_has_both_sides_of_each_wait() {
+    let before = sample();
+    let mut after = before.clone();
+    for wait in &mut after.waits {
+        wait.sleeper.tid += 1;
+        wait.blocked_ns *= 3;
+    }
+    let gone = after.waits.pop().unwrap();
+    after.frames.push(after.frames[0].clone());
+    let read = diff_json(&before, &after);
+    let column = |path: &str| -> Vec<u64> {
+        let values = read.pointer(path).unwrap().as_array().unwrap();
+        values.iter().map(|value| value.as_u64().unwrap()).collect()
+    };
+    let sum = |of: fn(&Wait) -> u64, profile: &Profile| profile.waits.iter().map(of).sum::<u64>();
+    let (was, is) = (column("/before/blocked"), column("/waits/blocked"));
+    assert_eq!(was.iter().sum::<u64>(), sum(|wait| wait.blocked_ns, &before));
+    assert_eq!(is.iter().sum::<u64>(), sum(|wait| wait.blocked_ns, &after));
+    let only_before = was.iter().zip(&is).filter(|(was, is)| **is != **was * 3);
+    assert_eq!(only_before.count(), usize::from(gone.blocked_ns > 0));
+    let counts = (column("/before/count"), column("/waits/count"));
+    assert_eq!(counts.0.iter().sum::<u64>(), sum(|wait| wait.count, &before));
+    assert_eq!(counts.1.iter().sum::<u64>(), sum(|wait| wait.count, &after));
+    assert_eq!(read["before"]["unit"], "/s");
+}
+
+#[test]
+fn a_profile_is_no_different_from_itself() {
+    let read = diff_json(&sample(), &sample());
+    for column in ["count", "blocked", "runqueue", "max"] {
+        assert_eq!(read["before"][column], read["waits"][column], "{column}");
+    }
+    assert_eq!(read["before"]["factors"][0], read["before"]["factors"][1]);
 }
