@@ -40,7 +40,11 @@ fn assert_fails(arguments: &[&str], code: i32, expected: &str) {
 fn wrong_usage_is_one_line_and_exit_code_2() {
     assert_fails(&[], 2, "nothing to record");
     assert_fails(&["-p", "x"], 2, "invalid value 'x' for '--pid <PID,...>'");
-    assert_fails(&["-p", "1", "-F", "png"], 2, "possible values: svg, folded, text, json, pprof");
+    assert_fails(
+        &["-p", "1", "-F", "png"],
+        2,
+        "possible values: svg, html, folded, text, json, pprof",
+    );
     assert_fails(&["-p", "1", "-o", "out.png"], 2, "unknown format of -o 'out.png'");
     assert_fails(&["-p", "1", "-U", "-K"], 2, "cannot be used with");
     assert_fails(&["-p", "1", "--", "true"], 2, "cannot be used with");

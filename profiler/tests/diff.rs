@@ -88,7 +88,10 @@ fn outputs() {
     assert!(fs::read_to_string(table).unwrap().starts_with("before: envoy"));
     let output = offwake(&[&sample(), &sample(), "-o", "x.folded"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("the name of a diff must end with .svg, .txt or .json"));
+    assert!(
+        text(&output.stderr)
+            .contains("the name of a diff must end with .svg, .html, .txt or .json")
+    );
 }
 
 #[test]

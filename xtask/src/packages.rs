@@ -42,6 +42,7 @@ pub(crate) const FOR_TESTS: &[Need<'_>] = &[
     Need::new("pip3", "python3-pip"),
     Need::new("gdb", "gdb"),
     Need::new("node", "nodejs"),
+    Need::new("chromium", "chromium"),
     Need::new("go", "golang-go"),
     Need::new("musl-gcc", "musl-tools"),
 ];

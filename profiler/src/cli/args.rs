@@ -33,8 +33,8 @@ const HELP: &str = "Help";
 ///
 /// For every interval that a thread of the target spends off-CPU, offwake records the stack of
 /// the thread that sleeps and the stack of the thread or interrupt that wakes it, and shows both
-/// as one merged stack: as a flame graph, as folded stacks, as text, as JSON, or as a saved
-/// profile for later. The intervals
+/// as one merged stack: as a flame graph, as a page to explore, as folded stacks, as text, as JSON, or
+/// as a saved profile for later. The intervals
 /// are summed in the kernel, so a busy target costs little and a recording may last for hours.
 ///
 /// Recording goes on for the time that -d gives, until Ctrl-C or SIGTERM, or until the last
@@ -84,7 +84,8 @@ pub(crate) enum Subcommand {
     /// Compare two saved profiles: what waits longer now, and what shorter
     ///
     /// Prints a table, the largest difference first; with -o x.svg it draws a flame graph in which red
-    /// got longer and blue got shorter, and below it another of what is not there any more. Values are rates, ms of waiting per second of
+    /// got longer and blue got shorter, and below it another of what is not there any more. With -o x.html it makes a page to
+    /// explore. Values are rates, ms of waiting per second of
     /// recording: recordings may differ in length. What it reads is what offwake report reads; folded
     /// stacks do not tell their length, and need --absolute or --per. Functions are the same whatever
     /// the compiler added to their names, and functions without names whatever their addresses.

@@ -243,8 +243,8 @@ fn outputs_in<F: Copy>(
 fn format_of(path: &Path) -> Result<Format, String> {
     Format::of_file(path).ok_or_else(|| {
         format!(
-            "unknown format of -o '{}': its name must end with .svg, .folded, .txt, .json or .pb.gz, \
-             or -F must name the format",
+            "unknown format of -o '{}': its name must end with .svg, .html, .folded, .txt, .json or \
+             .pb.gz, or -F must name the format",
             path.display()
         )
     })
@@ -255,9 +255,10 @@ fn diff_format_of(path: &Path) -> Result<DiffFormat, String> {
         Some(Format::Text) => Ok(DiffFormat::Text),
         Some(Format::Json) => Ok(DiffFormat::Json),
         Some(Format::Svg) => Ok(DiffFormat::Svg),
+        Some(Format::Html) => Ok(DiffFormat::Html),
         _ => Err(format!(
-            "unknown format of -o '{}': the name of a diff must end with .svg, .txt or .json, or -F must \
-             name the format",
+            "unknown format of -o '{}': the name of a diff must end with .svg, .html, .txt or .json, or \
+             -F must name the format",
             path.display()
         )),
     }

@@ -11,13 +11,20 @@ use super::examples::{EXAMPLES, Example};
 /// A term and what there is to say about it.
 type Entry = (&'static str, &'static str);
 
-const OUTPUT_FORMATS: [Entry; 5] = [
+const OUTPUT_FORMATS: [Entry; 6] = [
     (
         "svg (.svg)",
         "A flame graph for any browser; click to zoom, Ctrl-F to search. From the bottom up: the thread \
          that waited, its stack, a grey frame --, and above it the stack of whoever ended the wait, upside \
          down, so that the code that waited and the code that woke it face each other. The width of \
          a frame is the metric. Title and subtitle name the target, the length and what was lost.",
+    ),
+    (
+        "html (.html)",
+        "A page for exploring, one file that needs no network: the same flame graph, a table of all waits, \
+         and what both can be narrowed to, by thread, by state and by waker. Search takes text, or a \
+         regular expression between slashes; #q=TEXT and #metric=METRIC behind the address open the page \
+         with a search and a metric.",
     ),
     (
         "folded (.folded)",

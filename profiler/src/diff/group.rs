@@ -155,7 +155,7 @@ impl Keys {
 }
 
 /// Whether every wait goes through it, whatever for (kernel/sched/core.c, kernel/time/).
-fn is_scheduler(label: &str) -> bool {
+pub(crate) fn is_scheduler(label: &str) -> bool {
     let label = label.trim_start_matches('_');
     matches!(label, "io_schedule" | "preempt_schedule" | "cond_resched" | "traceiter_sched_switch")
         || label.starts_with("schedule")

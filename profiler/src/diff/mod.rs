@@ -16,8 +16,10 @@ use anyhow::{Result, ensure};
 use hashbrown::HashMap;
 use regex::Regex;
 
+pub(crate) use group::is_scheduler;
 pub use group::{By, Part};
 pub use noise::Significance;
+pub(crate) use normal::label;
 
 use crate::profile::{Metric, Profile, Wait};
 use group::{Keys, Parts};

@@ -22,7 +22,7 @@ static NOISE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The label of a frame, the same for the same function in another build. Frames without a name are
 /// told apart by their module only: addresses move.
-pub(super) fn label(frame: &Frame) -> String {
+pub(crate) fn label(frame: &Frame) -> String {
     match (&frame.name, &frame.module) {
         (Some(name), _) => NOISE.replace_all(name, "").into_owned(),
         (None, Some(module)) => format!("[{module}]"),

@@ -79,18 +79,15 @@ pub(super) struct Recording<'a> {
 
 impl<'a> Recording<'a> {
     pub(super) fn new(meta: &'a Meta) -> Self {
-        let Meta { started, duration, kernel, probe, targets } = meta;
-        Self {
-            // A clock before 1970 is not set.
-            started: started
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0.0, |since| since.as_secs_f64()),
-            seconds: duration.as_secs_f64(),
-            kernel,
-            probe,
-            targets,
-        }
+        let Meta { started: _, duration, kernel, probe, targets } = meta;
+        Self { started: started(meta), seconds: duration.as_secs_f64(), kernel, probe, targets }
     }
+}
+
+/// When a recording began, in seconds since 1970. A clock before that is not set: 0.
+pub(super) fn started(meta: &Meta) -> f64 {
+    let since = meta.started.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
 pub(super) fn losses(losses: &Losses) -> BTreeMap<&'static str, u64> {

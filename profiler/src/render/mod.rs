@@ -7,6 +7,7 @@ mod colors;
 mod diff;
 mod escape;
 mod folded;
+mod html;
 mod human;
 mod json;
 mod label;
@@ -28,6 +29,8 @@ use crate::profile::{Metric, Profile};
 pub enum Format {
     /// An off-wake flame graph.
     Svg,
+    /// A page with the flame graph and the table of waits, to search and to filter.
+    Html,
     /// Merged stacks, one a line, for inferno, flamegraph.pl and speedscope.
     Folded,
     /// Every wait with both stacks, for reading.
@@ -40,12 +43,14 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 5] = [Self::Svg, Self::Folded, Self::Text, Self::Json, Self::Pprof];
+    pub const ALL: [Self; 6] =
+        [Self::Svg, Self::Html, Self::Folded, Self::Text, Self::Json, Self::Pprof];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Svg => "svg",
+            Self::Html => "html",
             Self::Folded => "folded",
             Self::Text => "text",
             Self::Json => "json",
@@ -58,7 +63,7 @@ impl Format {
         match self {
             Self::Text => "txt",
             Self::Pprof => "pb.gz",
-            Self::Svg | Self::Folded | Self::Json => self.name(),
+            Self::Svg | Self::Html | Self::Folded | Self::Json => self.name(),
         }
     }
 
@@ -108,6 +113,7 @@ pub fn write(
 ) -> io::Result<()> {
     match format {
         Format::Svg => svg::write(profile, options, out),
+        Format::Html => html::write(profile, options, out),
         Format::Folded => folded::write(profile, options, out),
         Format::Text => text::write(profile, options, out),
         Format::Json => json::write(profile, out),

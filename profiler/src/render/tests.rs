@@ -415,7 +415,7 @@ fn json_keeps_names_as_they_are() {
 
 #[test]
 fn every_output_has_every_loss() {
-    for format in [Format::Svg, Format::Text, Format::Json] {
+    for format in [Format::Svg, Format::Html, Format::Text, Format::Json] {
         let output = render(format, &sample(), &RenderOptions::default());
         for loss in Loss::ALL {
             assert!(output.contains(loss.name()), "{}: {}", format.name(), loss.name());

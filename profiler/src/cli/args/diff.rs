@@ -86,7 +86,7 @@ pub(crate) struct DiffArgs {
 
     /// Write to this file; may be given several times
     ///
-    /// The extension tells the format: .svg, .txt or .json; with -F it may be anything.
+    /// The extension tells the format: .svg, .html, .txt or .json; with -F it may be anything.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = super::output::OUTPUT)]
     pub(crate) output: Vec<PathBuf>,
 
@@ -125,6 +125,8 @@ impl From<ByName> for By {
 pub(crate) enum DiffFormatName {
     /// A flame graph: widths are those after, red got longer, blue got shorter
     Svg,
+    /// A page to explore: flame graph, table, search and filters
+    Html,
     /// A table, for reading
     Text,
     /// Everything that is known, for programs
@@ -135,6 +137,7 @@ impl From<DiffFormatName> for DiffFormat {
     fn from(name: DiffFormatName) -> Self {
         match name {
             DiffFormatName::Svg => Self::Svg,
+            DiffFormatName::Html => Self::Html,
             DiffFormatName::Text => Self::Text,
             DiffFormatName::Json => Self::Json,
         }

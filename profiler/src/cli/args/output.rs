@@ -15,8 +15,8 @@ const GRAPH: &str = "Content of the output";
 pub(crate) struct OutputArgs {
     /// Write to this file; may be given several times
     ///
-    /// The extension tells the format: .svg, .folded, .txt, .json or .pb.gz (a saved profile); with
-    /// -F it may be anything.
+    /// The extension tells the format: .svg, .html (a page to explore), .folded, .txt, .json or .pb.gz (a
+    /// saved profile); with -F it may be anything.
     /// `-` is standard output. A file appears under its name only when it is complete; pipes and
     /// devices are written as they are.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = OUTPUT)]
@@ -39,20 +39,21 @@ pub(crate) struct OutputArgs {
 pub(crate) struct GraphArgs {
     /// What the width of a frame and the value of a folded stack mean
     ///
-    /// Text is sorted by it, and shows all of them; JSON and pprof have all of them.
+    /// Text is sorted by it, and shows all of them; html begins with it, and can change to the others; JSON
+    /// and pprof have all of them.
     #[arg(long, value_name = "METRIC", value_enum, default_value_t, help_heading = GRAPH)]
     pub(crate) metric: MetricName,
 
     /// Keep the threads of a name apart: the root frame gets the thread id
     ///
     /// Without it the threads of a pool that share a name share a tower, too. For svg and folded;
-    /// the other formats always name each thread.
+    /// html begins with it, and the other formats always name each thread.
     #[arg(long, help_heading = GRAPH)]
     pub(crate) per_thread: bool,
 
     /// Put a frame `-` between user and kernel frames
     ///
-    /// It shows where each stack enters the kernel. For svg, folded and text.
+    /// It shows where each stack enters the kernel. For svg, html, folded and text.
     #[arg(long, help_heading = GRAPH)]
     pub(crate) delimited: bool,
 
@@ -67,11 +68,11 @@ pub(crate) struct GraphArgs {
     /// Mark what kind of frame each is: `_[k]` kernel, `_[i]` inlined, `_[j]` compiled at run time
     ///
     /// Behind the name, as stackcollapse-perf.pl --all does and as flamegraph.pl --color=java paints
-    /// it. For svg, folded and text; JSON always tells.
+    /// it. For svg, html, folded and text; JSON always tells.
     #[arg(long, help_heading = GRAPH)]
     pub(crate) annotate: bool,
 
-    /// The title of the flame graph or the text, instead of one that names the target
+    /// The title of the flame graph, the page or the text, instead of one that names the target
     #[arg(long, value_name = "TEXT", help_heading = GRAPH)]
     pub(crate) title: Option<String>,
 

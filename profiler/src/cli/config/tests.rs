@@ -228,7 +228,7 @@ fn errors_are_one_line_that_says_what_is_wrong() {
         ("-p 1 --metric wall", "invalid value 'wall' for '--metric <METRIC>'"),
         (
             "-p 1 -F png",
-            "invalid value 'png' for '--format <FORMAT>' [possible values: svg, folded, text, json, pprof]",
+            "invalid value 'png' for '--format <FORMAT>' [possible values: svg, html, folded, text, json, pprof]",
         ),
         ("-p 1 -F svg -f", "cannot be used with"),
         ("-p 1 -o a.png", "unknown format of -o 'a.png': its name must end with .svg"),

@@ -8,7 +8,7 @@ mod text;
 
 use std::io::{self, Write};
 
-use super::escape;
+use super::{escape, html};
 use crate::diff::{Diff, Part, Scale};
 use crate::profile::{Metric, Profile};
 
@@ -17,6 +17,8 @@ use crate::profile::{Metric, Profile};
 pub enum DiffFormat {
     /// A differential flame graph, with what is only before in a second one.
     Svg,
+    /// A page with the flame graph and the table of waits, to search and to filter.
+    Html,
     /// A table, for reading.
     Text,
     /// Everything that is known, for programs.
@@ -36,6 +38,7 @@ pub fn write_diff(
 ) -> io::Result<()> {
     match format {
         DiffFormat::Svg => svg::write(before, after, diff, out),
+        DiffFormat::Html => html::write_diff(before, after, diff, out),
         DiffFormat::Text => text::write(before, after, diff, out),
         DiffFormat::Json => json::write(before, after, diff, out),
     }

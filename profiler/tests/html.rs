@@ -1,0 +1,202 @@
+//! The interactive report in a browser: headless Chromium loads it, and the page tells what it shows
+//! (`data-ready` of its root element).
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far more than it takes, on a machine that does much else.
+const TIME: Duration = Duration::from_secs(120);
+
+/// Whether there is a browser. Where tests must not be skipped, its absence is a failure.
+fn has_browser(test: &str) -> bool {
+    if Command::new("chromium").arg("--version").stdout(Stdio::null()).status().is_ok() {
+        return true;
+    }
+    let required = env::var_os("OFFWAKE_PRIVILEGED").is_some_and(|value| value == "require");
+    assert!(!required, "{test} needs chromium");
+    if let Some(skips) = env::var_os("OFFWAKE_SKIPS") {
+        let mut file = OpenOptions::new().append(true).create(true).open(skips).unwrap();
+        writeln!(file, "html::{test}").unwrap();
+    }
+    eprintln!("skipped: {test} needs chromium");
+    false
+}
+
+/// Makes the report of a profile.
+fn report(profile: &Path, directory: &TempDir) -> PathBuf {
+    make(&["report".as_ref(), profile], directory)
+}
+
+/// Makes a page.
+fn make(arguments: &[&Path], directory: &TempDir) -> PathBuf {
+    let page = directory.path().join("report.html");
+    let output = Command::new(env!("CARGO_BIN_EXE_offwake"))
+        .args(arguments)
+        .args(["-o".as_ref(), page.as_path()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    page
+}
+
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The document as it is after the page's script has run.
+fn load(page: &Path, fragment: &str, directory: &TempDir) -> String {
+    let dump = directory.path().join("dump");
+    let log = directory.path().join("log");
+    let data = TempDir::new_in(directory.path()).unwrap();
+    let child = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--window-size=1400,1000"])
+        .arg(format!("--user-data-dir={}", data.path().display()))
+        .arg("--dump-dom")
+        .arg(format!("file://{}#{fragment}", page.display()))
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&dump).unwrap())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut child = KilledOnDrop(child);
+    let start = Instant::now();
+    while child.0.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < TIME, "{}", fs::read_to_string(&log).unwrap());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let log = fs::read_to_string(&log).unwrap();
+    // Errors of the script, and whatever the content security policy refused.
+    let complaint = log.lines().find(|line| line.contains("CONSOLE"));
+    assert_eq!(complaint, None, "{log}");
+    fs::read_to_string(&dump).unwrap()
+}
+
+/// What the page says that it shows.
+fn ready(document: &str) -> Value {
+    let (start, _) = document.split_once("<head>").unwrap();
+    assert!(!start.contains("data-error"), "{start}");
+    let (_, rest) = start.split_once("data-ready=\"").expect(start);
+    let (value, _) = rest.split_once('"').unwrap();
+    serde_json::from_str(&value.replace("&quot;", "\"")).unwrap()
+}
+
+#[test]
+fn a_small_profile_with_hostile_names() {
+    if !has_browser("a_small_profile_with_hostile_names") {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sample.pb.gz");
+    let page = report(&sample, &directory);
+
+    let document = load(&page, "", &directory);
+    let all = ready(&document);
+    assert_eq!(all["waits"], 9);
+    assert_eq!(all["rows"], 9);
+    assert_eq!(all["total"], 1_501_094_306_u64);
+    assert_eq!(all["matched"], all["total"]);
+    // `--dump-dom` escapes text, so a `<script` is an element: the payload's, and the script's.
+    assert_eq!(document.matches("<script").count(), 2, "{document}");
+    assert!(document.contains("&lt;/text&gt;&lt;script&gt;"), "the hostile thread is shown");
+    assert!(document.contains("user_stack_truncated 12,345"));
+
+    let found = ready(&load(&page, "q=epoll_wait&metric=count", &directory));
+    assert_eq!(found["rows"], 3);
+    assert_eq!(found["total"], 27);
+    assert_eq!(found["matched"], 9);
+    let by_regex = ready(&load(&page, "q=/%5Eep_poll$/", &directory));
+    assert_eq!(by_regex["rows"], 4);
+    let nothing = ready(&load(&page, "q=no%20such%20function", &directory));
+    assert_eq!(nothing["rows"], 0);
+    // A search marks frames and hides none.
+    assert_eq!(nothing["frames"], all["frames"]);
+}
+
+#[test]
+fn a_profile_with_50_000_stacks() {
+    if !has_browser("a_profile_with_50_000_stacks") {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let folded = directory.path().join("big.folded");
+    fs::write(&folded, many_stacks(50_000)).unwrap();
+    let page = report(&folded, &directory);
+    let size = fs::metadata(&page).unwrap().len();
+    let folded_size = fs::metadata(&folded).unwrap().len();
+    assert!(size * 2 < folded_size, "{size} bytes of HTML for {folded_size} of folded stacks");
+
+    let start = Instant::now();
+    let document = load(&page, "q=handler_7", &directory);
+    eprintln!("loaded {size} bytes in {:.1} s", start.elapsed().as_secs_f64());
+    let shown = ready(&document);
+    assert_eq!(shown["waits"], 50_000);
+    assert_eq!(shown["rows"], 5_000);
+    assert!(shown["nodes"].as_u64().unwrap() > 500_000, "{shown}");
+    assert!((1..100_000).contains(&shown["frames"].as_u64().unwrap()), "{shown}");
+    assert_eq!(shown["matched"].as_u64().unwrap() * 10, shown["total"].as_u64().unwrap());
+    // Elements for what is visible only: beside the payload, the document is small.
+    let (_, rest) = document.split_once("id=\"profile\">").unwrap();
+    let (payload, _) = rest.split_once("</script>").unwrap();
+    assert!(document.len() - payload.len() < 200_000);
+}
+
+#[test]
+fn a_diff() {
+    if !has_browser("a_diff") {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (before, after) = (path("before.folded"), path("after.folded"));
+    fs::write(&before, "t;</script>;f;--;g;w 300\nt;gone;--;w 50\nu;same;--;w 7\n").unwrap();
+    fs::write(&after, "t;</script>;f;--;g;w 1000\nt;new;--;w 20\nu;same;--;w 7\n").unwrap();
+    let arguments = ["diff".as_ref(), before.as_path(), &after, "--absolute".as_ref()];
+    let page = make(&arguments, &directory);
+    let document = load(&page, "", &directory);
+    let shown = ready(&document);
+    assert_eq!(shown["waits"], 4);
+    assert_eq!(shown["rows"], 4);
+    assert_eq!(shown["total"], 1_027_000);
+    assert_eq!(document.matches("<script").count(), 2, "{document}");
+    for text in
+        ["+700.0 µs", "−50.0 µs", "+20.0 µs", "off-CPU 357.0 µs → 1.03 ms, +670.0 µs (+187.7 %)"]
+    {
+        assert!(document.contains(text), "{text}: {document}");
+    }
+    assert_eq!(ready(&load(&page, "q=gone", &directory))["rows"], 1);
+}
+
+/// Stacks of 40 frames, all different, each of 1 ms; one in ten has `handler_7`.
+fn many_stacks(count: u32) -> String {
+    let mut text = String::new();
+    for stack in 0..count {
+        write!(text, "worker-{};start;main;handler_{}", stack % 64, stack % 10).unwrap();
+        for depth in 0..20 {
+            // Paths part early and late.
+            let branch = ((stack / 10) >> (depth % 13)) & 3;
+            write!(text, ";some::module::function_{depth}_{branch}").unwrap();
+        }
+        write!(text, ";leaf_{stack};--").unwrap();
+        for depth in 0..15 {
+            write!(text, ";waker::function_{depth}_{}", (stack >> depth) & 1).unwrap();
+        }
+        writeln!(text, ";client-{} 1000", stack % 100).unwrap();
+    }
+    text
+}
