@@ -127,6 +127,7 @@ impl Comparison {
             metric,
             per,
             absolute,
+            base,
             debug_dir,
             fail_above,
             path,
@@ -162,7 +163,12 @@ impl Comparison {
         Ok(Self {
             before,
             after,
-            options: diff::Options { by: by.into(), metric: metric.into(), scale },
+            options: diff::Options {
+                by: by.into(),
+                metric: metric.into(),
+                scale,
+                base: base.into(),
+            },
             symbolize: symbolize::Options { debug_dirs: debug_dir, lines: false },
             fail_above,
             paths: path,

@@ -37,6 +37,16 @@ pub enum Scale {
     Absolute,
 }
 
+/// Whose values are the widths of a graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Base {
+    /// Those before.
+    Before,
+    /// Those after.
+    #[default]
+    After,
+}
+
 /// How to compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -46,6 +56,8 @@ pub struct Options {
     pub metric: Metric,
     /// What values are divided by.
     pub scale: Scale,
+    /// Whose values are the widths of a graph.
+    pub base: Base,
 }
 
 /// What a group of waits adds up to in one profile.

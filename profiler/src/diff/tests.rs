@@ -11,6 +11,7 @@ fn options(random: &mut Random) -> Options {
         by: random.one_of(&[By::Wait, By::Waker, By::Stack, By::Thread]),
         metric: random.one_of(&METRICS),
         scale: random.one_of(&[Scale::Rate, Scale::Absolute, Scale::Per(vec![3], vec![1 << 61])]),
+        base: Base::default(),
     }
 }
 

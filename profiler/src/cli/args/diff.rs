@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
-use offwake::diff::By;
+use offwake::diff::{Base, By};
 use offwake::render::DiffFormat;
 use regex::Regex;
 
@@ -67,6 +67,13 @@ pub(crate) struct DiffArgs {
     #[arg(long, help_heading = COMPARISON)]
     pub(crate) absolute: bool,
 
+    /// Whose values are the widths of the flame graph
+    ///
+    /// What is not on that side has a graph of its own below. Red got longer and blue got shorter,
+    /// either way.
+    #[arg(long, value_name = "SIDE", value_enum, default_value_t, help_heading = COMPARISON)]
+    pub(crate) base: BaseName,
+
     /// Look for separate debug files here, too; may be given several times
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = COMPARISON)]
     pub(crate) debug_dir: Vec<PathBuf>,
@@ -120,10 +127,29 @@ impl From<ByName> for By {
     }
 }
 
+/// A [`Base`] and its help.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum BaseName {
+    /// Those before
+    Before,
+    /// Those after
+    #[default]
+    After,
+}
+
+impl From<BaseName> for Base {
+    fn from(name: BaseName) -> Self {
+        match name {
+            BaseName::Before => Self::Before,
+            BaseName::After => Self::After,
+        }
+    }
+}
+
 /// A [`DiffFormat`] and its help.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum DiffFormatName {
-    /// A flame graph: widths are those after, red got longer, blue got shorter
+    /// A flame graph: widths are those after (see --base), red got longer, blue got shorter
     Svg,
     /// A page to explore: flame graph, table, search and filters
     Html,

@@ -1,7 +1,8 @@
-//! A diff as a flame graph, by inferno: widths are those after, red got longer, blue got shorter.
+//! A diff as a flame graph, by inferno: widths are those after, or those before; red got longer, blue
+//! got shorter.
 //!
-//! What is not there any more has no width after. So it has a graph of its own below, with the widths
-//! before. That one is still: two programs in one picture would be at odds.
+//! What is not there any more has no width after, and what is new has none before. So it has a graph of
+//! its own below, with the widths of the other side. That one is still: two programs in one picture would be at odds.
 
 use std::io::{self, Write};
 
@@ -9,7 +10,7 @@ use inferno::flamegraph::color::{BackgroundColor, Color};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::{in_unit, name, unit};
-use crate::diff::{Diff, Row, Scale, stacks};
+use crate::diff::{Base, Diff, Row, Scale, stacks};
 use crate::profile::{Metric, Profile};
 use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, shorten, write_empty};
 use crate::render::{colors, escape, human};
@@ -22,18 +23,23 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let rows = stacks(before, after, diff.options.metric);
     let scale = Widths::new(diff);
-    let lines = |wanted: fn(&Row) -> bool, with_before: bool| -> Vec<String> {
-        let line = |row: &Row| {
-            let (before, after) = (scale.before(row), scale.after(row));
-            match with_before {
-                true => format!("{} {before} {after}", name(&row.name)),
-                false => format!("{} {before}", name(&row.name)),
-            }
-        };
-        rows.iter().filter(|row| wanted(row)).map(line).collect()
+    let is_before = diff.options.base == Base::Before;
+    // Of the side that is drawn, and of the other.
+    let sides = |row: &Row| {
+        let (before, after) = (scale.before(row), scale.after(row));
+        if is_before { (before, after) } else { (after, before) }
     };
-    let there = lines(|row| row.after.value > 0, true);
-    let gone = lines(|row| row.after.value == 0 && row.before.value > 0, false);
+    let lines = |wanted: fn((u64, u64)) -> bool, line: fn(String, (u64, u64)) -> String| {
+        let wanted = rows.iter().filter(|row| wanted(sides(row)));
+        wanted.map(|row| line(name(&row.name), sides(row))).collect::<Vec<String>>()
+    };
+    // Inferno draws the last value.
+    let there =
+        lines(|(drawn, _)| drawn > 0, |name, (drawn, other)| format!("{name} {other} {drawn}"));
+    let gone = lines(
+        |(drawn, other)| drawn == 0 && other > 0,
+        |name, (_, other)| format!("{name} {other}"),
+    );
 
     let (title, subtitle) = (title(before, after, diff), subtitle(before, after, diff));
     let mut graph = options(diff);
@@ -53,7 +59,10 @@ pub(super) fn write(
     }
 
     let mut graph = options(diff);
-    graph.title = "Only before: what is not there any more".into();
+    graph.title = match diff.options.base {
+        Base::After => "Only before: what is not there any more".into(),
+        Base::Before => "Only after: what is new".into(),
+    };
     graph.no_javascript = true;
     let gone = draw(&mut graph, &gone)?;
     out.write_all(below(&there, &gone)?.as_bytes())
@@ -63,6 +72,7 @@ fn options(diff: &Diff) -> Options<'static> {
     let mut graph = Options::default();
     graph.name_type = "Frame:".into();
     graph.count_name = unit(diff).into();
+    graph.negate_differentials = diff.options.base == Base::Before;
     graph.factor = Widths::new(diff).unit();
     graph.text_truncate_direction = TextTruncateDirection::Right;
     graph.bgcolors = Some(BackgroundColor::Flat(colors::BACKGROUND));
@@ -191,14 +201,14 @@ impl Widths {
         self.width(row.before.value, self.divisors.0)
     }
 
-    /// Never 0 where there is something.
     fn after(&self, row: &Row) -> u64 {
-        self.width(row.after.value, self.divisors.1).max(u64::from(row.after.value > 0))
+        self.width(row.after.value, self.divisors.1)
     }
 
+    /// Never 0 where there is something.
     fn width(&self, value: u64, divisor: u64) -> u64 {
         let width = u128::from(value) * u128::from(self.factor) / u128::from(divisor);
         // What a floating-point number has exactly.
-        u64::try_from(width).unwrap_or(u64::MAX).min(1 << 53)
+        u64::try_from(width).unwrap_or(u64::MAX).clamp(u64::from(value > 0), 1 << 53)
     }
 }

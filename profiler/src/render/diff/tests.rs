@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::diff::{By, Options, stacks};
+use crate::diff::{Base, By, Options, stacks};
 use crate::render::tests::{assert_golden, read_xml, sample};
 use crate::saved::random::Random;
 
@@ -31,8 +31,12 @@ fn golden() {
     let (before, after) = two();
     let text = |options| render(DiffFormat::Text, &before, &after, options);
     assert_golden("diff.txt", &text(Options::default()));
-    let options =
-        Options { by: By::Stack, metric: Metric::Count, scale: Scale::Per(vec![10], vec![30]) };
+    let options = Options {
+        by: By::Stack,
+        metric: Metric::Count,
+        scale: Scale::Per(vec![10], vec![30]),
+        ..Options::default()
+    };
     assert_golden("diff-options.txt", &text(options));
     let json = render(DiffFormat::Json, &before, &after, Options::default());
     assert_golden("diff.json", &json);
@@ -113,4 +117,28 @@ fn nothing_after_is_a_picture_too() {
     after.waits.clear();
     let text = picture(&before, &after, Options::default());
     assert!(text.contains("No waits") && text.contains("Only before"), "{text}");
+}
+
+/// The same picture as with swapped profiles, but for the colors and the titles.
+#[test]
+fn widths_before() {
+    let (before, after) = two();
+    let options = Options { scale: Scale::Absolute, base: Base::Before, ..Options::default() };
+    let svg = render(DiffFormat::Svg, &before, &after, options.clone());
+    let swapped =
+        render(DiffFormat::Svg, &after, &before, Options { base: Base::After, ..options });
+    let widths = |svg: &str| -> Vec<String> {
+        svg.split("total_samples=\"")
+            .skip(1)
+            .map(|rest| rest[..rest.find('"').unwrap()].into())
+            .collect()
+    };
+    assert_eq!(widths(&svg), widths(&swapped));
+    assert!(svg.contains("Only after: what is new") && !svg.contains("Only before"));
+    // What only the second side has is new, whichever is drawn.
+    let rects = |svg: &str| {
+        let rects = svg.split("<rect ").skip(2).filter(|rect| rect.contains("fill=\"rgb("));
+        rects.map(|rect| rect.split("fill=\"").nth(1).unwrap()[..16].to_owned()).collect::<Vec<_>>()
+    };
+    assert_ne!(rects(&svg), rects(&swapped));
 }
