@@ -76,13 +76,17 @@ impl NoticeReader {
         self.shared.request(Request::Read(id));
     }
 
-    /// Starts to build the tables of programs that are seen from now on.
+    /// Starts to build the tables of programs that are seen, also of those that were already.
     pub(super) fn build_tables(&self, unwinder: Unwinder) -> Result<Worker> {
         let shared = Arc::clone(&self.shared);
         let worker = Worker::start(unwinder, move |use_them| {
             use_them(&mut shared.snapshots.lock().expect(NO_PANIC));
         })?;
         *self.shared.requests.lock().expect(NO_PANIC) = Some(worker.requests());
+        // The probes are attached by now: nobody is told again of what they have seen before this.
+        for id in self.with(|snapshots| snapshots.ids(|_| true)) {
+            self.shared.request(Request::Read(id));
+        }
         Ok(worker)
     }
 

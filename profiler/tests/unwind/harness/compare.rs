@@ -128,8 +128,11 @@ fn assert_complete_but(profile: &Profile, stacks: &Stacks, excused: u64) {
         "{incomplete} of {all} stacks are incomplete: {losses:?}\n{}",
         example.unwrap_or_default()
     );
+    // The first stacks of wakers that nobody asked for are walked without tables.
+    const STRANGERS: u64 = 20;
+    let strangers = profile.lost("unwind_tables_missing").min(STRANGERS);
     let broken = profile.lost("user_stack_broken");
-    assert!(broken <= bar, "{broken} of {all} are broken: {losses:?}");
+    assert!(broken <= bar + strangers, "{broken} of {all} are broken: {losses:?}");
 }
 
 /// Whether a thread has been recorded in the very stack in which gdb found it.
