@@ -16,6 +16,10 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
     let tid = prev.tid();
     // Whether or not it is a target by now: it may have had another name, or lost its pid.
     let Some(state) = state else {
+        if let Some(thread) = THREADS.get_ptr_mut(tid) {
+            // SAFETY: only a waker writes to the value at the same time, and to other fields.
+            finish_if_open(unsafe { &mut *thread }, prev, now);
+        }
         let _ = THREADS.remove(tid);
         return;
     };
@@ -32,10 +36,7 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
         // SAFETY: only a waker writes to the value at the same time, and to other fields.
         unsafe {
-            if (*thread).off_since != 0 {
-                count::lost(Loss::SwitchInMissed);
-                finish(&mut *thread, now.wrapping_sub(prev.ran_ns()));
-            }
+            finish_if_open(&mut *thread, prev, now);
             (*thread).sleeper = sleeper;
             (*thread).sleeper_kernel = sleeper_kernel;
             (*thread).sleeper_user = sleeper_user;
@@ -80,6 +81,16 @@ pub fn end(tid: u32, now: u64) {
     let thread = unsafe { &mut *thread };
     if thread.off_since != 0 {
         finish(thread, now);
+    }
+}
+
+/// The thread `prev` is switched out, so it ran: an interval that is still open has ended unseen, before
+/// the time that it has run for.
+#[inline(always)]
+fn finish_if_open(thread: &mut ThreadState, prev: Task, now: u64) {
+    if thread.off_since != 0 {
+        count::lost(Loss::SwitchInMissed);
+        finish(thread, now.wrapping_sub(prev.ran_ns()));
     }
 }
 
