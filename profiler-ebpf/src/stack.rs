@@ -97,7 +97,10 @@ fn unwind(
             // is a hint, which may be lost.
             unsafe {
                 walk.program = *known;
-                (*known).used = 1;
+                // Not each time: all CPUs share the value.
+                if walk.program.used == 0 {
+                    (*known).used = 1;
+                }
             }
         } else {
             announce(program, current);
@@ -153,9 +156,10 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
     true
 }
 
-/// Follows the chain of frame pointers where there is no `bpf_loop`, as `perf_callchain_user` does (arch/x86/events/core.c), at
-/// a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how the chain ends: at its
-/// outermost frame, which `_start` and `clone` mark with 0, or because it led astray.
+/// Follows the chain of frame pointers where there is no `bpf_loop`, as `perf_callchain_user` does
+/// (arch/x86/events/core.c), at a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how
+/// the chain ends: at its outermost frame, which `_start` and `clone` mark with 0, or because it led
+/// astray.
 #[inline(always)]
 fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
     stack.frames[0] = ip;

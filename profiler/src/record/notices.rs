@@ -65,9 +65,9 @@ impl NoticeReader {
         use_them(&mut self.shared.snapshots.lock().expect(NO_PANIC))
     }
 
-    /// Reads the mappings of a program now, unless they are known. Whether they are then.
-    pub(super) fn read(&self, id: ImageId, start_stack: u64) -> bool {
-        self.shared.read(id, start_stack)
+    /// Reads the mappings of a program now, unless they are known.
+    pub(super) fn read(&self, id: ImageId, start_stack: u64) {
+        self.shared.read(id, start_stack);
     }
 
     /// Reads again what a program maps.

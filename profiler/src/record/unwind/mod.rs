@@ -177,14 +177,9 @@ impl Unwinder {
         Ok(())
     }
 
-    /// Makes the code of a program known to the BPF programs, or what has changed of it. Returns
-    /// whether anything has. The tables of its sources were added before.
-    pub(super) fn set_program(
-        &mut self,
-        id: ImageId,
-        code: &[Code],
-        unmapped: bool,
-    ) -> Result<bool> {
+    /// Makes the code of a program known to the BPF programs, or what has changed of it. The
+    /// tables of its sources were added before.
+    pub(super) fn set_program(&mut self, id: ImageId, code: &[Code], unmapped: bool) -> Result<()> {
         let code = joined(code);
         let sources: Vec<Option<Source>> = code.iter().map(|code| self.table_of(code)).collect();
         let mappings: Vec<UnwindMapping> =
@@ -196,7 +191,7 @@ impl Unwinder {
             if unmapped {
                 self.be_quiet(id)?;
             }
-            return Ok(false);
+            return Ok(());
         }
         let first = self.room_for(&mappings)?;
         let complete = first.is_some();
@@ -229,7 +224,7 @@ impl Unwinder {
         if self.freed.len() > MANY_FREED {
             self.reuse_freed();
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Walks the user stack of a thread that does not run, as the BPF programs walk that of a running
