@@ -74,6 +74,8 @@ pub struct Scratch {
     pub stack: Stack,
     pub thread: ThreadState,
     pub key: WaitKey,
+    /// What new entries of the maps of waits begin with. Stays zero, as the kernel made it.
+    pub no_stats: WaitStats,
     pub walk: Walk,
 }
 /// One for the switch of threads, one for wake-ups: an interrupt's wake-up may come while a

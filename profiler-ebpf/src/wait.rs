@@ -2,7 +2,7 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
-use offwake_shared::{Loss, TaskId, ThreadState, WaitState, WaitStats, WakerKind};
+use offwake_shared::{Loss, TaskId, ThreadState, WaitState, WakerKind};
 
 use crate::maps::{
     CONTROL, MAX_OFF_NS, MIN_OFF_NS, SCRATCH, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1,
@@ -137,27 +137,31 @@ fn aggregate(thread: &ThreadState, off_ns: u64, scratch: &mut Scratch) {
         let woken_after = thread.woken_at.wrapping_sub(thread.off_since);
         if woken_after > off_ns { off_ns } else { off_ns - woken_after }
     };
-    let stats =
-        WaitStats { count: 1, blocked_ns: off_ns - runqueue_ns, runqueue_ns, max_ns: off_ns };
 
     let second = CONTROL.get(0).is_some_and(|&active| active != 0);
-    let found = if second { WAITS_1.get_ptr_mut(&*key) } else { WAITS_0.get_ptr_mut(&*key) };
-    if let Some(sum) = found {
-        // SAFETY: the key names the sleeper, which runs on one CPU only, and user space reads
-        // this map only after no program uses it any more.
-        unsafe { (*sum).add(&stats) };
-    } else {
+    let key = &*key;
+    let find = || if second { WAITS_1.get_ptr_mut(key) } else { WAITS_0.get_ptr_mut(key) };
+    let mut found = find();
+    if found.is_none() {
+        // The sums are added to where they are: they do not fit the stack.
+        let (nothing, flags) = (&scratch.no_stats, u64::from(BPF_NOEXIST));
         let inserted = if second {
-            WAITS_1.insert(&*key, stats, u64::from(BPF_NOEXIST))
+            WAITS_1.insert(key, nothing, flags)
         } else {
-            WAITS_0.insert(&*key, stats, u64::from(BPF_NOEXIST))
+            WAITS_0.insert(key, nothing, flags)
         };
-        if inserted.is_err() {
-            count::lost(Loss::WaitsFull);
-            return;
+        if inserted.is_ok() {
+            count::with(|counters| counters.new_waits += 1);
         }
-        count::with(|counters| counters.new_waits += 1);
+        found = find();
     }
+    let Some(sum) = found else {
+        count::lost(Loss::WaitsFull);
+        return;
+    };
+    // SAFETY: the key names the sleeper, which runs on one CPU only, and user space reads this map
+    // only after no program uses it any more.
+    unsafe { (*sum).add_interval(off_ns, runqueue_ns) };
     count::with(|counters| {
         counters.intervals += 1;
         counters.off_ns += off_ns;

@@ -1,12 +1,15 @@
 //! The result: waits with symbolized stacks. Pure values, the same whether recorded just now or
 //! read back from a file.
 
+mod histogram;
+
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use offwake_shared::{Loss, WaitState};
 
 pub use crate::recording::Meta;
+pub use histogram::Histogram;
 
 /// A symbolized recording: what every renderer takes.
 ///
@@ -136,6 +139,8 @@ pub struct Wait {
     pub runqueue_ns: u64,
     /// The longest interval from switch-out to switch-in, in ns.
     pub max_ns: u64,
+    /// How long the intervals were, from switch-out to switch-in.
+    pub histogram: Histogram,
     /// Where the sleeper waited, innermost first: kernel frames, then user frames.
     pub sleeper_stack: Vec<FrameId>,
     /// Where the waker was, innermost first: kernel frames, then user frames.
@@ -153,6 +158,7 @@ impl Wait {
             blocked_ns: _,
             runqueue_ns: _,
             max_ns: _,
+            histogram: _,
             sleeper_stack,
             waker_stack,
         } = self;
@@ -165,6 +171,7 @@ impl Wait {
         self.blocked_ns = self.blocked_ns.saturating_add(other.blocked_ns);
         self.runqueue_ns = self.runqueue_ns.saturating_add(other.runqueue_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
+        self.histogram.add(&other.histogram);
     }
 
     fn frame_ids_mut(&mut self) -> impl Iterator<Item = &mut FrameId> {

@@ -1,4 +1,4 @@
-use crate::{TaskId, assert_packed};
+use crate::{Histogram, TaskId, assert_packed};
 
 /// Who ended a wait, as far as the kernel side can tell.
 #[repr(u32)]
@@ -62,17 +62,31 @@ pub struct WaitStats {
     pub runqueue_ns: u64,
     /// The longest interval from switch-out to switch-in, in ns.
     pub max_ns: u64,
+    /// How long the intervals were, from switch-out to switch-in.
+    pub histogram: Histogram,
 }
-assert_packed!(WaitStats, 32);
+assert_packed!(WaitStats, 32 + size_of::<Histogram>());
 
 impl WaitStats {
+    /// Adds an interval of `off_ns`, of which the thread was `runqueue_ns` on the run queue.
+    #[inline(always)]
+    pub fn add_interval(&mut self, off_ns: u64, runqueue_ns: u64) {
+        let Self { count, blocked_ns, runqueue_ns: runqueue, max_ns, histogram } = self;
+        *count += 1;
+        *blocked_ns += off_ns - runqueue_ns;
+        *runqueue += runqueue_ns;
+        *max_ns = off_ns.max(*max_ns);
+        histogram.add_interval(off_ns);
+    }
+
     /// Adds the intervals of `other`.
     pub fn add(&mut self, other: &Self) {
-        let Self { count, blocked_ns, runqueue_ns, max_ns } = other;
+        let Self { count, blocked_ns, runqueue_ns, max_ns, histogram } = other;
         self.count += count;
         self.blocked_ns += blocked_ns;
         self.runqueue_ns += runqueue_ns;
         self.max_ns = self.max_ns.max(*max_ns);
+        self.histogram.add(histogram);
     }
 
     /// Off-CPU time: blocked and on the run queue, in ns.

@@ -9,6 +9,7 @@
 #![no_std]
 
 mod existing;
+mod histogram;
 mod key;
 mod loss;
 mod notice;
@@ -18,6 +19,7 @@ mod thread;
 mod unwind;
 
 pub use existing::ExistingThread;
+pub use histogram::Histogram;
 pub use key::{WaitKey, WaitStats, WakerKind};
 pub use loss::Loss;
 pub use notice::{Notice, NoticeKind, Program};

@@ -100,8 +100,12 @@ mod tests {
     #[test]
     fn the_line_sums_waits_and_names_every_cause() {
         let mut recording = recording();
-        let stats =
-            WaitStats { count: 2, blocked_ns: 1_500_000_000, runqueue_ns: 500_000, max_ns: 9 };
+        let stats = WaitStats {
+            count: 2,
+            blocked_ns: 1_500_000_000,
+            runqueue_ns: 500_000,
+            ..Default::default()
+        };
         recording.waits.insert(key(1), stats);
         recording.waits.insert(key(2), stats);
         let stack = RawStack {

@@ -10,7 +10,7 @@ mod waker;
 
 use offwake_shared::{Loss, StackEnd, TaskId, WaitKey, WaitState, WaitStats};
 
-use crate::profile::{Frame, FrameId, Losses, Module, Profile, Thread, Wait, Waker};
+use crate::profile::{Frame, FrameId, Histogram, Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Recording, StackId};
 use crate::symbolize::Symbols;
 
@@ -73,7 +73,7 @@ impl<'a> Merger<'a> {
             state,
             waker_kind,
         } = key;
-        let WaitStats { count, blocked_ns, runqueue_ns, max_ns } = *stats;
+        let WaitStats { count, blocked_ns, runqueue_ns, max_ns, histogram } = *stats;
 
         // Numbers that no version of the BPF programs writes.
         let state = WaitState::from_u32(*state).unwrap_or(WaitState::Other);
@@ -99,6 +99,7 @@ impl<'a> Merger<'a> {
             blocked_ns,
             runqueue_ns,
             max_ns,
+            histogram: Histogram::from(&histogram),
             sleeper_stack: [self.kernel_stack(*sleeper_kernel), self.user_stack(*sleeper_user)]
                 .concat(),
             waker_stack,

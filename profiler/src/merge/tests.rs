@@ -80,7 +80,9 @@ fn key() -> WaitKey {
 }
 
 fn stats(blocked_ns: u64) -> WaitStats {
-    WaitStats { count: 1, blocked_ns, runqueue_ns: 5, max_ns: blocked_ns + 5 }
+    let mut stats = WaitStats::default();
+    stats.add_interval(blocked_ns + 5, 5);
+    stats
 }
 
 fn names(profile: &Profile, stack: &[FrameId]) -> Vec<String> {

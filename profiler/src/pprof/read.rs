@@ -13,7 +13,9 @@ use prost::Message;
 
 use super::fields::{Value, fields, packed};
 use super::schema::{self, KERNEL, comment, field, label};
-use crate::profile::{Frame, FrameId, Losses, Meta, Module, Profile, Thread, Wait, Waker};
+use crate::profile::{
+    Frame, FrameId, Histogram, Losses, Meta, Module, Profile, Thread, Wait, Waker,
+};
 use crate::saved::Budget;
 
 /// The most entries of a table: samples, locations, lines of locations, …
@@ -295,13 +297,19 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wait(&mut self, sample: &schema::Sample) -> Result<Wait> {
-        let schema::Sample { location_id, value, label } = sample;
+        let schema::Sample { location_id, value, label, histogram } = sample;
         let Types { blocked, runqueue, count, all } = self.types;
         ensure!(value.len() == all, "it has {} values instead of {all}", value.len());
         let value = |index: usize| {
             u64::try_from(value[index]).ok().context("one of its values is negative")
         };
         let labels = Labels::of(label, self.tables)?;
+        let histogram = Histogram::new(histogram.iter().copied()).with_context(|| {
+            format!("its histogram has more than {} buckets", Histogram::BUCKETS)
+        })?;
+        let count = value(count)?;
+        // So that what bounds the counts bounds all of them. An older offwake wrote none.
+        ensure!(histogram.total() <= count, "its histogram has more than its {count} waits");
         // The names of the threads are at both ends.
         let [_, halves @ .., _] = &location_id[..] else { bail!("it has no stack") };
         let mut middle = halves.iter().enumerate().filter(|(_, id)| self.is_name(**id));
@@ -312,10 +320,11 @@ impl Reader<'_> {
             sleeper: labels.sleeper()?,
             waker: labels.waker()?,
             state: labels.state()?,
-            count: value(count)?,
+            count,
             blocked_ns: value(blocked)?,
             runqueue_ns: value(runqueue)?,
             max_ns: labels.number(label::MAX),
+            histogram,
             sleeper_stack: Vec::new(),
             waker_stack: Vec::new(),
         };

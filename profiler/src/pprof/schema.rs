@@ -100,6 +100,10 @@ pub(super) struct Sample {
     pub(super) value: Vec<i64>,
     #[prost(message, repeated, tag = "3")]
     pub(super) label: Vec<Label>,
+    /// Ours: `Histogram::counts`. Not labels: to other tools, samples that differ in those are different,
+    /// and what they merge they would not add up.
+    #[prost(uint64, repeated, tag = "1000")]
+    pub(super) histogram: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

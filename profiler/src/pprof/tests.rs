@@ -6,7 +6,7 @@ use flate2::write::GzEncoder;
 use prost::Message;
 
 use super::*;
-use crate::profile::Profile;
+use crate::profile::{Histogram, Profile, Wait};
 use crate::saved;
 use crate::saved::random::Random;
 
@@ -76,6 +76,20 @@ fn every_file_is_valid_by_the_standard() {
     }
 }
 
+/// As an offwake without histograms wrote it, and as other tools leave it.
+#[test]
+fn a_file_without_histograms_has_none() {
+    for seed in 0..200 {
+        let profile = Random(seed).profile();
+        let mut message = message(&profile);
+        message.sample.iter_mut().for_each(|sample| sample.histogram.clear());
+        let read = read(&message.encode_to_vec()).unwrap();
+        let without =
+            profile.waits.into_iter().map(|wait| Wait { histogram: Histogram::default(), ..wait });
+        assert_eq!(read.waits, without.collect::<Vec<_>>(), "seed {seed}");
+    }
+}
+
 /// As a tool leaves a profile that knows the standard fields only, and no empty ones.
 #[test]
 fn without_our_own_fields_the_waits_stay() {
@@ -91,7 +105,8 @@ fn without_our_own_fields_the_waits_stay() {
             frame.line = None;
         }
         let Profile { meta, losses, frames, waits, modules: _ } = profile;
-        let profile = Profile::new(meta, losses, frames, waits);
+        let waits = waits.into_iter().map(|wait| Wait { histogram: Histogram::default(), ..wait });
+        let profile = Profile::new(meta, losses, frames, waits.collect());
         let mut message = message(&profile);
         for mapping in &mut message.mapping {
             (mapping.kernel, mapping.module, mapping.is_module) = (None, None, None);
@@ -186,6 +201,8 @@ fn errors_tell_where() {
         ("a location has the id 0", |it| it.location[0].id = 0),
         ("its duration is negative", |it| it.duration_nanos = -1),
         (r#""" is no kind of waker"#, |it| it.sample[0].label.clear()),
+        ("its histogram has more than 32 buckets", |it| it.sample[0].histogram = vec![1; 33]),
+        ("its histogram has more than its ", |it| it.sample[0].histogram = vec![u64::MAX, 2]),
     ] {
         let error = changed(change);
         assert!(error.contains(expected), "{error}");
@@ -217,7 +234,9 @@ fn bombs_do_not_go_off() {
     let mut message = message(&profile);
     let name = message.string_table.len() as i64;
     message.string_table.push("x".repeat(1 << 20));
-    message.function.iter_mut().for_each(|function| function.name = name);
+    for function in &mut message.function {
+        (function.name, function.unnamed) = (name, Some(false));
+    }
     let frame = message.location.iter().find(|location| location.mapping_id != 0).unwrap().id;
     let sample = &mut message.sample[0];
     let end = sample.location_id.len() - 1;

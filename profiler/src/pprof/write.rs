@@ -231,6 +231,7 @@ impl<'a> Tables<'a> {
             blocked_ns,
             runqueue_ns,
             max_ns,
+            histogram,
             sleeper_stack,
             waker_stack,
         } = wait;
@@ -265,7 +266,7 @@ impl<'a> Tables<'a> {
         label.push(self.number(label::MAX, *max_ns, NANOSECONDS));
         let off_ns = wait.off_ns();
         let value = [off_ns, *blocked_ns, *runqueue_ns, *count].map(signed).into();
-        schema::Sample { location_id, value, label }
+        schema::Sample { location_id, value, label, histogram: histogram.counts().into() }
     }
 
     fn text(&mut self, key: &str, text: &str) -> schema::Label {

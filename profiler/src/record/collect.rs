@@ -166,8 +166,8 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
     } else {
         0
     };
-    let stats =
-        WaitStats { count: 1, blocked_ns: off_ns - runqueue_ns, runqueue_ns, max_ns: off_ns };
+    let mut stats = WaitStats::default();
+    stats.add_interval(off_ns, runqueue_ns);
     (key, stats)
 }
 

@@ -60,7 +60,7 @@ impl Default for Config {
 pub struct Capacity {
     /// Threads that exist at the same time, 170 bytes each.
     pub threads: u32,
-    /// Distinct waits between two looks at the maps, 400 bytes each.
+    /// Distinct waits between two looks at the maps, 670 bytes each.
     pub waits: u32,
     /// Distinct stacks between two looks at the maps, 1.1 KB each.
     pub stacks: u32,

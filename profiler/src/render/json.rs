@@ -27,6 +27,10 @@
 //!     "blocked_ns": 200110000,        from switch-out to wake-up
 //!     "runqueue_ns": 980100,          from wake-up (or preemption) to switch-in
 //!     "max_ns": 50010000,             the longest interval, switch-out to switch-in
+//!     "histogram": [[8388608, 11],    how many intervals were how long, switch-out to switch-in: at
+//!       [33554432, 1]],               least so many ns and less than twice as many (from 0: less than
+//!                                     1024; from 2^40: no limit), and their count; zeros are left out.
+//!                                     Sums to "count"; to less where a file did not tell all lengths
 //!     "sleeper_stack": [{             innermost first: kernel frames, then user frames
 //!       "name": "ep_poll",            null where it is not known for certain
 //!       "module": null,               file name; null in the kernel proper and in no file
@@ -50,7 +54,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::profile::{self, FrameId, Losses, Meta, Profile};
+use crate::profile::{self, FrameId, Histogram, Losses, Meta, Profile};
 
 pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"{\"recording\":")?;
@@ -121,6 +125,7 @@ struct Wait<'a> {
     blocked_ns: u64,
     runqueue_ns: u64,
     max_ns: u64,
+    histogram: Vec<(u64, u64)>,
     sleeper_stack: Vec<Frame<'a>>,
     waker_stack: Vec<Frame<'a>>,
 }
@@ -135,6 +140,7 @@ impl<'a> Wait<'a> {
             blocked_ns,
             runqueue_ns,
             max_ns,
+            histogram,
             sleeper_stack,
             waker_stack,
         } = wait;
@@ -149,10 +155,20 @@ impl<'a> Wait<'a> {
             blocked_ns: *blocked_ns,
             runqueue_ns: *runqueue_ns,
             max_ns: *max_ns,
+            histogram: self::histogram(histogram),
             sleeper_stack: stack(sleeper_stack),
             waker_stack: stack(waker_stack),
         }
     }
+}
+
+/// Where each bucket begins, and its count.
+fn histogram(histogram: &Histogram) -> Vec<(u64, u64)> {
+    let buckets = histogram.counts().iter().enumerate();
+    buckets
+        .filter(|(_, count)| **count > 0)
+        .map(|(bucket, count)| (Histogram::lower_ns(bucket), *count))
+        .collect()
 }
 
 #[derive(Serialize)]

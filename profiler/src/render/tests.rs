@@ -7,7 +7,7 @@ use offwake_shared::{Loss, WaitState};
 use quick_xml::events::Event;
 
 use super::*;
-use crate::profile::{Frame, Losses, Meta, Module, Thread, Wait, Waker};
+use crate::profile::{Frame, Histogram, Losses, Meta, Module, Thread, Wait, Waker};
 use crate::saved;
 
 const HOSTILE_COMM: &str = "</text><script>;";
@@ -27,6 +27,13 @@ fn frame(name: &str, module: Option<&str>, kernel: bool) -> Frame {
         line: None,
         inlined: false,
     }
+}
+
+/// Of intervals of these lengths, in ns.
+pub(super) fn histogram(lengths: &[u64]) -> Histogram {
+    let mut buckets = offwake_shared::Histogram::default();
+    lengths.iter().for_each(|ns| buckets.add_interval(*ns));
+    Histogram::from(&buckets)
 }
 
 /// Every kind of waker, every kind of frame, hostile names, and one wait of a fraction of a µs.
@@ -58,6 +65,7 @@ pub(super) fn sample() -> Profile {
         blocked_ns: ns.0,
         runqueue_ns: ns.1,
         max_ns: ns.0 + ns.1 - 2,
+        histogram: histogram(&[1, 1, ns.0 + ns.1 - 2]),
         sleeper_stack: stacks.0.into(),
         waker_stack: stacks.1.into(),
     };
@@ -284,6 +292,7 @@ fn short_waits_are_not_lost_and_sums_are_rounded_once() {
         blocked_ns,
         runqueue_ns: 0,
         max_ns: blocked_ns,
+        histogram: Histogram::default(),
         sleeper_stack: vec![],
         waker_stack: vec![],
     };
@@ -294,6 +303,28 @@ fn short_waits_are_not_lost_and_sums_are_rounded_once() {
     assert_eq!(line(&profile), "t;--;[unknown waker] 1\n");
     profile.waits = (0..11).map(|tid| wait(tid, 140)).collect();
     assert_eq!(line(&profile), "t;--;[unknown waker] 2\n");
+}
+
+/// Percentiles are there when all lengths are known, and tell more than mean and longest do.
+#[test]
+fn text_has_percentiles_where_they_are_known() {
+    let mut profile = sample();
+    profile.waits.truncate(1);
+    let mut text = |lengths: &[u64], count: u64| {
+        let max = lengths.iter().copied().max().unwrap_or(7_000);
+        let wait = &mut profile.waits[0];
+        (wait.count, wait.max_ns, wait.histogram) = (count, max, histogram(lengths));
+        let text = render(Format::Text, &profile, &RenderOptions::default());
+        let line = text.lines().last().unwrap().to_owned();
+        line.split_once("run queue, ").unwrap().1.to_owned()
+    };
+    let mut lengths = vec![1_500_000; 98];
+    assert_eq!(text(&lengths, 98), "p50 ≤ 1.50 ms, max 1.50 ms");
+    lengths.extend([9_000_000, 100_000_000]);
+    assert_eq!(text(&lengths, 100), "p50 ≤ 2.10 ms, p99 ≤ 16.78 ms, max 100.00 ms");
+    assert_eq!(text(&lengths, 101), "max 100.00 ms");
+    assert_eq!(text(&[], 5), "max 7.0 µs");
+    assert_eq!(text(&[3_000], 1), "max 3.0 µs");
 }
 
 /// What reads the same is one wait: frames differ in address, line and inlining, and the labels show
@@ -315,6 +346,7 @@ fn waits_that_look_the_same_are_one() {
         blocked_ns: 1000,
         runqueue_ns: 0,
         max_ns: 1000,
+        histogram: histogram(&[1000]),
         sleeper_stack: vec![id],
         waker_stack: vec![],
     };

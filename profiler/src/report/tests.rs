@@ -5,25 +5,26 @@ use offwake_shared::Loss;
 use regex::Regex;
 
 use super::*;
-use crate::profile::{Frame, Profile, Wait};
+use crate::profile::{Frame, Histogram, Profile, Wait};
 use crate::saved::random::Random;
 
 /// What a wait is, with its frames themselves, and what it adds up to.
-fn sums(profiles: &[Profile]) -> HashMap<String, (u64, u64, u64, u64)> {
+fn sums(profiles: &[Profile]) -> HashMap<String, (u64, u64, u64, u64, Histogram)> {
     let mut sums = HashMap::new();
     for profile in profiles {
         for wait in &profile.waits {
-            let Wait { count, blocked_ns, runqueue_ns, max_ns, .. } = *wait;
+            let Wait { count, blocked_ns, runqueue_ns, max_ns, histogram, .. } = wait;
             let frames = |ids: &[u32]| -> Vec<&Frame> {
                 ids.iter().map(|id| &profile.frames[*id as usize]).collect()
             };
             let stacks = (frames(&wait.sleeper_stack), frames(&wait.waker_stack));
             let key = format!("{:?}", (&wait.sleeper, &wait.waker, wait.state, stacks));
-            let sum: &mut (u64, u64, u64, u64) = sums.entry(key).or_default();
+            let sum: &mut (u64, u64, u64, u64, Histogram) = sums.entry(key).or_default();
             sum.0 += count;
             sum.1 += blocked_ns;
             sum.2 += runqueue_ns;
-            sum.3 = sum.3.max(max_ns);
+            sum.3 = sum.3.max(*max_ns);
+            sum.4.add(histogram);
         }
     }
     sums

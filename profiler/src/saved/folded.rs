@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The value is taken for µs off-CPU. What a line does not say is not made up: ids of threads and
-//! counts are 0, a state is `other`, and all time counts as blocked unless the waker is
+//! counts are 0, histograms are empty, a state is `other`, and all time counts as blocked unless the waker is
 //! `[preempted]`. A stack without `--` has an unknown waker. Kernel frames are known as such only where
 //! a `-` parts them from user frames.
 
@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 use offwake_shared::WaitState;
 
 use super::{Budget, Loaded};
-use crate::profile::{Frame, FrameId, Losses, Meta, Profile, Thread, Wait, Waker};
+use crate::profile::{Frame, FrameId, Histogram, Losses, Meta, Profile, Thread, Wait, Waker};
 
 /// The most bytes of a line.
 const MAX_LINE: usize = 4 << 20;
@@ -100,6 +100,7 @@ impl Reader {
             blocked_ns,
             runqueue_ns,
             max_ns: 0,
+            histogram: Histogram::default(),
             sleeper_stack,
             waker_stack,
         })

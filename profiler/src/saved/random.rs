@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use offwake_shared::{Loss, WaitState};
 
-use crate::profile::{Frame, Losses, Meta, Module, Profile, Thread, Wait, Waker};
+use crate::profile::{Frame, Histogram, Losses, Meta, Module, Profile, Thread, Wait, Waker};
 
 /// Names that some format gives a meaning.
 const NAMES: [&str; 22] = [
@@ -97,17 +97,31 @@ impl Random {
         self.number() % most
     }
 
+    /// Of all of the intervals, or of some, or of none.
+    fn histogram(&mut self, count: u64) -> Histogram {
+        let mut rest = count;
+        let mut counts = [0; Histogram::BUCKETS];
+        for _ in 0..self.below(5) {
+            let some = if self.below(3) == 0 { rest } else { rest / 3 };
+            counts[self.below(Histogram::BUCKETS)] += some;
+            rest -= some;
+        }
+        Histogram::new(counts).unwrap()
+    }
+
     fn wait(&mut self, frames: usize) -> Wait {
         let stack =
             |random: &mut Self| (0..random.below(6)).map(|_| random.below(frames) as u32).collect();
+        let count = self.time();
         Wait {
             sleeper: self.thread(),
             waker: self.waker(),
             state: self.one_of(&WaitState::ALL),
-            count: self.time(),
+            count,
             blocked_ns: self.time(),
             runqueue_ns: self.time(),
             max_ns: self.time(),
+            histogram: self.histogram(count),
             sleeper_stack: stack(self),
             waker_stack: stack(self),
         }

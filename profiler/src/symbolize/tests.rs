@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use offwake_shared::WaitState;
 
 use super::*;
-use crate::profile::{Losses, Module, Profile, Thread, Wait, Waker};
+use crate::profile::{Histogram, Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Image, Meta};
 use crate::snapshot::{Snapshots, process};
 
@@ -399,6 +399,7 @@ fn names_that_come_later() {
         blocked_ns: 1,
         runqueue_ns: 0,
         max_ns: 1,
+        histogram: Histogram::default(),
         sleeper_stack: vec![0],
         waker_stack: vec![],
     };

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::diff::{self, Diff, Scale};
-use crate::profile::{Frame, Losses, Meta, Profile, Thread, Wait, Waker};
+use crate::profile::{Frame, Histogram, Losses, Meta, Profile, Thread, Wait, Waker};
+use crate::render::html::payload;
 use crate::render::human;
 
 /// The columns of the waits before. Those of the payload itself are after.
@@ -18,6 +19,8 @@ pub(super) struct Before {
     blocked: Vec<u64>,
     runqueue: Vec<u64>,
     max: Vec<u64>,
+    /// See [`payload::histogram`].
+    histogram: Vec<Vec<u64>>,
     /// What values before and after are multiplied by.
     factors: (f64, f64),
     /// What stands behind a value then.
@@ -59,8 +62,15 @@ pub(super) fn combine(before: &Profile, after: &Profile, diff: &Diff) -> (Profil
         Scale::Per(..) => "/request",
         Scale::Absolute => "",
     };
-    let mut sums =
-        Before { count: vec![], blocked: vec![], runqueue: vec![], max: vec![], factors, unit };
+    let mut sums = Before {
+        count: vec![],
+        blocked: vec![],
+        runqueue: vec![],
+        max: vec![],
+        histogram: vec![],
+        factors,
+        unit,
+    };
     let mut numbers = HashMap::new();
     let mut waits: Vec<Wait> = Vec::new();
     for wait in std::mem::take(&mut both.waits) {
@@ -69,23 +79,32 @@ pub(super) fn combine(before: &Profile, after: &Profile, diff: &Diff) -> (Profil
         let stacks = (wait.sleeper_stack.clone(), wait.waker_stack.clone());
         let key = (sleeper.clone(), wait.waker.clone(), wait.state, stacks);
         let number = *numbers.entry(key).or_insert_with(|| {
-            let nothing =
-                Wait { count: 0, blocked_ns: 0, runqueue_ns: 0, max_ns: 0, ..wait.clone() };
-            waits.push(Wait { sleeper, ..nothing });
+            waits.push(Wait {
+                sleeper,
+                count: 0,
+                blocked_ns: 0,
+                runqueue_ns: 0,
+                max_ns: 0,
+                histogram: Histogram::default(),
+                ..wait.clone()
+            });
             for column in [&mut sums.count, &mut sums.blocked, &mut sums.runqueue, &mut sums.max] {
                 column.push(0);
             }
+            sums.histogram.push(Vec::new());
             waits.len() - 1
         });
-        let Wait { count, blocked_ns, runqueue_ns, max_ns, .. } = wait;
+        let Wait { count, blocked_ns, runqueue_ns, max_ns, histogram, .. } = wait;
         if is_after {
+            let sleeper = waits[number].sleeper.clone();
             waits[number] =
-                Wait { count, blocked_ns, runqueue_ns, max_ns, ..waits[number].clone() };
+                Wait { sleeper, count, blocked_ns, runqueue_ns, max_ns, histogram, ..wait };
         } else {
             sums.count[number] = count;
             sums.blocked[number] = blocked_ns;
             sums.runqueue[number] = runqueue_ns;
             sums.max[number] = max_ns;
+            sums.histogram[number] = payload::histogram(&histogram);
         }
     }
     both.waits = waits;

@@ -14,7 +14,7 @@ use super::super::stacks::Role;
 use super::super::{RenderOptions, colors, escape, human, json};
 use super::diff::Before;
 use crate::diff::{self, Diff};
-use crate::profile::{FrameId, Metric, Profile, Thread, Wait, Waker};
+use crate::profile::{FrameId, Histogram, Metric, Profile, Thread, Wait, Waker};
 
 /// In the order in which the script numbers them (tree.js).
 const ROLES: [Role; 10] = [
@@ -46,6 +46,8 @@ pub(super) struct Payload {
     /// Red, green and blue of each role, and of the frame of everything.
     palette: Vec<[u8; 3]>,
     states: Vec<&'static str>,
+    /// Where each bucket of a histogram begins, in ns.
+    buckets: Vec<u64>,
     frames: Frames,
     nodes: Nodes,
     threads: Threads,
@@ -97,6 +99,8 @@ struct Waits {
     blocked: Vec<u64>,
     runqueue: Vec<u64>,
     max: Vec<u64>,
+    /// See [`histogram`].
+    histogram: Vec<Vec<u64>>,
     sleeper_stack: Vec<u32>,
     waker_stack: Vec<u32>,
 }
@@ -115,6 +119,7 @@ impl Payload {
                 blocked_ns,
                 runqueue_ns,
                 max_ns,
+                histogram,
                 sleeper_stack,
                 waker_stack,
             } = wait;
@@ -126,6 +131,7 @@ impl Payload {
             waits.blocked.push(*blocked_ns);
             waits.runqueue.push(*runqueue_ns);
             waits.max.push(*max_ns);
+            waits.histogram.push(self::histogram(histogram));
             waits.sleeper_stack.push(stacks.node(sleeper_stack));
             waits.waker_stack.push(stacks.node(waker_stack));
         }
@@ -149,6 +155,7 @@ impl Payload {
             delimited: options.delimited,
             palette: ROLES.map(colors::base).into_iter().chain([colors::ROOT_RGB]).collect(),
             states: WaitState::ALL.map(WaitState::name).into(),
+            buckets: (0..Histogram::BUCKETS).map(Histogram::lower_ns).collect(),
             frames: frames(profile, options),
             nodes: stacks.nodes,
             threads: threads(&sleepers.values),
@@ -229,6 +236,12 @@ fn wakers(values: &[Waker]) -> Wakers {
         wakers.tid.push(tid);
     }
     wakers
+}
+
+/// The number of each bucket that is not empty, and its count.
+pub(super) fn histogram(histogram: &Histogram) -> Vec<u64> {
+    let buckets = histogram.counts().iter().enumerate().filter(|(_, count)| **count > 0);
+    buckets.flat_map(|(bucket, count)| [bucket as u64, *count]).collect()
 }
 
 /// Values, numbered in the order of their first use.
