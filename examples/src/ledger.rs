@@ -66,12 +66,14 @@ impl Ledger {
         since
     }
 
-    /// The calling thread slept since then.
+    /// The calling thread slept since then; returns how long it was off its CPU, in ns.
     #[inline(always)]
-    pub fn slept(&self, since: Since) {
+    pub fn slept(&self, since: Since) -> u64 {
         let time = clock::now() - since.moment;
-        add(&self.off, time.saturating_sub(clock::on_cpu() - since.on_cpu));
+        let off = time.saturating_sub(clock::on_cpu() - since.on_cpu);
+        add(&self.off, off);
         add(&self.sleeps, 1);
+        off
     }
 
     /// The sleeper is woken now.

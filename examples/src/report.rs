@@ -83,6 +83,8 @@ pub enum Line<'a> {
     },
     /// A truth.
     Wait(&'a Wait),
+    /// How long each wait of the only truth was: the parts of its `off_ns`.
+    Lengths(&'a [u64]),
     /// What the kernel counted for one thread from the start gate to the end gate.
     Thread {
         /// Which.

@@ -33,6 +33,13 @@ fn play(program: &str, args: &[&str]) -> Play {
                 writeln!(input).expect("it waits for a line");
             }
             "wait" => play.waits.push(value.clone()),
+            "lengths" => {
+                let lengths = value.as_array().expect("a list");
+                let sum: u64 = lengths.iter().map(|length| length.as_u64().expect("ns")).sum();
+                let [wait] = &play.waits[..] else { panic!("of which truth?") };
+                let told = (number(wait, "count"), number(wait, "off_ns"));
+                assert_eq!((lengths.len() as u64, sum), told);
+            }
             "thread" => play.threads.push(value.clone()),
             "done" => writeln!(input).expect("it waits for another line"),
             other => panic!("unexpected line: {other}"),
@@ -76,6 +83,7 @@ fn assert_exact(play: &Play) {
 fn sleepers_sleep_as_often_as_told() {
     for (program, waits) in [
         (env!("CARGO_BIN_EXE_sleeps"), 2),
+        (env!("CARGO_BIN_EXE_lengths"), 1),
         (env!("CARGO_BIN_EXE_mutex"), 1),
         (env!("CARGO_BIN_EXE_condvar"), 1),
         (env!("CARGO_BIN_EXE_pipes"), 2),

@@ -1,5 +1,7 @@
 //! Each kind of wait: sleeper, waker, function in the right half, count, blocked time.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::support::check::{Floor, check, never};
 use crate::support::cpp_example;
 use crate::support::kernel::stolen_ns;
@@ -39,6 +41,50 @@ fn sleeps_are_ended_by_the_timer_interrupt() {
                 _ => false,
             }
     });
+}
+
+/// Half of the sleeps are of the first length, a quarter of the next, and so on. A machine that stands still
+/// prolongs some, which the target has then seen, too.
+#[test]
+fn lengths_are_counted_in_their_octaves() {
+    const COUNT: usize = 64;
+    let _turn = turn!();
+    let (profile, play) = record(Target::start("lengths", &["--count", &COUNT.to_string()]));
+    check(&profile, &play.truths, Floor::TIMER, |wait| wait.waker.thread.is_none());
+    assert_eq!(play.lengths.len(), COUNT);
+    let octave = |ns: u64| 1u64 << ns.ilog2();
+
+    // What the target tells is longer by the ways into the system call and out of it: where that may
+    // make it one of the next octave, either is right.
+    let slack = Floor::TIMER.0;
+    let (mut surely, mut maybe) = (BTreeMap::new(), BTreeMap::new());
+    for &ns in &play.lengths {
+        let (least, most) = (octave(ns - slack), octave(ns));
+        if least == most {
+            *surely.entry(least).or_insert(0) += 1;
+        }
+        for octave in BTreeSet::from([least, most]) {
+            *maybe.entry(octave).or_insert(0) += 1;
+        }
+    }
+    let mut seen = BTreeMap::new();
+    for wait in waits_of(&profile, &play, "measured") {
+        for (lower, count) in &wait.histogram {
+            *seen.entry(*lower).or_insert(0) += count;
+        }
+    }
+    assert_eq!(seen.values().sum::<u64>(), COUNT as u64, "{seen:?}");
+    for octave in 0..64 {
+        let octave = 1 << octave;
+        let count = |of: &BTreeMap<u64, u64>| of.get(&octave).copied().unwrap_or(0);
+        let right = count(&surely)..=count(&maybe);
+        assert!(right.contains(&count(&seen)), "{octave}: {seen:?}, told {:?}", play.lengths);
+    }
+    // And nearly all are of the octave that they were meant to be of.
+    for (meant, count) in [(19, 32u64), (21, 16), (23, 8), (25, 4), (27, 4)] {
+        let found = seen.get(&(1 << meant)).copied().unwrap_or(0);
+        assert!(count.abs_diff(found) <= 1 + count / 4, "{meant}: {found} of {count}: {seen:?}");
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Wait {
     pub(crate) blocked_ns: u64,
     pub(crate) runqueue_ns: u64,
     pub(crate) max_ns: u64,
+    /// Where each bucket begins, in ns, and its count.
+    pub(crate) histogram: Vec<(u64, u64)>,
     pub(crate) sleeper_stack: Vec<Frame>,
     pub(crate) waker_stack: Vec<Frame>,
 }
@@ -53,6 +55,20 @@ pub(crate) struct Frame {
 }
 
 impl Profile {
+    /// Asserts that each interval is in the histogram of its wait, and that the longest is in the last
+    /// bucket.
+    pub(crate) fn assert_histograms_are_complete(&self) {
+        for wait in &self.waits {
+            let total: u64 = wait.histogram.iter().map(|(_, count)| count).sum();
+            assert_eq!(total, wait.count, "{wait:?}");
+            let (lower, _) = *wait.histogram.last().expect("a wait is an interval");
+            let upper = if lower == 0 { 1024 } else { 2 * lower };
+            assert!((lower..upper).contains(&wait.max_ns), "{wait:?}");
+            let least: u64 = wait.histogram.iter().map(|(lower, count)| lower * count).sum();
+            assert!((least..=2 * least + 1024 * wait.count).contains(&wait.off_ns()), "{wait:?}");
+        }
+    }
+
     /// How often something was lost.
     pub(crate) fn lost(&self, cause: &str) -> u64 {
         self.losses[cause]

@@ -72,7 +72,8 @@ impl Recorder {
         let stderr = self.read("stderr");
         assert!(status.success(), "offwake: {status}: {stderr}");
         let json = self.read("out.json");
-        let profile = serde_json::from_str(&json).expect("the documented JSON");
+        let profile: Profile = serde_json::from_str(&json).expect("the documented JSON");
+        profile.assert_histograms_are_complete();
         let stdout = self.read("stdout");
         let directory =
             std::mem::replace(&mut self.directory, TempDir::new().expect("a directory"));

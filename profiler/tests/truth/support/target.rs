@@ -53,6 +53,7 @@ struct Done {
 enum Line {
     Ready { threads: Vec<Thread> },
     Wait(Truth),
+    Lengths(Vec<u64>),
     Thread(serde::de::IgnoredAny),
     Done(Done),
 }
@@ -61,6 +62,8 @@ enum Line {
 #[derive(Debug, Default)]
 pub(crate) struct Play {
     pub(crate) truths: Vec<Truth>,
+    /// How long each wait was, in ns, where the target tells it.
+    pub(crate) lengths: Vec<u64>,
     pub(crate) seconds: f64,
 }
 
@@ -71,6 +74,7 @@ impl Play {
         for line in lines.lines() {
             match parse(&line.expect("the target speaks")) {
                 Line::Ready { .. } | Line::Thread(_) => {}
+                Line::Lengths(lengths) => play.lengths = lengths,
                 Line::Wait(truth) => play.truths.push(truth),
                 Line::Done(done) => {
                     play.seconds = done.seconds;
