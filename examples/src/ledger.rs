@@ -66,14 +66,12 @@ impl Ledger {
         since
     }
 
-    /// The calling thread slept since then; returns how long it was off its CPU, in ns.
+    /// The calling thread slept since then.
     #[inline(always)]
-    pub fn slept(&self, since: Since) -> u64 {
+    pub fn slept(&self, since: Since) {
         let time = clock::now() - since.moment;
-        let off = time.saturating_sub(clock::on_cpu() - since.on_cpu);
-        add(&self.off, off);
+        add(&self.off, time.saturating_sub(clock::on_cpu() - since.on_cpu));
         add(&self.sleeps, 1);
-        off
     }
 
     /// The sleeper is woken now.

@@ -83,8 +83,9 @@ pub enum Line<'a> {
     },
     /// A truth.
     Wait(&'a Wait),
-    /// How long each wait of the only truth was: the parts of its `off_ns`.
-    Lengths(&'a [u64]),
+    /// How long each wait of the only truth was, in ns: what it was meant to be, and up to when the
+    /// sleeper was back.
+    Lengths(&'a [(u64, u64)]),
     /// What the kernel counted for one thread from the start gate to the end gate.
     Thread {
         /// Which.

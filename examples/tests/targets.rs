@@ -35,10 +35,13 @@ fn play(program: &str, args: &[&str]) -> Play {
             "wait" => play.waits.push(value.clone()),
             "lengths" => {
                 let lengths = value.as_array().expect("a list");
-                let sum: u64 = lengths.iter().map(|length| length.as_u64().expect("ns")).sum();
                 let [wait] = &play.waits[..] else { panic!("of which truth?") };
-                let told = (number(wait, "count"), number(wait, "off_ns"));
-                assert_eq!((lengths.len() as u64, sum), told);
+                assert_eq!(lengths.len() as u64, number(wait, "count"));
+                let sum = |of: usize| -> u64 {
+                    lengths.iter().map(|length| length[of].as_u64().expect("ns")).sum()
+                };
+                assert_eq!(sum(0), number(wait, "blocked_ns"));
+                assert!(sum(1) >= number(wait, "off_ns").max(sum(0)), "{value}");
             }
             "thread" => play.threads.push(value.clone()),
             "done" => writeln!(input).expect("it waits for another line"),

@@ -10,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use offwake::profile::Histogram;
+use offwake::render::{self, Format, RenderOptions};
+use offwake::saved;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -126,6 +129,20 @@ fn a_small_profile_with_hostile_names() {
     assert_eq!(nothing["rows"], 0);
     // A search marks frames and hides none.
     assert_eq!(nothing["frames"], all["frames"]);
+
+    assert_eq!(histogram(&document), None, "nothing is chosen");
+    let chosen = load(&page, "wait=0", &directory);
+    let lengths = histogram(&chosen).unwrap();
+    assert!(lengths.starts_with("below 1.0 µs: 2 waits (66.67 %); 1.0 µs to 2.0 µs: 0 waits"));
+    assert!(lengths.ends_with("; 536.87 ms to 1.074 s: 1 wait (33.33 %)"), "{lengths}");
+    assert_eq!(lengths.split(';').count(), 21, "{lengths}");
+    assert!(chosen.contains("p50 ≤ 1.0 µs · longest 1.000 s"));
+}
+
+/// What the histogram on a page shows, in words.
+fn histogram(document: &str) -> Option<&str> {
+    let (_, rest) = document.split_once("<div class=\"histogram\" role=\"img\" aria-label=\"")?;
+    Some(rest.split_once('"').unwrap().0)
 }
 
 #[test]
@@ -136,7 +153,9 @@ fn a_profile_with_50_000_stacks() {
     let directory = TempDir::new().unwrap();
     let folded = directory.path().join("big.folded");
     fs::write(&folded, many_stacks(50_000)).unwrap();
-    let page = report(&folded, &directory);
+    let saved = directory.path().join("big.pb.gz");
+    fs::write(&saved, with_lengths(&folded)).unwrap();
+    let page = report(&saved, &directory);
     let size = fs::metadata(&page).unwrap().len();
     let folded_size = fs::metadata(&folded).unwrap().len();
     assert!(size * 2 < folded_size, "{size} bytes of HTML for {folded_size} of folded stacks");
@@ -154,6 +173,30 @@ fn a_profile_with_50_000_stacks() {
     let (_, rest) = document.split_once("id=\"profile\">").unwrap();
     let (payload, _) = rest.split_once("</script>").unwrap();
     assert!(document.len() - payload.len() < 200_000);
+
+    // The first frame is that of the first thread: one of 64 threads.
+    let document = load(&page, "zoom=1", &directory);
+    assert_eq!(ready(&document)["rows"], 782);
+    let (half, whole, none) = ("782 waits (33.33 %)", "1,564 waits (66.67 %)", "0 waits (0.00 %)");
+    let expected = format!(
+        "524.3 µs to 1.05 ms: {half}; 1.05 ms to 2.10 ms: {none}; 2.10 ms to 4.19 ms: {whole}"
+    );
+    assert_eq!(histogram(&document), Some(expected.as_str()));
+    assert!(document.contains("p50 ≤ 4.19 ms · p99 ≤ 4.19 ms · longest 5.00 ms"), "{document}");
+}
+
+/// A saved profile of folded stacks, each of three waits: one of about 1 ms, two of about 3 ms.
+fn with_lengths(folded: &Path) -> Vec<u8> {
+    let mut profile = saved::read("big", fs::File::open(folded).unwrap()).unwrap().profile;
+    let mut counts = [0; 13];
+    (counts[10], counts[12]) = (1, 2);
+    for wait in &mut profile.waits {
+        wait.histogram = Histogram::new(counts).unwrap();
+        (wait.count, wait.max_ns) = (3, 5_000_000);
+    }
+    let mut bytes = Vec::new();
+    render::write(Format::Pprof, &profile, &RenderOptions::default(), &mut bytes).unwrap();
+    bytes
 }
 
 #[test]
@@ -180,6 +223,15 @@ fn a_diff() {
         assert!(document.contains(text), "{text}: {document}");
     }
     assert_eq!(ready(&load(&page, "q=gone", &directory))["rows"], 1);
+    // Folded stacks do not tell how long each wait was.
+    assert_eq!(histogram(&load(&page, "wait=0", &directory)), None);
+
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sample.pb.gz");
+    let page = make(&["diff".as_ref(), &sample, &sample, "--absolute".as_ref()], &directory);
+    let document = load(&page, "wait=0", &directory);
+    let lengths = histogram(&document).unwrap();
+    assert!(lengths.starts_with("below 1.0 µs: 2.00 (66.67 %) → 2.00 (66.67 %); "), "{lengths}");
+    assert!(document.contains("p50 ≤ 1.0 µs → ≤ 1.0 µs"), "{document}");
 }
 
 /// Stacks of 40 frames, all different, each of 1 ms; one in ten has `handler_7`.

@@ -1,12 +1,13 @@
 //! Sleeps of five lengths, in turn, in one place: half of them are of the shortest, a quarter of the next,
 //! and so on. Each length is in the middle of an octave of nanoseconds, so that a late timer does not make
-//! it one of the next. What each sleep really took is told as well.
+//! it one of the next. When the sleeper was back is told as well: the machine may have stood still.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use offwake_examples::args::Args;
+use offwake_examples::clock::now;
 use offwake_examples::ledger::Ledger;
 use offwake_examples::report::{Line, Waker};
 use offwake_examples::stage::Stage;
@@ -38,8 +39,10 @@ fn main() -> Result<()> {
             let since = ledger.sleep();
             ledger.wake_at(since.moment + ns);
             ensure!(oracle_measured_sleep(ns) == 0, "clock_nanosleep failed");
-            let off_ns = ledger.slept(since);
-            lengths.lock().unwrap_or_else(PoisonError::into_inner).push(off_ns);
+            let back = now();
+            ledger.slept(since);
+            let told = (ns, back - since.moment);
+            lengths.lock().unwrap_or_else(PoisonError::into_inner).push(told);
             if !more {
                 break;
             }

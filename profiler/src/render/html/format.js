@@ -17,6 +17,18 @@ function formatValue(metric, value) {
   return metric === "count" ? formatCount(value) : formatTime(value);
 }
 
+/* A length where there is little room. */
+function formatLength(ns) {
+  const [value, unit] = ns < 1e6 ? [ns / 1e3, "µs"] : ns < 1e9 ? [ns / 1e6, "ms"] : [ns / 1e9, "s"];
+  return `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${unit}`;
+}
+
+/* A number where there is little room. */
+function formatShort(count) {
+  const [value, unit] = count < 1e4 ? [count, ""] : count < 1e6 ? [count / 1e3, "k"] : [count / 1e6, "M"];
+  return unit && value < 100 ? `${value.toFixed(1)}${unit}` : `${formatCount(value)}${unit}`;
+}
+
 /* Rates are small numbers. */
 function formatRate(metric, value, unit) {
   const text = metric === "count" && Math.abs(value) < 100 ? value.toFixed(2) : formatValue(metric, value);

@@ -36,6 +36,7 @@ const SCRIPT: &str = concat!(
     include_str!("tree.js"),
     include_str!("list.js"),
     include_str!("graph.js"),
+    include_str!("histogram.js"),
     include_str!("details.js"),
     include_str!("report.js"),
 );

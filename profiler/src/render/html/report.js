@@ -26,6 +26,7 @@ class Report {
     this.elements.perThread.parentElement.hidden = this.profile.isDiff;
     this.readFragment();
     this.rebuild();
+    this.pickLinked();
   }
 
   format(value) {
@@ -119,7 +120,7 @@ class Report {
       this.graph.zoom = 0;
       this.unpick();
     });
-    window.addEventListener("hashchange", () => { this.readFragment(); this.update(); });
+    window.addEventListener("hashchange", () => { this.readFragment(); this.update(); this.pickLinked(); });
     document.addEventListener("keydown", (event) => {
       const typing = event.target === search;
       if (event.key === "/" && !typing) {
@@ -132,18 +133,29 @@ class Report {
     });
   }
 
-  /* `#q=SEARCH&metric=METRIC`: a link to what is shown. */
+  /* `#q=SEARCH&metric=METRIC&zoom=FRAME&wait=WAIT`: a link to what is shown, by numbers in this file. */
   readFragment() {
     const wanted = new URLSearchParams(location.hash.slice(1));
     this.query = wanted.get("q") || "";
     if (METRICS.includes(wanted.get("metric"))) this.metric = wanted.get("metric");
     this.table.sortByMetric(this.metric);
+    const number = (name) => Number.parseInt(wanted.get(name), 10);
+    this.linked = { zoom: number("zoom"), wait: number("wait") };
+  }
+
+  pickLinked() {
+    const { zoom, wait } = this.linked;
+    if (zoom > 0 && zoom < this.tree.length) this.pickFrame(zoom);
+    if (wait >= 0 && wait < this.profile.length) this.pickWait(wait);
   }
 
   writeFragment() {
     const fragment = new URLSearchParams();
     if (this.query) fragment.set("q", this.query);
     if (this.metric !== this.profile.data.metric) fragment.set("metric", this.metric);
+    /* Threads apart or not: each has other frames. */
+    if (this.graph.zoom > 0 && this.perThread === this.profile.data.per_thread) fragment.set("zoom", this.graph.zoom);
+    if (this.chosen !== null) fragment.set("wait", this.chosen);
     const text = fragment.toString();
     /* Some browsers do not allow it for files. Then the address stays. */
     try { history.replaceState(null, "", text ? `#${text}` : location.pathname); } catch { /* as it was */ }
@@ -220,6 +232,7 @@ class Report {
     this.details.showWait(wait);
     this.graph.marked = this.marked();
     this.graph.draw();
+    this.writeFragment();
   }
 
   pickFrame(node) {

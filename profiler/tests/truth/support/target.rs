@@ -53,7 +53,7 @@ struct Done {
 enum Line {
     Ready { threads: Vec<Thread> },
     Wait(Truth),
-    Lengths(Vec<u64>),
+    Lengths(Vec<(u64, u64)>),
     Thread(serde::de::IgnoredAny),
     Done(Done),
 }
@@ -62,8 +62,8 @@ enum Line {
 #[derive(Debug, Default)]
 pub(crate) struct Play {
     pub(crate) truths: Vec<Truth>,
-    /// How long each wait was, in ns, where the target tells it.
-    pub(crate) lengths: Vec<u64>,
+    /// How long each wait was meant to be and at most was, in ns, where the target tells it.
+    pub(crate) lengths: Vec<(u64, u64)>,
     pub(crate) seconds: f64,
 }
 
