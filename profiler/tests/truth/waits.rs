@@ -30,17 +30,19 @@ fn waits_of<'a>(profile: &'a Profile, play: &Play, comm: &str) -> Vec<&'a Wait> 
 fn sleeps_are_ended_by_the_timer_interrupt() {
     let _turn = turn!();
     let (profile, play) = record(Target::start("sleeps", &["--seconds", "1.5"]));
-    check(&profile, &play.truths, Floor::TIMER, |wait| {
-        // Whoever was interrupted has no part in it.
-        wait.waker.thread.is_none()
-            && wait.waker_stack.iter().all(|frame| frame.kernel)
-            && has(&wait.waker_stack, "hrtimer_wakeup")
-            && match wait.waker.kind.as_str() {
-                "irq" => true,
-                "softirq" => wait.waker.softirq.as_deref() == Some("HRTIMER"),
-                _ => false,
-            }
-    });
+    check(&profile, &play.truths, Floor::TIMER, is_timer);
+}
+
+fn is_timer(wait: &Wait) -> bool {
+    // Whoever was interrupted has no part in it.
+    wait.waker.thread.is_none()
+        && wait.waker_stack.iter().all(|frame| frame.kernel)
+        && has(&wait.waker_stack, "hrtimer_wakeup")
+        && match wait.waker.kind.as_str() {
+            "irq" => true,
+            "softirq" => wait.waker.softirq.as_deref() == Some("HRTIMER"),
+            _ => false,
+        }
 }
 
 /// Half of the sleeps are of the first length, a quarter of the next, and so on.
@@ -49,7 +51,7 @@ fn lengths_are_counted_in_their_octaves() {
     const COUNT: usize = 64;
     let _turn = turn!();
     let (profile, play) = record(Target::start("lengths", &["--count", &COUNT.to_string()]));
-    check(&profile, &play.truths, Floor::TIMER, |wait| wait.waker.thread.is_none());
+    check(&profile, &play.truths, Floor::TIMER, is_timer);
     assert_eq!(play.lengths.len(), COUNT);
     let octave = |ns: u64| 1u64 << ns.ilog2();
 
