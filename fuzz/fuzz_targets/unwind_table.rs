@@ -41,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
         pc: first + numbers.next() % size,
         sp: numbers.next() >> (numbers.next() % 64),
         fp: numbers.next() >> (numbers.next() % 64),
-        bx: numbers.next(),
+        other: numbers.next(),
         di: numbers.next(),
         in_syscall: numbers.next() % 2 == 0,
     };
@@ -57,7 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
         });
         address % 64 != unreadable
     };
-    let (frames, _) = walk(registers, place_of, read);
+    let (frames, _) = walk(table.architecture, registers, place_of, read);
     assert!(frames.len() <= MAX_FRAMES);
 });
 

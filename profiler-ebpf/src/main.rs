@@ -7,6 +7,7 @@
 #![no_std]
 #![no_main]
 
+mod arch;
 mod btf;
 mod count;
 mod existing;

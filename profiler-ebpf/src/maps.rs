@@ -1,6 +1,5 @@
 //! Every map and every constant that user space sets before loading.
 
-use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use offwake_shared::{
@@ -97,9 +96,10 @@ macro_rules! constants {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {$(
         $(#[$doc])*
         #[unsafe(no_mangle)]
-        pub static $name: Global<$type> = Global::new($default);
+        pub static $name: aya_ebpf::Global<$type> = aya_ebpf::Global::new($default);
     )*};
 }
+pub(crate) use constants;
 
 constants! {
     /// Which tests a thread must pass, bits of [`offwake_shared::filter`]. 0: all are recorded.
@@ -165,20 +165,6 @@ constants! {
     TASK_RUNTIME_BEFORE: u32 = 0;
     /// Byte offset in `task_struct` of `on_cpu`.
     TASK_ON_CPU: u32 = 0;
-    /// Byte offset in `pt_regs` of the instruction pointer.
-    REGS_IP: u32 = 0;
-    /// Byte offset in `pt_regs` of the stack pointer.
-    REGS_SP: u32 = 0;
-    /// Byte offset in `pt_regs` of the frame pointer.
-    REGS_FP: u32 = 0;
-    /// Byte offset in `pt_regs` of `rbx`.
-    REGS_BX: u32 = 0;
-    /// Byte offset in `pt_regs` of `rdi`.
-    REGS_DI: u32 = 0;
-    /// Byte offset in `pt_regs` of the number of the system call, -1 in none.
-    REGS_SYSCALL: u32 = 0;
-    /// Byte offset in `pt_regs` of the code segment.
-    REGS_CS: u32 = 0;
     /// Byte offset in `task_struct` of `mm`.
     TASK_MM: u32 = 0;
     /// Byte offset in `mm_struct` of `start_stack`.

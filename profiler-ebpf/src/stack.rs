@@ -11,7 +11,6 @@ use offwake_shared::{
     TASK_KERNEL_THREAD, TaskId, UnwindProgram, UserRegisters, WakerKind,
 };
 
-use crate::count;
 use crate::maps::{
     FRAMES_LIMIT, HAS_LOOP, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
     INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SEEN, STACKS, UNWIND,
@@ -19,6 +18,7 @@ use crate::maps::{
 };
 use crate::task::Task;
 use crate::unwind::{self, Walk};
+use crate::{arch, count};
 
 /// Takes the kernel stack of the current thread and returns its id, 0 where there is none.
 #[inline(always)]
@@ -156,8 +156,7 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
     true
 }
 
-/// Follows the chain of frame pointers where there is no `bpf_loop`, as `perf_callchain_user` does
-/// (arch/x86/events/core.c), at a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how
+/// Follows the chain of frame pointers where there is no `bpf_loop`, as `perf_callchain_user` does, at a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how
 /// the chain ends: at its outermost frame, which `_start` and `clone` mark with 0, or because it led
 /// astray.
 #[inline(always)]
@@ -175,7 +174,7 @@ fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
             stack.end = end(fp == 0);
             return;
         }
-        let [next, return_address] = frame;
+        let [next, return_address] = [frame[0], arch::code_address(frame[1])];
         if return_address == 0 {
             stack.end = end(next == 0);
             return;

@@ -7,11 +7,11 @@ use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_prob
 use offwake_shared::{Program, TASK_IDLE, TASK_KERNEL_THREAD, TaskId, UserRegisters};
 
 use crate::maps::{
-    MM_START_STACK, OWN_NAMESPACE, REGS_BX, REGS_CS, REGS_DI, REGS_FP, REGS_IP, REGS_SP,
-    REGS_SYSCALL, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM, TASK_ON_CPU,
-    TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_START_TIME, TASK_STATE, TASK_TGID,
+    MM_START_STACK, OWN_NAMESPACE, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM,
+    TASK_ON_CPU, TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_START_TIME, TASK_STATE,
+    TASK_TGID,
 };
-use crate::namespace;
+use crate::{arch, namespace};
 
 /// A task that the kernel passed to a program: its members are read directly.
 #[derive(Clone, Copy)]
@@ -65,23 +65,8 @@ impl Task {
     /// Its registers in its program (`bpf_task_pt_regs`, 5.15+).
     #[inline(always)]
     pub fn user_registers(self) -> UserRegisters {
-        // SAFETY: the task is the kernel's, and user space set the offsets to those of members of
-        // 8 bytes.
-        unsafe {
-            let regs = bpf_task_pt_regs(self.0.cast_mut()) as *const u8;
-            let register = |offset: &Global<u32>| *regs.add(offset.load() as usize).cast::<u64>();
-            // The lowest bits are the privilege level. A worker of the kernel that shares the memory
-            // of a process was never in a program, nor does it return to one.
-            let is_user = register(&REGS_CS) & 3 == 3;
-            UserRegisters {
-                ip: if is_user { register(&REGS_IP) } else { 0 },
-                sp: register(&REGS_SP),
-                fp: register(&REGS_FP),
-                bx: register(&REGS_BX),
-                di: register(&REGS_DI),
-                in_syscall: u64::from(register(&REGS_SYSCALL) as i64 >= 0),
-            }
-        }
+        // SAFETY: the task is the kernel's.
+        unsafe { arch::user_registers(bpf_task_pt_regs(self.0.cast_mut()) as *const u8) }
     }
 
     /// For how long a thread that is being switched out has run since it was switched in, in ns

@@ -7,6 +7,7 @@
 //! [`report`] and [`diff`] make others of it. Beside them stands [`unwind`]: how a
 //! recorder finds the callers of code without frame pointers.
 
+pub mod arch;
 pub mod diff;
 pub mod merge;
 mod pprof;

@@ -83,13 +83,13 @@ pub enum CfaKind {
     Sp = 1,
     /// The frame pointer plus `cfa_offset`.
     Fp = 2,
-    /// `rbx` plus `cfa_offset`.
-    Bx = 3,
+    /// The other register that is followed plus `cfa_offset` (x86-64).
+    Other = 3,
     /// The word at the stack pointer plus `cfa_offset`, plus `cfa_add`.
     SpDeref = 4,
     /// The word at the frame pointer plus `cfa_offset`, plus `cfa_add`.
     FpDeref = 5,
-    /// An entry of a procedure linkage table: the stack pointer plus 8, and 8 more from byte
+    /// An entry of a procedure linkage table (x86-64): the stack pointer plus 8, and 8 more from byte
     /// `cfa_offset` on of its 16.
     Plt = 6,
     /// The frame that the kernel makes for a signal: the registers are in its `ucontext`.
@@ -99,7 +99,7 @@ pub enum CfaKind {
     /// Call frame information that these rules cannot express.
     Unsupported = 9,
     /// The return address is in `rdi`, and the caller's stack pointer is this one plus `cfa_offset`: so
-    /// the C library's `vfork` waits for its child. Only the innermost frame's `rdi` is known.
+    /// the C library's `vfork` waits for its child (x86-64). Only the innermost frame's `rdi` is known.
     ReturnInDi = 10,
 }
 
@@ -119,7 +119,11 @@ pub enum SavedKind {
 }
 
 /// How to get from the registers of one frame to those of its caller: a value of the array
-/// `UNWIND_RULES`. The return address is always at the CFA less 8.
+/// `UNWIND_RULES`.
+///
+/// Beside the stack pointer and the frame pointer one other register is followed. On x86-64 it is `rbx`,
+/// and the return address is always at the CFA less 8. On aarch64 it is `lr`, which is the return address,
+/// and which only the innermost frame, or one that a signal interrupted, may not have saved.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Hash)]
 pub struct UnwindRule {
@@ -127,8 +131,8 @@ pub struct UnwindRule {
     pub cfa_kind: u8,
     /// The [`SavedKind`] of the frame pointer.
     pub fp_kind: u8,
-    /// The [`SavedKind`] of `rbx`.
-    pub bx_kind: u8,
+    /// The [`SavedKind`] of the other register.
+    pub other_kind: u8,
     /// 0.
     pub reserved: u8,
     /// See [`CfaKind`].
@@ -138,7 +142,7 @@ pub struct UnwindRule {
     /// See [`SavedKind`].
     pub fp_offset: i32,
     /// See [`SavedKind`].
-    pub bx_offset: i32,
+    pub other_offset: i32,
     /// 0.
     pub reserved_too: u32,
 }
@@ -154,9 +158,9 @@ pub struct UserRegisters {
     pub sp: u64,
     /// The frame pointer.
     pub fp: u64,
-    /// `rbx`.
-    pub bx: u64,
-    /// `rdi`.
+    /// The other register that is followed, see [`UnwindRule`].
+    pub other: u64,
+    /// `rdi` on x86-64; 0 on aarch64.
     pub di: u64,
     /// 1 in a system call: `ip` is behind its instruction.
     pub in_syscall: u64,

@@ -5,7 +5,7 @@
 //! information takes over again where there is some. `profiler/src/unwind/walk.rs` does the same
 //! in user space: a change here is a change there.
 
-mod registers;
+mod memory;
 mod table;
 
 use core::ffi::c_void;
@@ -14,30 +14,32 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_loop;
 use offwake_shared::{CfaKind, MAX_FRAMES, Program, Stack, StackEnd, UnwindProgram, UserRegisters};
 
-use self::table::Cached;
+use self::table::{CACHED_RULES, Cached};
+use crate::arch;
 use crate::maps::UNWIND_PROGRAMS;
 
-pub use self::table::CACHED_RULES;
+pub use self::memory::{read, read_word};
 
 /// Where a walk stands.
 #[repr(C)]
 pub struct Walk {
-    pc: u64,
-    sp: u64,
-    fp: u64,
-    bx: u64,
+    pub pc: u64,
+    pub sp: u64,
+    pub fp: u64,
+    /// The other register that is followed, see [`UnwindRule`](offwake_shared::UnwindRule).
+    pub other: u64,
     /// Of the innermost frame.
-    di: u64,
+    pub di: u64,
     /// Whose stack it is; of generation 0 where nothing is known of it.
     pub program: UnwindProgram,
     /// The mapping that was used last.
     mapping: offwake_shared::UnwindMapping,
     /// 1: `pc` is behind a call, to which the rule belongs. 0: it is where the thread stood.
-    is_return: u32,
+    pub is_return: u32,
     /// 1: `pc` was found by the frame pointer, which may point anywhere.
-    is_guess: u32,
+    pub is_guess: u32,
     /// What is read of the stack at once.
-    words: [u64; registers::WORDS],
+    pub words: [u64; arch::WORDS],
     /// What was looked up before on this CPU.
     cache: [Cached; CACHED_RULES],
 }
@@ -55,7 +57,7 @@ pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters) {
     walk.pc = from.ip;
     walk.sp = from.sp;
     walk.fp = from.fp;
-    walk.bx = from.bx;
+    walk.other = from.other;
     walk.di = from.di;
     walk.mapping.start = 0;
     walk.mapping.end = 0;
@@ -86,7 +88,7 @@ pub fn inherit(creator: Program, new: Program) {
 }
 
 /// What happens to a walk at a frame.
-enum Step {
+pub enum Step {
     GoOn,
     End(StackEnd),
 }
@@ -130,14 +132,12 @@ fn take_frame(walk: &mut Walk, stack: &mut Stack) -> Step {
     // SAFETY: as above.
     let rule = unsafe { &*rule };
     if kind == CfaKind::None as u8 {
-        registers::by_frame_pointer(walk, len == 0)
+        arch::by_frame_pointer(walk, len == 0)
     } else if kind == CfaKind::Outermost as u8 {
         Step::End(StackEnd::Complete)
     } else if kind == CfaKind::Signal as u8 {
-        registers::before_signal(walk)
-    } else if kind == CfaKind::ReturnInDi as u8 && len == 0 {
-        registers::by_rdi(walk, rule)
+        arch::before_signal(walk)
     } else {
-        registers::of_caller(walk, rule)
+        arch::of_caller(walk, rule, len == 0)
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use offwake_shared::{MAX_FRAMES, filter};
 
 use super::btf::KernelTypes;
-use super::{Config, Filter, kernel};
+use super::{Config, Filter, kernel, registers};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -24,10 +24,9 @@ impl Constants {
     pub(super) fn new(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
         let types = KernelTypes::of_running_kernel()?;
         let task = |member: &str| types.offset_of("task_struct", &[member]);
-        let regs = |member: &str| types.offset_of("pt_regs", &[member]);
         let max = MAX_FRAMES as u32;
         let has_prev_state = types.tracepoint_arguments("sched_switch") > Some(3);
-        let words = vec![
+        let mut words = vec![
             ("FILTER", filter_bits(filter)),
             ("OWN_TGID", std::process::id()),
             ("FOLLOW", u32::from(config.follow)),
@@ -48,13 +47,6 @@ impl Constants {
                 types.offset_of("task_struct", &["se", "prev_sum_exec_runtime"])?,
             ),
             ("TASK_ON_CPU", task("on_cpu")?),
-            ("REGS_IP", regs("ip")?),
-            ("REGS_SP", regs("sp")?),
-            ("REGS_FP", regs("bp")?),
-            ("REGS_BX", regs("bx")?),
-            ("REGS_DI", regs("di")?),
-            ("REGS_SYSCALL", regs("orig_ax")?),
-            ("REGS_CS", regs("cs")?),
             ("UNWIND", u32::from(unwind)),
             ("HAS_LOOP", u32::from(kernel::version().has_bpf_loop())),
             ("TASK_MM", task("mm")?),
@@ -83,7 +75,7 @@ impl Constants {
             interrupts.len()
         );
         let range = |i: usize| interrupts.get(i).map_or((0, 0), |r| (r.start, r.end - r.start));
-        let double_words = vec![
+        let mut double_words = vec![
             ("TARGET_COMM_LOW", low),
             ("TARGET_COMM_HIGH", high),
             ("MIN_OFF_NS", config.min_off.as_nanos() as u64),
@@ -95,6 +87,8 @@ impl Constants {
             ("INTERRUPT_START_2", range(2).0),
             ("INTERRUPT_LEN_2", range(2).1),
         ];
+        words.extend(registers::offsets(&types)?);
+        double_words.extend(registers::masks());
         Ok(Self { words, double_words })
     }
 }

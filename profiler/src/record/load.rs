@@ -18,7 +18,10 @@ use super::constants::Constants;
 use super::{Capacity, Config, Filter, unwind};
 use crate::snapshot::system;
 
-static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake.bpf.o");
+#[cfg(target_arch = "x86_64")]
+static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64.bpf.o");
+#[cfg(target_arch = "aarch64")]
+static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64.bpf.o");
 
 /// The programs in the order in which they are attached. Wake-ups come first: an interval that is
 /// seen to begin must be seen to end.

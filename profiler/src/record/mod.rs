@@ -13,6 +13,7 @@ mod memory;
 mod mmaps;
 mod notices;
 mod preflight;
+mod registers;
 mod session;
 mod targets;
 #[cfg(test)]

@@ -23,6 +23,7 @@ use hashbrown::HashMap;
 
 use self::files::Files;
 use self::maps::{Content, Line};
+use crate::arch::Architecture;
 use crate::recording::{Image, ImageId, MappedFile, Mapping, MappingContent};
 use crate::symbolize::open_regular;
 
@@ -96,9 +97,9 @@ impl Snapshots {
     /// An image with a stack in the same place, which only a fork has. Unless addresses are not
     /// random: then all are at the top of the address space.
     fn forked_from(&self, start_stack: u64, forked: ImageId) -> Option<Image> {
-        /// `STACK_TOP` of 64-bit x86 less the most that arguments and environment take.
-        const NOT_RANDOM: u64 = 0x7fff_ffff_f000 - (8 << 20);
-        if start_stack >= NOT_RANDOM {
+        /// The most that arguments and environment take.
+        const ARGUMENTS: u64 = 8 << 20;
+        if start_stack >= (Architecture::OWN.facts().kernel.stack_top)() - ARGUMENTS {
             return None;
         }
         let mut others = self.start_stacks.iter().filter(|&(&id, _)| id != forked);

@@ -6,17 +6,16 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
 
+use crate::arch::Architecture;
+
 /// The kernel text that interrupts enter through: any stack that holds an address of it was taken
-/// in an interrupt. Few ranges, in order of address.
-///
-/// On x86 these are the stubs that arch/x86/include/asm/idtentry.h declares: `asm_sysvec_*` and
-/// `asm_common_interrupt`; exceptions, which a thread causes itself, are `asm_exc_*`. Stubs that
-/// follow each other are one range.
+/// in an interrupt. Few ranges, in order of address: what follows each other is one.
 ///
 /// # Errors
 /// When the table cannot be read, or hides addresses (`kernel.kptr_restrict`, `CAP_SYSLOG`).
 pub fn entries() -> Result<Vec<Range<u64>>> {
     const TABLE: &str = "/proc/kallsyms";
+    let is_interrupt_entry = Architecture::OWN.facts().kernel.is_interrupt_entry;
     let reader = BufReader::new(File::open(TABLE).context(TABLE)?);
     let mut text = Vec::new();
     for line in reader.lines() {
@@ -49,16 +48,6 @@ pub fn entries() -> Result<Vec<Range<u64>>> {
     Ok(ranges)
 }
 
-fn is_interrupt_entry(name: &str) -> bool {
-    name == "asm_common_interrupt"
-        || name == "asm_spurious_interrupt"
-        || name.starts_with("asm_sysvec_")
-        // x86 with FRED: behind one entry for all, where interrupts part from exceptions.
-        || name == "fred_extint"
-        // x86 as a Xen guest.
-        || name == "asm_exc_xen_hypervisor_callback"
-}
-
 /// Joins symbols, in order of address, into ranges. A symbol ends where the next one begins.
 fn ranges(text: &[(u64, bool)]) -> Vec<Range<u64>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -87,11 +76,5 @@ mod tests {
     fn two_names_at_one_address_are_both_seen() {
         let text = [(10, false), (10, true), (20, false), (30, true), (40, false)];
         assert_eq!(ranges(&text), [10..20, 30..40]);
-    }
-
-    #[test]
-    fn exceptions_are_no_interrupts() {
-        assert!(is_interrupt_entry("asm_sysvec_apic_timer_interrupt"));
-        assert!(!is_interrupt_entry("asm_exc_page_fault"));
     }
 }

@@ -2,7 +2,7 @@
 
 use gimli::{
     BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, CommonInformationEntry,
-    EhFrameOffset, EndianSlice, FrameDescriptionEntry, LittleEndian, UnwindSection, X86_64,
+    EhFrameOffset, EndianSlice, FrameDescriptionEntry, LittleEndian, UnwindSection, Vendor,
 };
 use hashbrown::HashMap;
 use offwake_shared::{CfaKind, UnwindRule};
@@ -11,6 +11,7 @@ use super::Refused;
 use super::elf::{EhFrame, Executable, Segment};
 use super::rules::{Rules, only};
 use super::state::{Machine, Malformed, State};
+use crate::arch::Architecture;
 
 /// The most functions, and the most rows of all of them: ten times those of a browser.
 const MAX_FRAMES: usize = 4 << 20;
@@ -88,9 +89,14 @@ impl Frames {
 
 /// Reads all entries. Those that are malformed are left out; from where the next one cannot be
 /// found on, all.
-pub(super) fn read(section: &EhFrame, text: &Executable) -> Result<Frames, Refused> {
+pub(super) fn read(
+    architecture: Architecture,
+    section: &EhFrame,
+    text: &Executable,
+) -> Result<Frames, Refused> {
     let bases = BaseAddresses::default().set_eh_frame(section.address);
     let mut reader = Reader {
+        architecture,
         section: gimli::EhFrame::new(&section.bytes, LittleEndian),
         bases: &bases,
         text,
@@ -100,6 +106,9 @@ pub(super) fn read(section: &EhFrame, text: &Executable) -> Result<Frames, Refus
         frames: Frames::default(),
     };
     reader.section.set_address_size(8);
+    if architecture == Architecture::Aarch64 {
+        reader.section.set_vendor(Vendor::AArch64);
+    }
     let mut at = 0;
     loop {
         match entry_at(&section.bytes, at) {
@@ -188,6 +197,7 @@ struct Cie<'a> {
 }
 
 struct Reader<'a> {
+    architecture: Architecture,
     section: gimli::EhFrame<Bytes<'a>>,
     bases: &'a BaseAddresses,
     text: &'a Executable,
@@ -221,8 +231,13 @@ impl<'a> Reader<'a> {
         }
         let size = u32::try_from(end - begin).map_err(|_| Stop::Malformed)?;
         let first_row = self.frames.rows.len();
-        let mut machine =
-            Machine::new(&self.section, &cie.entry, Some(cie.initial), &mut self.remembered);
+        let mut machine = Machine::new(
+            self.architecture,
+            &self.section,
+            &cie.entry,
+            Some(cie.initial),
+            &mut self.remembered,
+        );
         let result = run(
             &mut machine,
             fde.instructions(&self.section, self.bases),
@@ -245,9 +260,11 @@ impl<'a> Reader<'a> {
         if self.cie_bytes > MAX_CIE_BYTES {
             return Err(Refused::TooLarge("entries that functions have in common").into());
         }
-        let mut machine = Machine::new(&self.section, &entry, None, &mut self.remembered);
+        let mut machine =
+            Machine::new(self.architecture, &self.section, &entry, None, &mut self.remembered);
         let mut instructions = entry.instructions(&self.section, self.bases);
-        let mut is_sound = entry.return_address_register() == X86_64::RA;
+        let mut is_sound =
+            entry.return_address_register().0 == self.architecture.facts().dwarf.return_address;
         while is_sound {
             match instructions.next() {
                 Ok(Some(instruction)) => is_sound = machine.run(instruction).is_ok(),
@@ -289,7 +306,7 @@ fn run<'a>(
             }
         };
         if next > at.into() {
-            row(at, machine.state.rule())?;
+            row(at, machine.rule())?;
         }
         match u32::try_from(next) {
             Ok(next) if next < size => at = next,
@@ -297,5 +314,5 @@ fn run<'a>(
             _ => return Ok(()),
         }
     }
-    Ok(row(at, machine.state.rule())?)
+    Ok(row(at, machine.rule())?)
 }

@@ -13,6 +13,7 @@ use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::pod::{self, Pod};
 
 use super::Refused;
+use crate::arch::Architecture;
 
 /// The most bytes of `.eh_frame`: ten times that of a browser.
 const MAX_EH_FRAME: u64 = 256 << 20;
@@ -139,8 +140,9 @@ pub(super) struct EhFrame {
     pub(super) is_exact: bool,
 }
 
-/// An ELF file of x86-64.
+/// An ELF file of an architecture that is known.
 pub(super) struct Elf {
+    pub(super) architecture: Architecture,
     pub(super) segments: Vec<Segment>,
     header: FileHeader64<Little>,
     /// The address of `.eh_frame_hdr`.
@@ -157,11 +159,10 @@ impl Elf {
             return Err(Refused::NotElf);
         }
         let ident = &header.e_ident;
-        if (ident.class, ident.data) != (elf::ELFCLASS64, elf::ELFDATA2LSB)
-            || header.e_machine.get(Little) != elf::EM_X86_64
-        {
-            return Err(Refused::NotX86_64);
-        }
+        let is_64_bit = (ident.class, ident.data) == (elf::ELFCLASS64, elf::ELFDATA2LSB);
+        let architecture = Architecture::of_machine(header.e_machine.get(Little))
+            .filter(|_| is_64_bit)
+            .ok_or(Refused::OtherMachine)?;
         let (offset, count) = (header.e_phoff.get(Little), header.e_phnum.get(Little));
         if count > MAX_HEADERS {
             return Err(Refused::TooLarge("program headers"));
@@ -187,7 +188,7 @@ impl Elf {
             .iter()
             .find(|header| header.p_type.get(Little) == elf::PT_GNU_EH_FRAME)
             .map(|header| header.p_vaddr.get(Little));
-        Ok(Self { segments, header: *header, eh_frame_hdr })
+        Ok(Self { architecture, segments, header: *header, eh_frame_hdr })
     }
 
     /// The segments with code, as far as a table reaches.

@@ -1,9 +1,11 @@
-//! The few shapes of DWARF expressions that call frame information has on x86-64.
+//! The few shapes of DWARF expressions that call frame information has.
 //!
 //! They are recognized, not evaluated: what the tables cannot express is of no use here.
 
-use gimli::{Encoding, EndianSlice, Expression, LittleEndian, Operation, Register, X86_64};
+use gimli::{Encoding, EndianSlice, Expression, LittleEndian, Operation, Register};
 use offwake_shared::CfaKind;
+
+use crate::arch::{Architecture, DwarfRegisters};
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 
@@ -12,42 +14,51 @@ const MAX_OPERATIONS: usize = 16;
 
 /// How to find the CFA: its kind, `cfa_offset`, and `cfa_add`.
 pub(super) fn cfa(
+    architecture: Architecture,
     expression: Expression<Bytes<'_>>,
     encoding: Encoding,
 ) -> Option<(CfaKind, i32, i32)> {
     let operations = operations(expression, encoding)?;
-    if let Some(first_byte) = plt(&operations) {
+    let dwarf = &architecture.facts().dwarf;
+    if let Some(first_byte) = plt(dwarf, &operations) {
         return Some((CfaKind::Plt, first_byte, 0));
     }
     let (register, offset, rest) = base(&operations)?;
     if let [Operation::Deref { size: 8, space: false, .. }, rest @ ..] = rest {
-        let kind = match register {
-            X86_64::RSP => CfaKind::SpDeref,
-            X86_64::RBP => CfaKind::FpDeref,
+        let kind = match register.0 {
+            sp if sp == dwarf.sp => CfaKind::SpDeref,
+            fp if fp == dwarf.fp => CfaKind::FpDeref,
             _ => return None,
         };
         Some((kind, narrow(offset)?, narrow(sum(rest)?)?))
     } else {
-        let kind = register_kind(register)?;
+        let kind = register_kind(architecture, register)?;
         Some((kind, narrow(offset.checked_add(sum(rest)?)?)?, 0))
     }
 }
 
 /// The kind of a CFA that is this register plus an offset.
-pub(super) fn register_kind(register: Register) -> Option<CfaKind> {
-    match register {
-        X86_64::RSP => Some(CfaKind::Sp),
-        X86_64::RBP => Some(CfaKind::Fp),
-        X86_64::RBX => Some(CfaKind::Bx),
+pub(super) fn register_kind(architecture: Architecture, register: Register) -> Option<CfaKind> {
+    let dwarf = &architecture.facts().dwarf;
+    match register.0 {
+        sp if sp == dwarf.sp => Some(CfaKind::Sp),
+        fp if fp == dwarf.fp => Some(CfaKind::Fp),
+        other if other == dwarf.other => Some(CfaKind::Other),
         _ => None,
     }
 }
 
 /// Where a register was saved, if that is the frame pointer plus this offset.
-pub(super) fn saved_at_fp(expression: Expression<Bytes<'_>>, encoding: Encoding) -> Option<i32> {
+pub(super) fn saved_at_fp(
+    architecture: Architecture,
+    expression: Expression<Bytes<'_>>,
+    encoding: Encoding,
+) -> Option<i32> {
     let operations = operations(expression, encoding)?;
     match base(&operations)? {
-        (X86_64::RBP, offset, rest) => narrow(offset.checked_add(sum(rest)?)?),
+        (register, offset, rest) if register.0 == architecture.facts().dwarf.fp => {
+            narrow(offset.checked_add(sum(rest)?)?)
+        }
         _ => None,
     }
 }
@@ -95,12 +106,12 @@ fn sum(mut operations: &[Operation<Bytes<'_>>]) -> Option<i64> {
     }
 }
 
-/// An entry of a procedure linkage table, as linkers describe it (binutils, `elf_x86_64_eh_frame_plt`
+/// An entry of a procedure linkage table, as linkers for x86-64 describe it (binutils, `elf_x86_64_eh_frame_plt`
 /// in bfd/elfxx-x86.c): `8 + rsp + ((rip & 15) >= n) << 3`. The `n` is of the kind of table.
-fn plt(operations: &[Operation<Bytes<'_>>]) -> Option<i32> {
+fn plt(dwarf: &DwarfRegisters, operations: &[Operation<Bytes<'_>>]) -> Option<i32> {
     let [
-        Operation::RegisterOffset { register: X86_64::RSP, offset: 8, .. },
-        Operation::RegisterOffset { register: X86_64::RA, offset: 0, .. },
+        Operation::RegisterOffset { register: sp, offset: 8, .. },
+        Operation::RegisterOffset { register: ip, offset: 0, .. },
         mask,
         Operation::And,
         first_byte,
@@ -112,7 +123,8 @@ fn plt(operations: &[Operation<Bytes<'_>>]) -> Option<i32> {
     else {
         return None;
     };
-    if (constant(mask)?, constant(shift)?) != (15, 3) {
+    let registers = (sp.0, ip.0) == (dwarf.sp, dwarf.return_address);
+    if !registers || (constant(mask)?, constant(shift)?) != (15, 3) {
         return None;
     }
     narrow(constant(first_byte)?).filter(|byte| (0..=16).contains(byte))

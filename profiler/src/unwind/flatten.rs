@@ -5,11 +5,13 @@ use super::eh_frame::{Frame, Frames};
 use super::elf::{Executable, Segment, Source};
 use super::rules::NONE;
 use super::table::{Builder, Table};
-use super::text::{MAX_PADDING, SYSCALL, Text};
+use super::text::{MAX_PADDING, Text};
+use crate::arch::Architecture;
 
 /// The table of these frames. Where two overlap, the one that begins later holds, and of two that
 /// begin at the same address, the first in the file.
 pub(super) fn flatten(
+    architecture: Architecture,
     mut frames: Frames,
     source: &Source<'_>,
     executable: &Executable,
@@ -19,7 +21,7 @@ pub(super) fn flatten(
     frames.list.sort_by_key(|frame| frame.begin);
     frames.list.dedup_by_key(|frame| frame.begin);
 
-    let mut text = Text::new(source, executable);
+    let mut text = Text::new(architecture, source, executable);
     let mut builder = Builder::default();
     let mut list = frames.list.iter().peekable();
     while let Some(frame) = list.next() {
@@ -41,12 +43,12 @@ pub(super) fn flatten(
         if is_padding {
             continue;
         }
-        // The C library's `clone` and `clone3` end their call frame information before the system call,
+        // On x86-64, the C library's `clone` and `clone3` end their call frame information before the system call,
         // because nothing of it holds for the child. For the parent, which creates a thread here, all of
         // it does. (sysdeps/unix/sysv/linux/x86_64/clone.S)
-        let behind = end.saturating_add(SYSCALL.len() as u64);
+        let behind = end.saturating_add(architecture.facts().syscall.len() as u64);
         let goes_on = next.is_none_or(|next| behind <= next) && text.is_syscall(end);
         builder.push(if goes_on { behind } else { end }, NONE)?;
     }
-    Ok(builder.finish(frames.rules.into_list(), segments, frames.damaged))
+    Ok(builder.finish(architecture, frames.rules.into_list(), segments, frames.damaged))
 }

@@ -1,5 +1,5 @@
 //! How to unwind the stack of a program in user space: from the `.eh_frame` of its ELF files
-//! (x86-64) to flat tables, and a walk by them.
+//! to flat tables, and a walk by them.
 //!
 //! The tables are those that the BPF programs search ([`offwake_shared::UnwindRow`]); [`walk`] does
 //! in user space what they do in the kernel, for tests and for stacks that were copied. Nothing
@@ -38,8 +38,8 @@ use elf::{Elf, Source};
 pub enum Refused {
     /// Not an ELF file.
     NotElf,
-    /// Of another machine than x86-64, or of its 32-bit modes.
-    NotX86_64,
+    /// Of another machine than the 64-bit ones that are known ([`crate::arch`]).
+    OtherMachine,
     /// It has no call frame information, nor code that returns from signals.
     NoFrames,
     /// What is wrong with it.
@@ -52,7 +52,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotElf => f.write_str("not an ELF file"),
-            Self::NotX86_64 => f.write_str("not of x86-64"),
+            Self::OtherMachine => f.write_str("of another machine"),
             Self::NoFrames => f.write_str("it has no call frame information"),
             Self::Malformed(what) => write!(f, "malformed: {what}"),
             Self::TooLarge(what) => write!(f, "too large: {what}"),
@@ -85,10 +85,10 @@ fn build_from(source: &Source<'_>) -> Result<Table, Refused> {
     let elf = Elf::read(source)?;
     let text = elf.executable();
     let mut frames = match elf.eh_frame(source)? {
-        Some(section) => eh_frame::read(&section, &text)?,
+        Some(section) => eh_frame::read(elf.architecture, &section, &text)?,
         None => eh_frame::Frames::default(),
     };
-    restorer::add(source, &text, &mut frames)?;
+    restorer::add(elf.architecture, source, &text, &mut frames)?;
     if frames.list.is_empty() {
         return Err(if frames.damaged {
             Refused::Malformed("no entry of .eh_frame is sound")
@@ -96,5 +96,5 @@ fn build_from(source: &Source<'_>) -> Result<Table, Refused> {
             Refused::NoFrames
         });
     }
-    flatten::flatten(frames, source, &text, elf.segments)
+    flatten::flatten(elf.architecture, frames, source, &text, elf.segments)
 }

@@ -3,12 +3,13 @@
 
 use gimli::{
     CallFrameInstruction, CommonInformationEntry, EhFrame, EndianSlice, LittleEndian, Register,
-    UnwindExpression, X86_64,
+    UnwindExpression,
 };
 use offwake_shared::{CfaKind, SavedKind, UnwindRule};
 
 use super::expression;
 use super::rules::only;
+use crate::arch::{Architecture, ReturnAddress as Convention};
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 type Cie<'a> = CommonInformationEntry<Bytes<'a>>;
@@ -40,12 +41,12 @@ impl Saved {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReturnAddress {
-    /// At the CFA less 8.
+    /// Where the architecture has it.
     Usual,
     /// Undefined: there is no caller.
     Undefined,
-    /// In `rdi`.
-    InDi,
+    /// In the register that may keep it.
+    Kept,
     /// Elsewhere, or nothing was said.
     Other,
 }
@@ -55,58 +56,64 @@ enum ReturnAddress {
 pub(super) struct State {
     cfa: Cfa,
     fp: Saved,
-    bx: Saved,
+    other: Saved,
     return_address: ReturnAddress,
 }
 
 impl State {
     /// Before the first instruction of a CIE.
-    pub(super) const NEW: Self = Self {
-        cfa: Cfa::Expression(CfaKind::Unsupported, 0, 0),
-        fp: Saved::SAME,
-        bx: Saved::SAME,
-        return_address: ReturnAddress::Other,
-    };
+    fn new(architecture: Architecture) -> Self {
+        Self {
+            cfa: Cfa::Expression(CfaKind::Unsupported, 0, 0),
+            fp: Saved::SAME,
+            other: Saved::SAME,
+            return_address: match architecture.facts().return_address {
+                Convention::BelowCfa => ReturnAddress::Other,
+                Convention::InOther => ReturnAddress::Usual,
+            },
+        }
+    }
 
     /// The rule of this state.
-    pub(super) fn rule(&self) -> UnwindRule {
+    fn rule(&self, architecture: Architecture) -> UnwindRule {
         match self.return_address {
             ReturnAddress::Usual => {}
             ReturnAddress::Undefined => return only(CfaKind::Outermost),
             ReturnAddress::Other => return only(CfaKind::Unsupported),
-            ReturnAddress::InDi => return self.rule_of_vfork(),
+            ReturnAddress::Kept => return self.rule_of_vfork(architecture),
         }
         let cfa = match self.cfa {
-            Cfa::Register { register, offset } => expression::register_kind(register)
+            Cfa::Register { register, offset } => expression::register_kind(architecture, register)
                 .zip(i32::try_from(offset).ok())
                 .map(|(kind, offset)| (kind, offset, 0)),
             Cfa::Expression(CfaKind::Unsupported, ..) => None,
             Cfa::Expression(kind, offset, add) => Some((kind, offset, add)),
         };
+        let cfa = cfa.filter(|(kind, ..)| architecture.facts().cfa_kinds.contains(kind));
         let Some((kind, cfa_offset, cfa_add)) = cfa else { return only(CfaKind::Unsupported) };
         UnwindRule {
             cfa_kind: kind as u8,
             fp_kind: self.fp.kind as u8,
-            bx_kind: self.bx.kind as u8,
+            other_kind: self.other.kind as u8,
             cfa_offset,
             cfa_add,
             fp_offset: self.fp.offset,
-            bx_offset: self.bx.offset,
+            other_offset: self.other.offset,
             ..UnwindRule::default()
         }
     }
 }
 
 impl State {
-    /// A rule whose return address is in `rdi`, as far as one can express it.
-    fn rule_of_vfork(&self) -> UnwindRule {
-        let Cfa::Register { register: X86_64::RSP, offset } = self.cfa else {
+    /// A rule whose return address is in a register that may keep it, as far as one can express it.
+    fn rule_of_vfork(&self, architecture: Architecture) -> UnwindRule {
+        let Cfa::Register { register, offset } = self.cfa else {
             return only(CfaKind::Unsupported);
         };
+        let is_simple = register.0 == architecture.facts().dwarf.sp
+            && (self.fp, self.other) == (Saved::SAME, Saved::SAME);
         match i32::try_from(offset) {
-            Ok(cfa_offset) if (self.fp, self.bx) == (Saved::SAME, Saved::SAME) => {
-                UnwindRule { cfa_offset, ..only(CfaKind::ReturnInDi) }
-            }
+            Ok(cfa_offset) if is_simple => UnwindRule { cfa_offset, ..only(CfaKind::ReturnInDi) },
             _ => only(CfaKind::Unsupported),
         }
     }
@@ -114,6 +121,7 @@ impl State {
 
 /// Runs instructions.
 pub(super) struct Machine<'s, 'a> {
+    architecture: Architecture,
     section: &'s EhFrame<Bytes<'a>>,
     cie: &'s Cie<'a>,
     /// What the CIE begins with; `None` while that itself is run.
@@ -125,13 +133,20 @@ pub(super) struct Machine<'s, 'a> {
 impl<'s, 'a> Machine<'s, 'a> {
     /// `remembered` is memory to use.
     pub(super) fn new(
+        architecture: Architecture,
         section: &'s EhFrame<Bytes<'a>>,
         cie: &'s Cie<'a>,
         initial: Option<State>,
         remembered: &'s mut Vec<State>,
     ) -> Self {
         remembered.clear();
-        Self { section, cie, initial, state: initial.unwrap_or(State::NEW), remembered }
+        let state = initial.unwrap_or_else(|| State::new(architecture));
+        Self { architecture, section, cie, initial, state, remembered }
+    }
+
+    /// The rule of the state.
+    pub(super) fn rule(&self) -> UnwindRule {
+        self.state.rule(self.architecture)
     }
 
     /// Changes the state. Instructions that advance the address are the caller's.
@@ -140,6 +155,7 @@ impl<'s, 'a> Machine<'s, 'a> {
         instruction: CallFrameInstruction<usize>,
     ) -> Result<(), Malformed> {
         use CallFrameInstruction as I;
+        let dwarf = &self.architecture.facts().dwarf;
         match instruction {
             I::DefCfa { register, offset } => {
                 self.state.cfa = Cfa::Register { register, offset: signed(offset) };
@@ -157,11 +173,12 @@ impl<'s, 'a> Machine<'s, 'a> {
             }
             I::DefCfaExpression { expression } => {
                 let expression = expression.get(self.section).map_err(|_| Malformed)?;
-                let (kind, offset, add) = expression::cfa(expression, self.cie.encoding())
-                    .unwrap_or((CfaKind::Unsupported, 0, 0));
+                let (kind, offset, add) =
+                    expression::cfa(self.architecture, expression, self.cie.encoding())
+                        .unwrap_or((CfaKind::Unsupported, 0, 0));
                 self.state.cfa = Cfa::Expression(kind, offset, add);
             }
-            I::Undefined { register: X86_64::RA } => {
+            I::Undefined { register } if register.0 == dwarf.return_address => {
                 self.state.return_address = ReturnAddress::Undefined;
             }
             I::Undefined { register } => self.save(register, Saved::LOST),
@@ -172,8 +189,11 @@ impl<'s, 'a> Machine<'s, 'a> {
             I::OffsetExtendedSf { register, factored_offset } => {
                 self.save_at_cfa(register, self.factor(factored_offset));
             }
-            I::Register { dest_register: X86_64::RA, src_register: X86_64::RDI } => {
-                self.state.return_address = ReturnAddress::InDi;
+            I::Register { dest_register, src_register }
+                if dest_register.0 == dwarf.return_address
+                    && dwarf.keeps_return == Some(src_register.0) =>
+            {
+                self.state.return_address = ReturnAddress::Kept;
             }
             I::Register { dest_register, src_register } => {
                 let same = dest_register == src_register;
@@ -188,11 +208,14 @@ impl<'s, 'a> Machine<'s, 'a> {
             }
             I::Restore { register } => {
                 let initial = self.initial.ok_or(Malformed)?;
-                match register {
-                    X86_64::RBP => self.state.fp = initial.fp,
-                    X86_64::RBX => self.state.bx = initial.bx,
-                    X86_64::RA => self.state.return_address = initial.return_address,
-                    _ => {}
+                if register.0 == dwarf.fp {
+                    self.state.fp = initial.fp;
+                }
+                if register.0 == dwarf.other {
+                    self.state.other = initial.other;
+                }
+                if register.0 == dwarf.return_address {
+                    self.state.return_address = initial.return_address;
                 }
             }
             I::RememberState => {
@@ -204,6 +227,8 @@ impl<'s, 'a> Machine<'s, 'a> {
             // The CFA too: so do GCC's unwinder and all others, whatever the standard says.
             I::RestoreState => self.state = self.remembered.pop().ok_or(Malformed)?,
             I::ArgsSize { .. } | I::Nop => {}
+            // Whether return addresses are signed: a walk takes signatures off wherever it finds some.
+            I::NegateRaState if self.architecture == Architecture::Aarch64 => {}
             I::SetLoc { .. } | I::AdvanceLoc { .. } | I::NegateRaState => return Err(Malformed),
         }
         Ok(())
@@ -223,16 +248,26 @@ impl<'s, 'a> Machine<'s, 'a> {
     }
 
     fn save(&mut self, register: Register, saved: Saved) {
-        match register {
-            X86_64::RBP => self.state.fp = saved,
-            X86_64::RBX => self.state.bx = saved,
-            X86_64::RA => self.state.return_address = ReturnAddress::Other,
-            _ => {}
+        let facts = self.architecture.facts();
+        if register.0 == facts.dwarf.fp {
+            self.state.fp = saved;
+        }
+        if register.0 == facts.dwarf.other {
+            self.state.other = saved;
+        }
+        if register.0 == facts.dwarf.return_address {
+            let is_known = facts.return_address == Convention::InOther && saved != Saved::LOST;
+            self.state.return_address =
+                if is_known { ReturnAddress::Usual } else { ReturnAddress::Other };
         }
     }
 
     fn save_at_cfa(&mut self, register: Register, offset: i64) {
-        if register == X86_64::RA && offset == -8 {
+        let facts = self.architecture.facts();
+        if facts.return_address == Convention::BelowCfa
+            && register.0 == facts.dwarf.return_address
+            && offset == -8
+        {
             self.state.return_address = ReturnAddress::Usual;
             return;
         }
@@ -247,11 +282,12 @@ impl<'s, 'a> Machine<'s, 'a> {
         expression: &UnwindExpression<usize>,
         register: Register,
     ) -> Result<Saved, Malformed> {
-        if !matches!(register, X86_64::RBP | X86_64::RBX) {
+        let dwarf = &self.architecture.facts().dwarf;
+        if register.0 != dwarf.fp && register.0 != dwarf.other {
             return Ok(Saved::LOST);
         }
         let expression = expression.get(self.section).map_err(|_| Malformed)?;
-        let offset = expression::saved_at_fp(expression, self.cie.encoding());
+        let offset = expression::saved_at_fp(self.architecture, expression, self.cie.encoding());
         Ok(offset.map_or(Saved::LOST, |offset| Saved { kind: SavedKind::AtFp, offset }))
     }
 }

@@ -5,6 +5,7 @@ use offwake_shared::{UNWIND_PAGE_BITS, UnwindRow, UnwindRule};
 use super::Refused;
 use super::elf::Segment;
 use super::rules::NONE;
+use crate::arch::Architecture;
 
 /// The most pages between the first and the last row: 4 GiB of code, which is all that jumps reach.
 const MAX_PAGES: u64 = 1 << 20;
@@ -15,6 +16,8 @@ const MAX_ROWS: usize = 16 << 20;
 /// The rules of one ELF file, by address as the file counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
+    /// Whose registers the rules are of.
+    pub architecture: Architecture,
     /// The number of the first page: its address without the lower [`UNWIND_PAGE_BITS`].
     pub first_page: u32,
     /// For each page the index in `rows` of its first row, and one number more behind the last.
@@ -124,6 +127,7 @@ impl Builder {
 
     pub(super) fn finish(
         mut self,
+        architecture: Architecture,
         rules: Vec<UnwindRule>,
         segments: Vec<Segment>,
         damaged: bool,
@@ -134,6 +138,7 @@ impl Builder {
         self.pages.shrink_to_fit();
         self.rows.shrink_to_fit();
         Table {
+            architecture,
             // Segments with code end where the number of a page does.
             first_page: self.first_page.map_or(0, |page| page as u32),
             pages: self.pages,

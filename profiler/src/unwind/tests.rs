@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use offwake_shared::{UNWIND_PAGE_BITS, UnwindRule};
 
 use super::*;
+use crate::arch::Architecture;
 
 mod hostile;
 mod image;
+#[cfg(target_arch = "x86_64")]
 mod live;
-
 mod oracle;
 mod rules;
 mod walks;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::elf::{Executable, Source};
+use crate::arch::Architecture;
 
 /// How much is read at once.
 pub(super) const PIECE: usize = 1 << 18;
@@ -14,11 +15,9 @@ pub(super) const MAX_PADDING: u64 = 16;
 /// claim the same part of the file over and over.
 pub(super) const MAX_TEXT: u64 = 1 << 30;
 
-/// The instruction `syscall`.
-pub(super) const SYSCALL: [u8; 2] = [0x0f, 0x05];
-
 /// Looks at code in ascending order of address.
 pub(super) struct Text<'a> {
+    architecture: Architecture,
     source: &'a Source<'a>,
     executable: &'a Executable,
     /// The bytes that were read last, and where they are in the file.
@@ -29,18 +28,31 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(source: &'a Source<'a>, executable: &'a Executable) -> Self {
-        Self { source, executable, window: Vec::new(), window_at: 0, budget: MAX_TEXT }
+    pub(super) fn new(
+        architecture: Architecture,
+        source: &'a Source<'a>,
+        executable: &'a Executable,
+    ) -> Self {
+        Self {
+            architecture,
+            source,
+            executable,
+            window: Vec::new(),
+            window_at: 0,
+            budget: MAX_TEXT,
+        }
     }
 
     /// Whether there is nothing but padding from `begin` to `end`, at most [`MAX_PADDING`] bytes.
     pub(super) fn is_padding(&mut self, begin: u64, end: u64) -> bool {
-        self.bytes(begin, (end - begin) as usize).is_some_and(is_padding)
+        let padding = self.architecture.facts().padding;
+        self.bytes(begin, (end - begin) as usize).is_some_and(|bytes| is_padding(padding, bytes))
     }
 
     /// Whether the instruction there is a system call.
     pub(super) fn is_syscall(&mut self, address: u64) -> bool {
-        self.bytes(address, SYSCALL.len()).is_some_and(|bytes| bytes == SYSCALL)
+        let syscall = self.architecture.facts().syscall;
+        self.bytes(address, syscall.len()).is_some_and(|bytes| bytes == syscall)
     }
 
     fn bytes(&mut self, address: u64, size: usize) -> Option<&[u8]> {
@@ -67,36 +79,11 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Whether these bytes are nothing but zeros, breakpoints, and instructions that do nothing.
-fn is_padding(mut bytes: &[u8]) -> bool {
-    loop {
-        bytes = match bytes {
-            [] => return true,
-            [0x00 | 0xcc, rest @ ..] => rest,
-            _ => match nop(bytes).and_then(|length| bytes.get(length..)) {
-                Some(rest) => rest,
-                None => return false,
-            },
-        };
+/// Whether these bytes are nothing but padding, of which `length` knows each piece.
+fn is_padding(length: fn(&[u8]) -> Option<usize>, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        let Some(rest) = length(bytes).and_then(|length| bytes.get(length..)) else { return false };
+        bytes = rest;
     }
-}
-
-/// The length of the instruction, if it is a `nop`: `90` or `0f 1f /0`, with prefixes (Intel, SDM 2B,
-/// NOP).
-fn nop(bytes: &[u8]) -> Option<usize> {
-    let prefixes = bytes.iter().take_while(|byte| matches!(byte, 0x66 | 0x2e)).count();
-    match bytes[prefixes..] {
-        [0x90, ..] => Some(prefixes + 1),
-        [0x0f, 0x1f, modrm, ..] => {
-            let index = usize::from(modrm & 7 == 4);
-            let displacement = match modrm >> 6 {
-                0 => 0,
-                1 => 1,
-                2 => 4,
-                _ => return None,
-            };
-            Some(prefixes + 3 + index + displacement)
-        }
-        _ => None,
-    }
+    true
 }

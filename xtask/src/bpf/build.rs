@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::toolchain::{Toolchain, cargo_home};
-use super::{object, rustc};
+use super::{Objects, object, rustc};
 use crate::command;
 use crate::workspace::Workspace;
 
-/// Builds `profiler-ebpf` and gives the object without debug sections.
+/// The machines that the programs are built for: each has an object of its own.
+pub(crate) const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
+
+/// Builds `profiler-ebpf` for each architecture and gives the objects without debug sections.
 ///
 /// The bytes do not depend on where the checkout, cargo's home, the target directory or the
 /// compiler are. With `locked`, `Cargo.lock` must be complete.
@@ -20,35 +23,40 @@ pub(crate) fn build(
     toolchain: &Toolchain,
     target: &Path,
     locked: bool,
-) -> Result<Vec<u8>> {
+) -> Result<Objects> {
     let source = workspace.root.join("profiler-ebpf");
     let locked: &[&str] = if locked { &["--locked"] } else { &[] };
     // The flags name the directories of downloaded sources: they must be there by then.
     command::run(toolchain.cargo("fetch").args(["--quiet"]).args(locked).current_dir(&source))?;
-    let mut cargo = toolchain.cargo_build();
-    cargo
-        .args(locked)
-        .arg("--target-dir")
-        .arg(target)
-        .current_dir(&source)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, toolchain)?)
-        .env("RUSTC_WRAPPER", std::env::current_exe()?)
-        .env(rustc::ENABLE, "1")
-        // aya-ebpf asks for the architecture of the machine that runs the programs, not the one
-        // that builds them.
-        .env("AYA_BPF_TARGET_ARCH", "x86_64");
-    eprintln!("building the BPF object with {toolchain}");
-    command::run(&mut cargo)?;
-    let path = target.join("bpfel-unknown-none/release/offwake");
-    let linked = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    object::without_debug_sections(&linked)
+    let mut objects = Objects::new();
+    for architecture in ARCHITECTURES {
+        let mut cargo = toolchain.cargo_build();
+        cargo
+            .args(locked)
+            .arg("--target-dir")
+            .arg(target)
+            .current_dir(&source)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, toolchain, architecture)?)
+            .env("RUSTC_WRAPPER", std::env::current_exe()?)
+            .env(rustc::ENABLE, "1");
+        eprintln!("building the BPF object for {architecture} with {toolchain}");
+        command::run(&mut cargo)?;
+        let path = target.join("bpfel-unknown-none/release/offwake");
+        let linked = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        objects.insert(architecture, object::without_debug_sections(&linked)?);
+    }
+    Ok(objects)
 }
 
 /// Compiler flags, in cargo's encoding. BTF is made from debug information, and names source
 /// files: those names must be the same everywhere.
-fn flags(workspace: &Workspace, toolchain: &Toolchain) -> Result<OsString> {
+fn flags(workspace: &Workspace, toolchain: &Toolchain, architecture: &str) -> Result<OsString> {
+    // Of the machine that runs the programs, not the one that builds them: aya-ebpf looks for it, too.
+    let architecture = format!("bpf_target_arch=\"{architecture}\"");
     let mut flags: Vec<OsString> =
-        ["-C", "debuginfo=2", "-C", "link-arg=--btf"].map(OsString::from).to_vec();
+        ["-C", "debuginfo=2", "-C", "link-arg=--btf", "--cfg", &architecture]
+            .map(OsString::from)
+            .to_vec();
     let mut remap = |from: &Path, to: &str| {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(from);

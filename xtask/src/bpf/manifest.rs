@@ -1,4 +1,4 @@
-//! What the committed object was built from, and by whom.
+//! What the committed objects were built from, and by whom.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,13 +8,15 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::Objects;
 use super::toolchain::Toolchain;
 use crate::workspace::{self, Workspace};
 
 /// The content of `profiler/bpf/manifest.json`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    object: String,
+    /// By architecture.
+    objects: BTreeMap<String, String>,
     sources: BTreeMap<String, String>,
     rustc: String,
     linker: String,
@@ -22,14 +24,14 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Of an object that was just built.
+    /// Of objects that were just built.
     pub(crate) fn describe(
         workspace: &Workspace,
         toolchain: &Toolchain,
-        object: &[u8],
+        objects: &Objects,
     ) -> Result<Self> {
         Ok(Self {
-            object: sha256(object),
+            objects: hash_objects(objects),
             sources: hash_sources(workspace)?,
             rustc: toolchain.rustc_version.clone(),
             linker: toolchain.linker_version.clone(),
@@ -46,24 +48,26 @@ impl Manifest {
             let value = json.pointer(pointer).and_then(Value::as_str);
             value.map(str::to_owned).with_context(|| format!("{}: no {pointer}", path.display()))
         };
-        let sources = json["sources"].as_object().context("the manifest lists no sources")?;
+        let hashes = |name: &str| {
+            let listed = json[name].as_object();
+            let listed = listed.with_context(|| format!("the manifest lists no {name}"))?;
+            let hash = |hash: &Value| hash.as_str().unwrap_or_default().to_owned();
+            anyhow::Ok(listed.iter().map(|(of, value)| (of.clone(), hash(value))).collect())
+        };
         Ok(Self {
-            object: text("/object")?,
-            sources: sources
-                .iter()
-                .map(|(file, hash)| (file.clone(), hash.as_str().unwrap_or_default().to_owned()))
-                .collect(),
+            objects: hashes("objects")?,
+            sources: hashes("sources")?,
             rustc: text("/toolchain/rustc")?,
             linker: text("/toolchain/bpf-linker")?,
             aya_ebpf: text("/toolchain/aya-ebpf")?,
         })
     }
 
-    /// Writes it beside the object.
+    /// Writes it beside the objects.
     pub(crate) fn write(&self, workspace: &Workspace) -> Result<()> {
-        let Self { object, sources, rustc, linker, aya_ebpf } = self;
+        let Self { objects, sources, rustc, linker, aya_ebpf } = self;
         let json = json!({
-            "object": object,
+            "objects": objects,
             "sources": sources,
             "toolchain": { "rustc": rustc, "bpf-linker": linker, "aya-ebpf": aya_ebpf },
         });
@@ -72,17 +76,17 @@ impl Manifest {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Whether this describes the object.
-    pub(crate) fn is_of_object(&self, object: &[u8]) -> bool {
-        self.object == sha256(object)
+    /// Whether this describes the objects.
+    pub(crate) fn is_of(&self, objects: &Objects) -> bool {
+        self.objects == hash_objects(objects)
     }
 
-    /// Whether the object was built by this toolchain.
+    /// Whether the objects were built by this toolchain.
     pub(crate) fn is_by(&self, toolchain: &Toolchain) -> bool {
         self.rustc == toolchain.rustc_version && self.linker == toolchain.linker_version
     }
 
-    /// Who built the object.
+    /// Who built the objects.
     pub(crate) fn toolchain(&self) -> String {
         format!("{} with {}", self.rustc, self.linker)
     }
@@ -101,7 +105,12 @@ fn path(workspace: &Workspace) -> PathBuf {
     workspace.root.join("profiler/bpf/manifest.json")
 }
 
-/// SHA-256 of every file of the checkout that is compiled into the object or says how.
+fn hash_objects(objects: &Objects) -> BTreeMap<String, String> {
+    let hash = |(&architecture, object): (&&str, &Vec<u8>)| (architecture.into(), sha256(object));
+    objects.iter().map(hash).collect()
+}
+
+/// SHA-256 of every file of the checkout that is compiled into the objects or says how.
 pub(crate) fn hash_sources(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
     let root = &workspace.root;
     let mut files = workspace::files_below(&root.join("profiler-ebpf/src"))?;
@@ -139,9 +148,13 @@ fn sha256(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    fn objects(of_x86_64: &[u8]) -> Objects {
+        Objects::from([("aarch64", b"other".to_vec()), ("x86_64", of_x86_64.to_vec())])
+    }
+
     fn manifest(sources: &[(&str, &str)]) -> Manifest {
         Manifest {
-            object: sha256(b"object"),
+            objects: hash_objects(&objects(b"object")),
             sources: sources.iter().map(|&(file, hash)| (file.into(), hash.into())).collect(),
             rustc: "rustc 1".into(),
             linker: "bpf-linker 1".into(),
@@ -165,7 +178,7 @@ mod tests {
 
     #[test]
     fn another_object_is_noticed() {
-        assert!(manifest(&[]).is_of_object(b"object"));
-        assert!(!manifest(&[]).is_of_object(b"object."));
+        assert!(manifest(&[]).is_of(&objects(b"object")));
+        assert!(!manifest(&[]).is_of(&objects(b"object.")));
     }
 }

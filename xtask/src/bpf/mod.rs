@@ -1,5 +1,5 @@
-//! The BPF object: built by a compiler that users do not have, so it is committed with a manifest
-//! that says what it was built from and by whom, and checked against both.
+//! The BPF objects, one for each architecture: built by a compiler that users do not have, so they are
+//! committed with a manifest that says what they were built from and by whom, and checked against both.
 
 mod build;
 mod install;
@@ -8,6 +8,7 @@ mod object;
 mod rustc;
 mod toolchain;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
@@ -35,8 +36,21 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     if check_only { check(workspace) } else { build(workspace) }
 }
 
-fn object_path(workspace: &Workspace) -> PathBuf {
-    workspace.root.join("profiler/bpf/offwake.bpf.o")
+/// The bytes of each object, by the architecture of the machines that it is for.
+pub(crate) type Objects = BTreeMap<&'static str, Vec<u8>>;
+
+fn object_path(workspace: &Workspace, architecture: &str) -> PathBuf {
+    workspace.root.join(format!("profiler/bpf/offwake-{architecture}.bpf.o"))
+}
+
+/// The committed objects.
+fn read_objects(workspace: &Workspace) -> Result<Objects> {
+    let read = |architecture| {
+        let path = object_path(workspace, architecture);
+        let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok((architecture, object))
+    };
+    build::ARCHITECTURES.into_iter().map(read).collect()
 }
 
 fn build(workspace: &Workspace) -> Result<()> {
@@ -49,34 +63,34 @@ fn build(workspace: &Workspace) -> Result<()> {
         .unwrap_or(0);
     let toolchain = toolchains.swap_remove(preferred);
 
-    let object = build::build(workspace, &toolchain, &workspace.target.join("bpf"), false)?;
-    let path = object_path(workspace);
-    fs::create_dir_all(path.with_file_name(""))?;
-    fs::write(&path, &object).with_context(|| format!("cannot write {}", path.display()))?;
-    Manifest::describe(workspace, &toolchain, &object)?.write(workspace)?;
-    eprintln!("wrote {} ({} bytes) and its manifest", path.display(), object.len());
-    Ok(())
+    let objects = build::build(workspace, &toolchain, &workspace.target.join("bpf"), false)?;
+    for (architecture, object) in &objects {
+        let path = object_path(workspace, architecture);
+        fs::create_dir_all(path.with_file_name(""))?;
+        fs::write(&path, object).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("wrote {} ({} bytes)", path.display(), object.len());
+    }
+    Manifest::describe(workspace, &toolchain, &objects)?.write(workspace)
 }
 
-/// Compares the committed object with its manifest, the manifest with the source, and the object
+/// Compares the committed objects with their manifest, the manifest with the source, and the objects
 /// with what the source gives now.
 fn check(workspace: &Workspace) -> Result<()> {
     const AGAIN: &str = "run `cargo xtask bpf` and commit profiler/bpf";
     let committed = Manifest::read(workspace)?;
-    let path = object_path(workspace);
-    let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    if !committed.is_of_object(&object) {
-        bail!("profiler/bpf/offwake.bpf.o is not the object of its manifest: {AGAIN}");
+    let objects = read_objects(workspace)?;
+    if !committed.is_of(&objects) {
+        bail!("an object in profiler/bpf is not that of the manifest: {AGAIN}");
     }
     let changed = committed.changed_sources(&manifest::hash_sources(workspace)?);
     if !changed.is_empty() {
-        bail!("changed since the BPF object was built: {}; {AGAIN}", changed.join(", "));
+        bail!("changed since the BPF objects were built: {}; {AGAIN}", changed.join(", "));
     }
     let toolchains = Toolchain::find_all()?;
     let Some(toolchain) = toolchains.iter().find(|one| committed.is_by(one)) else {
         let found: Vec<_> = toolchains.iter().map(Toolchain::to_string).collect();
         bail!(
-            "cannot rebuild the BPF object: it was built by {}, and here is {}; \
+            "cannot rebuild the BPF objects: they were built by {}, and here is {}; \
              use that toolchain, or rebuild with this one ({AGAIN})",
             committed.toolchain(),
             found.join(", or ")
@@ -89,20 +103,23 @@ fn check(workspace: &Workspace) -> Result<()> {
     }
     let rebuilt = build::build(workspace, toolchain, &target, true)?;
     fs::remove_dir_all(&target)?;
-    if rebuilt != object {
-        let kept = workspace.target.join("offwake-rebuilt.bpf.o");
-        fs::write(&kept, &rebuilt)?;
-        bail!(
-            "the source gives another BPF object than the committed one ({} is what it gives): {AGAIN}",
-            kept.display()
-        );
+    for (architecture, object) in &rebuilt {
+        if objects[architecture] != *object {
+            let kept = workspace.target.join(format!("offwake-{architecture}-rebuilt.bpf.o"));
+            fs::write(&kept, object)?;
+            bail!(
+                "the source gives another BPF object for {architecture} than the committed one ({} is \
+                 what it gives): {AGAIN}",
+                kept.display()
+            );
+        }
     }
     let manifest = Manifest::describe(workspace, toolchain, &rebuilt)?;
     if manifest != committed {
         bail!("profiler/bpf/manifest.json is not what `cargo xtask bpf` writes: {AGAIN}");
     }
     eprintln!(
-        "profiler/bpf/offwake.bpf.o is what profiler-ebpf gives, byte for byte ({toolchain})"
+        "the objects in profiler/bpf are what profiler-ebpf gives, byte for byte ({toolchain})"
     );
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
 
+use crate::arch::Architecture;
 use crate::symbolize::vdso_image;
 use crate::unwind::{Refused, Table, build, build_from_bytes};
 
@@ -48,11 +49,15 @@ pub(super) fn build_all(
     let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let work = || {
         while let Some(one) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let table = match &one.content {
+            let mut table = match &one.content {
                 Content::File(Some(file)) => build(file).map_err(Some),
                 Content::File(None) => Err(None),
                 Content::Vdso => build_from_bytes(vdso_image().unwrap_or_default()).map_err(Some),
             };
+            // An emulator maps the code of another machine, of which no thread has the registers.
+            if table.as_ref().is_ok_and(|table| table.architecture != Architecture::OWN) {
+                table = Err(Some(Refused::OtherMachine));
+            }
             let mut built = built.lock().expect("building a table does not panic");
             built.0.push((one.source, table));
             let done = built.0.len();

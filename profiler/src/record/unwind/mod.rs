@@ -28,6 +28,7 @@ use super::Capacity;
 use super::load::wait_for_running_programs;
 use super::memory::read_words;
 use super::session::monotonic_ns;
+use crate::arch::Architecture;
 use crate::recording::{ImageId, UnwindFigures};
 use crate::unwind::{Place, Refused, Registers, Table, walk};
 
@@ -446,9 +447,10 @@ fn walk_thread<'a>(
     registers: &UserRegisters,
     place_of: impl FnMut(u64) -> Option<Place<'a>>,
 ) -> (Vec<u64>, StackEnd) {
-    let &UserRegisters { ip, sp, fp, bx, di, in_syscall } = registers;
-    let registers = Registers { pc: ip, sp, fp, bx, di, in_syscall: in_syscall != 0 };
-    walk(registers, place_of, |address, words| read_words(tid, address, words))
+    let &UserRegisters { ip, sp, fp, other, di, in_syscall } = registers;
+    let registers = Registers { pc: ip, sp, fp, other, di, in_syscall: in_syscall != 0 };
+    let read = |address, words: &mut [u64]| read_words(tid, address, words);
+    walk(Architecture::OWN, registers, place_of, read)
 }
 
 /// A neighbour of code without a table that has none either is one piece with it: a JIT compiler

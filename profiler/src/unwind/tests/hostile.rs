@@ -27,7 +27,7 @@ fn exercise(bytes: &[u8], random: &mut Random) -> Result<Table, Refused> {
             pc: first + random.below(size),
             sp: random.next(),
             fp: random.next(),
-            bx: random.next(),
+            other: random.next(),
             di: 0,
             in_syscall: false,
         };
@@ -37,7 +37,8 @@ fn exercise(bytes: &[u8], random: &mut Random) -> Result<Table, Refused> {
             words.fill_with(|| first + memory.below(size));
             true
         };
-        let (frames, _) = walk(registers, |_| Some(Place { table: Some(table), bias: 0 }), read);
+        let place_of = |_| Some(Place { table: Some(table), bias: 0 });
+        let (frames, _) = walk(table.architecture, registers, place_of, read);
         assert!(frames.len() <= offwake_shared::MAX_FRAMES);
     }
     table

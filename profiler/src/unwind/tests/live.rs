@@ -57,7 +57,7 @@ impl Stopped {
             pc: registers.rip,
             sp: registers.rsp,
             fp: registers.rbp,
-            bx: registers.rbx,
+            other: registers.rbx,
             di: registers.rdi,
             in_syscall: registers.orig_rax as i64 >= 0,
         };
@@ -115,7 +115,8 @@ fn walk_of(stopped: &Stopped, code: &[Code]) -> (Vec<u64>, StackEnd) {
         let code = code.iter().find(|code| code.mapping.range.contains(&address))?;
         Some(Place { table: Some(&code.table), bias: code.bias })
     };
-    walk(stopped.registers, place_of, |address, words| stopped.read(address, words))
+    let read = |address, words: &mut [u64]| stopped.read(address, words);
+    walk(Architecture::OWN, stopped.registers, place_of, read)
 }
 
 /// The frames that framehop finds.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use offwake_shared::{CfaKind, MAX_FRAMES, SavedKind, StackEnd, UnwindRow, UnwindRule};
 
 use super::super::{Place, Registers, Table, walk};
+use crate::arch::Architecture;
 
 const BIAS: u64 = 0x5500_0000;
 const PAGE: u64 = 0x1000;
@@ -42,7 +43,7 @@ fn run(rules: &[UnwindRule], registers: Registers, memory: &[(u64, u64)]) -> (Ve
             _ => None,
         }
     };
-    walk(registers, place_of, |address, words| {
+    walk(Architecture::X86_64, registers, place_of, |address, words| {
         words.iter_mut().zip(0..).all(|(word, index)| {
             memory.get(&address.wrapping_add(index * 8)).map(|found| *word = *found).is_some()
         })
@@ -57,12 +58,12 @@ fn at(pc: u64, sp: u64) -> Registers {
 fn each_kind_of_frame_address() {
     let outermost = rule(CfaKind::Outermost, 0);
     let end = code(1, 4);
-    let registers = Registers { fp: 0x200, bx: 0x300, ..at(code(0, 0), 0x100) };
+    let registers = Registers { fp: 0x200, other: 0x300, ..at(code(0, 0), 0x100) };
     let deref = |kind| UnwindRule { cfa_add: 16, ..rule(kind, 8) };
     let cases = [
         (rule(CfaKind::Sp, 24), vec![(0x110, end)]),
         (rule(CfaKind::Fp, 16), vec![(0x208, end)]),
-        (rule(CfaKind::Bx, 8), vec![(0x300, end)]),
+        (rule(CfaKind::Other, 8), vec![(0x300, end)]),
         (deref(CfaKind::SpDeref), vec![(0x108, 0x400), (0x408, end)]),
         (deref(CfaKind::FpDeref), vec![(0x208, 0x400), (0x408, end)]),
     ];
@@ -89,15 +90,15 @@ fn saved_registers() {
     let saved = |kind: SavedKind, offset| UnwindRule {
         fp_kind: kind as u8,
         fp_offset: offset,
-        bx_kind: kind as u8,
-        bx_offset: offset,
+        other_kind: kind as u8,
+        other_offset: offset,
         ..rule(CfaKind::Sp, 16)
     };
     let rules = |kind, offset| {
-        let lost = UnwindRule { bx_kind: SavedKind::Same as u8, ..rule(CfaKind::Fp, 16) };
-        [saved(kind, offset), lost, rule(CfaKind::Bx, 0x90), rule(CfaKind::Outermost, 0)]
+        let lost = UnwindRule { other_kind: SavedKind::Same as u8, ..rule(CfaKind::Fp, 16) };
+        [saved(kind, offset), lost, rule(CfaKind::Other, 0x90), rule(CfaKind::Outermost, 0)]
     };
-    let registers = Registers { fp: 0x200, bx: 0x200, ..at(code(0, 0), 0x100) };
+    let registers = Registers { fp: 0x200, other: 0x200, ..at(code(0, 0), 0x100) };
     let frames = vec![code(0, 0), code(1, 1), code(2, 1), code(3, 1)];
     let memory = |base: u64, save: (u64, u64)| {
         [(0x108, code(1, 1)), (base + 8, code(2, 1)), (base + 0x88, code(3, 1)), save]
@@ -199,7 +200,7 @@ fn signals() {
     // The handler's caller returns to the first byte of page 2, which is the kernel's frame; on
     // another stack, below.
     let rules = [rule(CfaKind::Sp, 8), rule(CfaKind::Signal, 0), rule(CfaKind::Fp, 16)];
-    let rules = [&rules[..], &[rule(CfaKind::Bx, 8), rule(CfaKind::Outermost, 0)]].concat();
+    let rules = [&rules[..], &[rule(CfaKind::Other, 8), rule(CfaKind::Outermost, 0)]].concat();
     let interrupted = code(2, 0);
     let context = 0x9108;
     let gregs = context + 40 + 10 * 8;

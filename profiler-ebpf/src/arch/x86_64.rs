@@ -1,12 +1,31 @@
-//! The registers of a frame's caller (x86-64).
+//! x86-64.
 
 use core::ffi::c_void;
 use core::hint::black_box;
 
+use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule};
+use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 
-use super::{Step, Walk};
+use crate::maps::constants;
+use crate::unwind::{Step, Walk, read, read_word};
+
+constants! {
+    /// Byte offset in `pt_regs` of the instruction pointer.
+    REGS_IP: u32 = 0;
+    /// Byte offset in `pt_regs` of the stack pointer.
+    REGS_SP: u32 = 0;
+    /// Byte offset in `pt_regs` of the frame pointer.
+    REGS_FP: u32 = 0;
+    /// Byte offset in `pt_regs` of `rbx`.
+    REGS_BX: u32 = 0;
+    /// Byte offset in `pt_regs` of `rdi`.
+    REGS_DI: u32 = 0;
+    /// Byte offset in `pt_regs` of the number of the system call, -1 in none.
+    REGS_SYSCALL: u32 = 0;
+    /// Byte offset in `pt_regs` of the code segment.
+    REGS_CS: u32 = 0;
+}
 
 /// How many words are read below the caller's frame at once: the return address, and what the function
 /// pushed behind it. All six registers that it must save fit.
@@ -15,17 +34,51 @@ pub const WORDS: usize = 8;
 /// Bytes of [`WORDS`].
 const SPAN: u64 = 8 * WORDS as u64;
 
-/// The registers of the caller, by a rule that finds its frame on the same stack.
+/// The registers in its program of a thread whose `pt_regs` these are.
+///
+/// # Safety
+/// The pointer is what `bpf_task_pt_regs` returns.
 #[inline(always)]
-pub fn of_caller(walk: &mut Walk, rule: &UnwindRule) -> Step {
+pub unsafe fn user_registers(regs: *const u8) -> UserRegisters {
+    let register = |offset: &Global<u32>| {
+        // SAFETY: user space set the offsets to those of members of 8 bytes.
+        unsafe { *regs.add(offset.load() as usize).cast::<u64>() }
+    };
+    // The lowest bits are the privilege level. A worker of the kernel that shares the memory
+    // of a process was never in a program, nor does it return to one.
+    let is_user = register(&REGS_CS) & 3 == 3;
+    UserRegisters {
+        ip: if is_user { register(&REGS_IP) } else { 0 },
+        sp: register(&REGS_SP),
+        fp: register(&REGS_FP),
+        other: register(&REGS_BX),
+        di: register(&REGS_DI),
+        in_syscall: u64::from(register(&REGS_SYSCALL) as i64 >= 0),
+    }
+}
+
+/// All of a return address is the address.
+#[inline(always)]
+pub const fn code_address(return_address: u64) -> u64 {
+    return_address
+}
+
+/// The registers of the caller, by a rule that finds its frame on the same stack. `is_innermost`: the
+/// frame is where the thread stands.
+#[inline(always)]
+pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step {
     let offset = i64::from(rule.cfa_offset) as u64;
     let kind = rule.cfa_kind;
+    if kind == CfaKind::ReturnInDi as u8 && is_innermost {
+        let sp = walk.sp.wrapping_add(offset);
+        return go_to(walk, walk.di, sp, walk.fp, walk.other, 0);
+    }
     let cfa = if kind == CfaKind::Sp as u8 {
         walk.sp.wrapping_add(offset)
     } else if kind == CfaKind::Fp as u8 {
         walk.fp.wrapping_add(offset)
-    } else if kind == CfaKind::Bx as u8 {
-        walk.bx.wrapping_add(offset)
+    } else if kind == CfaKind::Other as u8 {
+        walk.other.wrapping_add(offset)
     } else if kind == CfaKind::Plt as u8 {
         let byte = walk.pc.wrapping_sub(u64::from(walk.is_return)) & 15;
         walk.sp.wrapping_add(if byte >= offset { 16 } else { 8 })
@@ -49,9 +102,9 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule) -> Step {
     }
     let return_address = walk.words[WORDS - 1];
     let fp = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa, at_once);
-    let bx = saved(walk, rule.bx_kind, rule.bx_offset, walk.bx, cfa, at_once);
-    let (Some(fp), Some(bx)) = (fp, bx) else { return Step::End(StackEnd::Unreadable) };
-    go_to(walk, return_address, cfa, fp, bx, 0)
+    let other = saved(walk, rule.other_kind, rule.other_offset, walk.other, cfa, at_once);
+    let (Some(fp), Some(other)) = (fp, other) else { return Step::End(StackEnd::Unreadable) };
+    go_to(walk, return_address, cfa, fp, other, 0)
 }
 
 /// The registers of the caller, by the frame pointer. `is_innermost`: the frame is where the thread
@@ -71,14 +124,7 @@ pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
         return Step::End(StackEnd::Astray);
     }
     // The frame pointer is all that is known. A function that keeps it keeps `rbx` as well as not.
-    go_to(walk, return_address, fp.wrapping_add(16), next, walk.bx, 1)
-}
-
-/// The registers of the caller of a function that keeps its return address in `rdi`.
-#[inline(always)]
-pub fn by_rdi(walk: &mut Walk, rule: &UnwindRule) -> Step {
-    let sp = walk.sp.wrapping_add(i64::from(rule.cfa_offset) as u64);
-    go_to(walk, walk.di, sp, walk.fp, walk.bx, 0)
+    go_to(walk, return_address, fp.wrapping_add(16), next, walk.other, 1)
 }
 
 /// The registers that a signal interrupted: the stack pointer is at the `ucontext` of its handler
@@ -92,7 +138,7 @@ pub fn before_signal(walk: &mut Walk) -> Step {
         return Step::End(StackEnd::Unreadable);
     }
     walk.fp = walk.words[0];
-    walk.bx = walk.words[1];
+    walk.other = walk.words[1];
     walk.sp = walk.words[5];
     walk.pc = walk.words[6];
     walk.is_return = 0;
@@ -101,20 +147,28 @@ pub fn before_signal(walk: &mut Walk) -> Step {
 }
 
 #[inline(always)]
-fn go_to(walk: &mut Walk, return_address: u64, sp: u64, fp: u64, bx: u64, is_guess: u32) -> Step {
+fn go_to(
+    walk: &mut Walk,
+    return_address: u64,
+    sp: u64,
+    fp: u64,
+    other: u64,
+    is_guess: u32,
+) -> Step {
     if return_address == 0 {
         return Step::End(StackEnd::Complete);
     }
     walk.pc = return_address;
     walk.sp = sp;
     walk.fp = fp;
-    walk.bx = bx;
+    walk.other = other;
     walk.is_return = 1;
     walk.is_guess = is_guess;
     Step::GoOn
 }
 
-/// A register that the caller has, and that has the value `now` in this frame.
+/// A register that the caller has, and that has the value `now` in this frame. `at_once`: the words below
+/// the CFA were read.
 #[inline(always)]
 fn saved(walk: &mut Walk, kind: u8, offset: i32, now: u64, cfa: u64, at_once: bool) -> Option<u64> {
     if kind == SavedKind::Same as u8 {
@@ -131,24 +185,7 @@ fn saved(walk: &mut Walk, kind: u8, offset: i32, now: u64, cfa: u64, at_once: bo
         return Some(walk.words[word & (WORDS - 1)]);
     }
     let from = if is_at_cfa { cfa } else { walk.fp };
-    let address = from.wrapping_add(i64::from(offset) as u64);
-    let mut word = 0u64;
-    // SAFETY: the helper checks the address, and writes as many bytes as the value has.
-    let error = unsafe {
-        bpf_probe_read_user((&raw mut word).cast::<c_void>(), 8, address as *const c_void)
-    };
-    (error == 0).then_some(word)
-}
-
-/// Reads `bytes` bytes into the first words.
-#[inline(always)]
-fn read(walk: &mut Walk, address: u64, bytes: u32) -> bool {
-    // SAFETY: the helper checks the address, and no caller wants more than `SPAN` bytes.
-    let error = unsafe {
-        let words = walk.words.as_mut_ptr().cast::<c_void>();
-        bpf_probe_read_user(words, bytes, address as *const c_void)
-    };
-    error == 0
+    read_word(from.wrapping_add(i64::from(offset) as u64))
 }
 
 /// Reads a word into the last one.

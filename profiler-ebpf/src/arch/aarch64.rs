@@ -1,0 +1,188 @@
+//! aarch64.
+//!
+//! A call leaves the return address in `lr`. A function that calls others saves `x29`, the frame pointer,
+//! and `lr` next to each other anywhere in its frame, and has `x29` point there: the frame record of the
+//! procedure call standard (AAPCS64, 6.4.6). One that calls none may leave both where they are.
+
+use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
+
+use crate::maps::constants;
+use crate::unwind::{Step, Walk, read, read_word};
+
+constants! {
+    /// Byte offset in `pt_regs` of `x29`; `lr` follows.
+    REGS_FP: u32 = 0;
+    /// Byte offset in `pt_regs` of the stack pointer.
+    REGS_SP: u32 = 0;
+    /// Byte offset in `pt_regs` of the program counter.
+    REGS_PC: u32 = 0;
+    /// Byte offset in `pt_regs` of the processor state.
+    REGS_PSTATE: u32 = 0;
+    /// Byte offset in `pt_regs` of the number of the system call, 32 bits, -1 in none.
+    REGS_SYSCALL: u32 = 0;
+    /// The bits of a pointer that are an address of a program. In those above, code signs its return
+    /// addresses (pointer authentication).
+    ADDRESS_MASK: u64 = 0;
+}
+
+/// How many words are read at once: those of a signal's frame.
+pub const WORDS: usize = 4;
+
+/// Bytes around an address in `lr` that are taken for the same function.
+const NEAR: u64 = 1024;
+
+/// The registers in its program of a thread whose `pt_regs` these are.
+///
+/// # Safety
+/// The pointer is what `bpf_task_pt_regs` returns.
+#[inline(always)]
+pub unsafe fn user_registers(regs: *const u8) -> UserRegisters {
+    // SAFETY: user space set the offsets to those of members of 8 bytes, and of 4.
+    let register = |offset: u32| unsafe { *regs.add(offset as usize).cast::<u64>() };
+    let syscall = unsafe { *regs.add(REGS_SYSCALL.load() as usize).cast::<i32>() };
+    // `PSR_MODE_EL0t` (`user_mode` in arch/arm64/include/asm/ptrace.h). A worker of the kernel that shares
+    // the memory of a process was never in a program, nor does it return to one.
+    let is_user = register(REGS_PSTATE.load()) & 0xf == 0;
+    UserRegisters {
+        ip: if is_user { register(REGS_PC.load()) } else { 0 },
+        sp: register(REGS_SP.load()),
+        fp: register(REGS_FP.load()),
+        other: register(REGS_FP.load() + 8),
+        di: 0,
+        in_syscall: u64::from(syscall >= 0),
+    }
+}
+
+/// A return address without its signature.
+#[inline(always)]
+pub fn code_address(return_address: u64) -> u64 {
+    return_address & ADDRESS_MASK.load()
+}
+
+/// The registers of the caller, by a rule that finds its frame on the same stack. `is_innermost`: the
+/// frame is where the thread stands.
+#[inline(always)]
+pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step {
+    let is_frame_saved = rule.fp_kind == SavedKind::AtCfa as u8;
+    let frame = i64::from(rule.fp_offset) as u64;
+    let cfa = if rule.cfa_kind == CfaKind::Fp as u8 {
+        walk.fp.wrapping_add(i64::from(rule.cfa_offset) as u64)
+    } else if rule.cfa_kind != CfaKind::Sp as u8 {
+        return Step::End(StackEnd::Unsupported);
+    } else if walk.is_guess == 0 {
+        walk.sp.wrapping_add(i64::from(rule.cfa_offset) as u64)
+    } else if is_frame_saved {
+        // The frame pointer led here, and of the stack pointer nothing is known: but the frame pointer
+        // is where this function saved that of its caller.
+        walk.fp.wrapping_sub(frame)
+    } else {
+        return by_frame_pointer(walk, is_innermost);
+    };
+    // Nothing ran since: all registers are known.
+    let is_exact = is_innermost || walk.is_return == 0;
+    // The stack grows down, and the frame of every caller of a caller lies above.
+    if cfa < walk.sp || (cfa == walk.sp && !is_exact) {
+        return Step::End(StackEnd::Astray);
+    }
+    if rule.other_kind == SavedKind::Same as u8 {
+        // A caller has left another address in `lr`.
+        if !is_exact {
+            return Step::End(StackEnd::Astray);
+        }
+        let Some(fp) = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa) else {
+            return Step::End(StackEnd::Unreadable);
+        };
+        return go_to(walk, walk.other, cfa, fp, 0);
+    }
+    let is_record = is_frame_saved
+        && rule.other_kind == SavedKind::AtCfa as u8
+        && rule.other_offset.wrapping_sub(rule.fp_offset) == 8;
+    if is_record {
+        if !read(walk, cfa.wrapping_add(frame), 16) {
+            return Step::End(StackEnd::Unreadable);
+        }
+        return go_to(walk, walk.words[1], cfa, walk.words[0], 0);
+    }
+    let fp = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa);
+    let return_address = saved(walk, rule.other_kind, rule.other_offset, 0, cfa);
+    let (Some(fp), Some(return_address)) = (fp, return_address) else {
+        return Step::End(StackEnd::Unreadable);
+    };
+    go_to(walk, return_address, cfa, fp, 0)
+}
+
+/// The registers of the caller, by the frame pointer. `is_innermost`: the frame is where the thread
+/// stands, and may be a function that has set up none.
+///
+/// Then its caller is in `lr`, and the frame record is that of the caller. A function that has set one up
+/// and called another has left an address of its own in `lr`: that is no caller.
+#[inline(always)]
+pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
+    let fp = walk.fp;
+    if fp == 0 {
+        return Step::End(if is_innermost { StackEnd::Astray } else { StackEnd::Complete });
+    }
+    if fp < walk.sp || !read(walk, fp, 16) {
+        return Step::End(StackEnd::Astray);
+    }
+    let [next, return_address] = [walk.words[0], code_address(walk.words[1])];
+    if is_innermost || walk.is_return == 0 {
+        let caller = code_address(walk.other);
+        let is_near = caller.wrapping_sub(walk.pc).wrapping_add(NEAR) <= 2 * NEAR;
+        if caller != 0 && caller != return_address && !is_near {
+            return go_to(walk, caller, walk.sp, fp, 1);
+        }
+    }
+    // The outermost frame has neither; anything else is no frame.
+    if return_address == 0 && next != 0 {
+        return Step::End(StackEnd::Astray);
+    }
+    // The caller's stack pointer is somewhere above.
+    go_to(walk, return_address, fp.wrapping_add(16), next, 1)
+}
+
+/// The registers that a signal interrupted: the stack pointer is at the frame that the kernel made for its
+/// handler (`struct rt_sigframe` in arch/arm64/kernel/signal.c, the same from 5.10 to 6.18). It may lead to
+/// another stack.
+#[inline(always)]
+pub fn before_signal(walk: &mut Walk) -> Step {
+    /// Behind the `siginfo` and up to `uc_mcontext` of the `ucontext`, that is `regs[29]`; lr, sp and pc follow.
+    const FP: u64 = 128 + 176 + 8 + 8 * 29;
+    if !read(walk, walk.sp.wrapping_add(FP), 8 * WORDS as u32) {
+        return Step::End(StackEnd::Unreadable);
+    }
+    walk.fp = walk.words[0];
+    walk.other = walk.words[1];
+    walk.sp = walk.words[2];
+    walk.pc = walk.words[3];
+    walk.is_return = 0;
+    walk.is_guess = 0;
+    Step::GoOn
+}
+
+#[inline(always)]
+fn go_to(walk: &mut Walk, return_address: u64, sp: u64, fp: u64, is_guess: u32) -> Step {
+    let return_address = code_address(return_address);
+    if return_address == 0 {
+        return Step::End(StackEnd::Complete);
+    }
+    walk.pc = return_address;
+    walk.sp = sp;
+    walk.fp = fp;
+    walk.is_return = 1;
+    walk.is_guess = is_guess;
+    Step::GoOn
+}
+
+/// A register that the caller has, and that has the value `now` in this frame.
+#[inline(always)]
+fn saved(walk: &Walk, kind: u8, offset: i32, now: u64, cfa: u64) -> Option<u64> {
+    if kind == SavedKind::Same as u8 {
+        return Some(now);
+    }
+    if kind == SavedKind::Lost as u8 {
+        return Some(0);
+    }
+    let from = if kind == SavedKind::AtCfa as u8 { cfa } else { walk.fp };
+    read_word(from.wrapping_add(i64::from(offset) as u64))
+}

@@ -1,0 +1,67 @@
+//! 64-bit Arm. DWARF: "DWARF for the Arm 64-bit Architecture", 4.1.
+
+use offwake_shared::CfaKind;
+
+use super::{Architecture, DwarfRegisters, Facts, Kernel, ReturnAddress, Sigreturn};
+
+/// Bytes of a register in `pt_regs`.
+const REGISTER: u32 = 8;
+
+pub(super) static FACTS: Facts = Facts {
+    name: "aarch64",
+    machine: 183,
+    dwarf: DwarfRegisters { sp: 31, fp: 29, other: 30, return_address: 30, keeps_return: None },
+    return_address: ReturnAddress::InOther,
+    cfa_kinds: &[CfaKind::Sp, CfaKind::Fp],
+    // svc #0
+    syscall: &[0x01, 0x00, 0x00, 0xd4],
+    // `mov x8, #139`, then `svc #0`, where 139 is `rt_sigreturn`: mostly the kernel's own, in the vDSO.
+    sigreturn: Sigreturn { begins: &[&[]], end: &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4] },
+    padding,
+    kernel: Kernel {
+        registers: &[
+            ("REGS_FP", "regs", 29 * REGISTER),
+            ("REGS_SP", "sp", 0),
+            ("REGS_PC", "pc", 0),
+            ("REGS_PSTATE", "pstate", 0),
+            ("REGS_SYSCALL", "syscallno", 0),
+        ],
+        has_signed_addresses: true,
+        is_interrupt_entry,
+        stack_top: || Architecture::address_mask() + 1,
+    },
+};
+
+/// Zeros, which are an instruction that is never defined, or a `nop`.
+fn padding(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [0, ..] => Some(1),
+        [0x1f, 0x20, 0x03, 0xd5, ..] => Some(4),
+        _ => None,
+    }
+}
+
+/// The vectors for interrupts (arch/arm64/kernel/entry.S): from the kernel, and from programs of 64 and 32
+/// bits. A fast interrupt (`fiq`) is one as well.
+fn is_interrupt_entry(name: &str) -> bool {
+    let vector = ["el1h_64_", "el0t_64_", "el0t_32_"].iter().find_map(|of| name.strip_prefix(of));
+    // As 5.10 has them.
+    let old = ["el1_", "el0_"].iter().find_map(|of| name.strip_prefix(of));
+    matches!(vector.or(old), Some("irq" | "fiq"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_are_no_interrupts() {
+        for name in ["el1h_64_irq", "el0t_64_irq", "el0t_32_fiq", "el1_irq"] {
+            assert!(is_interrupt_entry(name), "{name}");
+        }
+        // The C functions behind the vectors lie elsewhere, and every stack has the vector too.
+        for name in ["el1h_64_sync", "el0t_64_error", "el0t_64_irq_handler", "el1t_64_irq"] {
+            assert!(!is_interrupt_entry(name), "{name}");
+        }
+    }
+}

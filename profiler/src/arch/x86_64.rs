@@ -1,0 +1,87 @@
+//! x86-64. DWARF: System V ABI, AMD64 supplement, 3.6.2.
+
+use offwake_shared::CfaKind;
+
+use super::{DwarfRegisters, Facts, Kernel, ReturnAddress, Sigreturn};
+
+pub(super) static FACTS: Facts = Facts {
+    name: "x86-64",
+    machine: 62,
+    dwarf: DwarfRegisters { sp: 7, fp: 6, other: 3, return_address: 16, keeps_return: Some(5) },
+    return_address: ReturnAddress::BelowCfa,
+    cfa_kinds: &[
+        CfaKind::Sp,
+        CfaKind::Fp,
+        CfaKind::Other,
+        CfaKind::SpDeref,
+        CfaKind::FpDeref,
+        CfaKind::Plt,
+    ],
+    // syscall
+    syscall: &[0x0f, 0x05],
+    // `mov $15, %rax` or `mov $15, %eax`, then `syscall`, where 15 is `rt_sigreturn`.
+    sigreturn: Sigreturn {
+        begins: &[&[0x48, 0xc7, 0xc0], &[0xb8]],
+        end: &[0x0f, 0, 0, 0, 0x0f, 0x05],
+    },
+    padding,
+    kernel: Kernel {
+        registers: &[
+            ("REGS_IP", "ip", 0),
+            ("REGS_SP", "sp", 0),
+            ("REGS_FP", "bp", 0),
+            ("REGS_BX", "bx", 0),
+            ("REGS_DI", "di", 0),
+            ("REGS_SYSCALL", "orig_ax", 0),
+            ("REGS_CS", "cs", 0),
+        ],
+        has_signed_addresses: false,
+        is_interrupt_entry,
+        stack_top: || 0x7fff_ffff_f000,
+    },
+};
+
+/// A zero, `int3`, or a `nop`: `90` or `0f 1f /0`, with prefixes (Intel, SDM 2B, NOP).
+fn padding(bytes: &[u8]) -> Option<usize> {
+    if let [0x00 | 0xcc, ..] = bytes {
+        return Some(1);
+    }
+    let prefixes = bytes.iter().take_while(|byte| matches!(byte, 0x66 | 0x2e)).count();
+    match bytes[prefixes..] {
+        [0x90, ..] => Some(prefixes + 1),
+        [0x0f, 0x1f, modrm, ..] => {
+            let index = usize::from(modrm & 7 == 4);
+            let displacement = match modrm >> 6 {
+                0 => 0,
+                1 => 1,
+                2 => 4,
+                _ => return None,
+            };
+            Some(prefixes + 3 + index + displacement)
+        }
+        _ => None,
+    }
+}
+
+/// The stubs that arch/x86/include/asm/idtentry.h declares: `asm_sysvec_*` and `asm_common_interrupt`;
+/// exceptions, which a thread causes itself, are `asm_exc_*`.
+fn is_interrupt_entry(name: &str) -> bool {
+    name == "asm_common_interrupt"
+        || name == "asm_spurious_interrupt"
+        || name.starts_with("asm_sysvec_")
+        // With FRED: behind one entry for all, where interrupts part from exceptions.
+        || name == "fred_extint"
+        // As a Xen guest.
+        || name == "asm_exc_xen_hypervisor_callback"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_are_no_interrupts() {
+        assert!(is_interrupt_entry("asm_sysvec_apic_timer_interrupt"));
+        assert!(!is_interrupt_entry("asm_exc_page_fault"));
+    }
+}
