@@ -9,6 +9,7 @@ use offwake_shared::WaitState;
 
 use crate::maps::HAS_PREV_STATE;
 use crate::task::Task;
+use crate::wake::Counts;
 use crate::{wait, wake};
 
 /// `sched_switch(preempt, prev, next, prev_state)` in `__schedule`; the current thread is `prev`.
@@ -18,7 +19,8 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let prev = Task::new(ctx.arg::<*const task_struct>(1));
     let next = Task::new(ctx.arg::<*const task_struct>(2));
     let now = unsafe { bpf_ktime_get_ns() };
-    let bits = if HAS_PREV_STATE.load() != 0 { ctx.arg::<u32>(3) } else { prev.state() };
+    let bits =
+        if HAS_PREV_STATE.load() != 0 { ctx.arg::<u32>(3) } else { wake::state_before(prev) };
     // A thread may be preempted after it announced a sleep: then it is still runnable. So it is when
     // a signal kept it from sleeping; up to 6.14 the argument does not know of that, but the task.
     let state = if preempt & 0xff != 0 || prev.state() == 0 {
@@ -35,7 +37,7 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_waking")]
 fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg::<*const task_struct>(0));
-    wake::record(&ctx, task.tid());
+    wake::record(&ctx, task.tid(), task.state(), Counts::Only);
     0
 }
 

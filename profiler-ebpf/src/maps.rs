@@ -46,6 +46,11 @@ pub static TARGET_TIDS: HashMap<u32, u32, 16384> = HashMap::new();
 #[btf_map]
 pub static TARGET_CGROUP: CgroupArray<1> = CgroupArray::new();
 
+/// Which program a process runs, where the kernel's types are not known; see
+/// [`offwake_shared::TaskId::exec_id`].
+#[btf_map]
+pub static EXEC_IDS: HashMap<u32, u32, 16384> = HashMap::new();
+
 /// What was done and what was lost, on each CPU.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
@@ -68,8 +73,13 @@ pub static UNWIND_ROWS: Array<[UnwindRow; UNWIND_CHUNK], 1> = Array::new();
 pub static UNWIND_RULES: Array<UnwindRule, 1> = Array::new();
 
 /// Memory that does not fit the 512 bytes of a BPF program's own stack.
+///
+/// Functions pass it on as a pointer, not as a reference: those that find it by its index use the stack
+/// in it, while their callers do not.
 #[repr(C)]
 pub struct Scratch {
+    /// [`SWITCH`] or [`WAKE`]: where this is.
+    pub index: u32,
     pub stack: Stack,
     pub thread: ThreadState,
     pub key: WaitKey,
@@ -86,6 +96,15 @@ pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
 pub const SWITCH: u32 = 0;
 /// The index in [`SCRATCH`] of the programs on wake-ups.
 pub const WAKE: u32 = 1;
+
+/// The memory of this CPU with this index.
+#[inline(always)]
+pub fn scratch(index: u32) -> Option<*mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(index)?;
+    // SAFETY: nothing else uses this CPU's value now: thread switches do not nest, and see `SCRATCH`.
+    unsafe { (*scratch).index = index };
+    Some(scratch)
+}
 
 /// What the iterator over tasks is about to write. Only one runs at a time.
 #[btf_map]
@@ -121,10 +140,8 @@ constants! {
     FRAMES_LIMIT: u32 = 0;
     /// 1: take user stacks.
     USER_STACKS: u32 = 1;
-    /// 1: walk user stacks by call frame information, which needs `HAS_LOOP`. 0: by frame pointers only.
+    /// 1: walk user stacks by call frame information, which needs `bpf_loop` (5.17). 0: by frame pointers.
     UNWIND: u32 = 0;
-    /// 1: the kernel has `bpf_loop` (5.17).
-    HAS_LOOP: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
     /// Intervals that are shorter, in ns, are ignored.
@@ -144,6 +161,23 @@ constants! {
     INTERRUPT_START_2: u64 = 0;
     /// See [`INTERRUPT_LEN_0`].
     INTERRUPT_LEN_2: u64 = 0;
+
+    /// 1: the offsets in structures of the kernel are known. 0: none of them is, nor is it used.
+    HAS_TYPES: u32 = 0;
+    /// 1: pointers to tasks are such that the verifier knows what they point to, and the kernel has
+    /// `bpf_get_current_task_btf` (5.11).
+    READ_DIRECT: u32 = 0;
+
+    /// Byte offset in the record of `sched:sched_switch` of `prev_state`.
+    SWITCH_PREV_STATE: u32 = 0;
+    /// Byte offset in the record of `sched:sched_switch` of `next_pid`.
+    SWITCH_NEXT_PID: u32 = 0;
+    /// Byte offset in the record of `sched:sched_waking` of `pid`.
+    WAKING_PID: u32 = 0;
+    /// Byte offset in the record of `task:task_newtask` of `pid`.
+    NEW_PID: u32 = 0;
+    /// Byte offset in the record of `task:task_newtask` of `clone_flags`.
+    NEW_FLAGS: u32 = 0;
 
     /// Byte offset in `task_struct` of `pid`.
     TASK_PID: u32 = 0;
@@ -165,6 +199,19 @@ constants! {
     TASK_RUNTIME_BEFORE: u32 = 0;
     /// Byte offset in `task_struct` of `on_cpu`.
     TASK_ON_CPU: u32 = 0;
+    /// Byte offset in `task_struct` of `on_rq`.
+    TASK_ON_RQ: u32 = 0;
+    /// Byte offset in `task_struct` of `se.sched_delayed` (6.12+); 0 where there is none.
+    TASK_DELAYED: u32 = 0;
+    /// Byte offset in `task_struct` of `stack`.
+    TASK_STACK: u32 = 0;
+    /// Byte offset from the beginning of a kernel stack of the registers that a thread had as it entered
+    /// the kernel; 0: `bpf_task_pt_regs` is there (5.15).
+    REGS_FROM_STACK: u32 = 0;
+    /// Byte offset in `pt_regs` of the first argument of a function.
+    REGS_ARGUMENT_0: u32 = 0;
+    /// See [`REGS_ARGUMENT_0`].
+    REGS_ARGUMENT_1: u32 = 0;
     /// Byte offset in `task_struct` of `mm`.
     TASK_MM: u32 = 0;
     /// Byte offset in `mm_struct` of `start_stack`.

@@ -1,13 +1,11 @@
 //! Ids in offwake's own pid namespace, when it is not the initial one: in a container.
 
-use core::ffi::c_void;
-
 use aya_ebpf::Global;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use crate::maps::{
     NAMESPACE_INUM, OWN_NAMESPACE, PID_LEVEL, PID_NUMBERS, TASK_GROUP_LEADER, TASK_THREAD_PID,
 };
+use crate::memory::read;
 use crate::task::{Ids, Task};
 
 /// Namespaces nest at most this deep below the initial one (`MAX_PID_NS_LEVEL`).
@@ -52,21 +50,4 @@ fn number(task: u64) -> u32 {
 #[inline(always)]
 fn member(structure: u64, offset: &Global<u32>) -> u64 {
     structure + u64::from(offset.load())
-}
-
-/// Kernel memory; 0 where it cannot be read. An `Option` would be more honest, but the compiler
-/// then copies values that were never written, which the verifier forbids.
-#[inline(always)]
-fn read<T: Default>(address: u64) -> T {
-    let mut value = T::default();
-    // SAFETY: the helper checks the address, and writes as many bytes as the value has: zeros
-    // where it fails.
-    unsafe {
-        bpf_probe_read_kernel(
-            (&raw mut value).cast::<c_void>(),
-            size_of::<T>() as u32,
-            address as *const c_void,
-        );
-    }
-    value
 }

@@ -5,16 +5,16 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_loop, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
     Loss, MAX_FRAMES, Notice, NoticeKind, Program, Stack, StackContext, StackEnd,
     TASK_KERNEL_THREAD, TaskId, UnwindProgram, UserRegisters, WakerKind,
 };
 
 use crate::maps::{
-    FRAMES_LIMIT, HAS_LOOP, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
-    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SEEN, STACKS, UNWIND,
-    UNWIND_PROGRAMS, USER_STACKS,
+    FRAMES_LIMIT, HAS_TYPES, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
+    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SCRATCH, SEEN, STACKS, Scratch,
+    UNWIND, UNWIND_PROGRAMS, USER_STACKS,
 };
 use crate::task::Task;
 use crate::unwind::{self, Walk};
@@ -22,62 +22,82 @@ use crate::{arch, count};
 
 /// Takes the kernel stack of the current thread and returns its id, 0 where there is none.
 #[inline(always)]
-pub fn kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> u64 {
-    if KERNEL_STACKS.load() == 0 || !take_kernel(ctx, stack) {
+pub fn kernel(ctx: &impl EbpfContext, scratch: *mut Scratch) -> u64 {
+    // SAFETY: see `Scratch`.
+    if KERNEL_STACKS.load() == 0 || !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
         return 0;
     }
-    store_kernel(stack)
+    store_kernel(scratch)
 }
 
 /// Takes the kernel stack of whoever runs now, and returns its id, 0 where there is none, and
 /// whether a thread runs on its own behalf or an interrupt. The stack of an interrupt ends with its
 /// entry, and says nothing of whoever was interrupted. Without a stack nobody can tell.
 #[inline(always)]
-pub fn kernel_or_interrupt(ctx: &impl EbpfContext, stack: &mut Stack) -> (u64, WakerKind) {
-    if !take_kernel(ctx, stack) {
+pub fn kernel_or_interrupt(ctx: &impl EbpfContext, scratch: *mut Scratch) -> (u64, WakerKind) {
+    // SAFETY: see `Scratch`.
+    if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
         return (0, WakerKind::None);
     }
-    let kind = if cut_at_interrupt(stack) { WakerKind::Interrupt } else { WakerKind::Task };
-    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(stack) };
+    // SAFETY: as above.
+    let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
+    let kind = if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task };
+    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(scratch) };
     (id, kind)
 }
 
 #[inline(always)]
-fn store_kernel(stack: &mut Stack) -> u64 {
-    let id = hash(stack);
-    store(id, stack);
-    id
+fn store_kernel(scratch: *mut Scratch) -> u64 {
+    // SAFETY: see `Scratch`.
+    unsafe {
+        let id = offwake_hash((*scratch).index);
+        store(id, &(*scratch).stack);
+        id
+    }
 }
 
 /// Takes the user stack of the current thread, and returns its id, 0 where there is none.
 #[inline(always)]
-pub fn user(stack: &mut Stack, walk: &mut Walk, current: Task, id: &TaskId) -> u64 {
+pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &TaskId) -> u64 {
     if USER_STACKS.load() == 0 || id.flags & TASK_KERNEL_THREAD != 0 {
         return 0;
     }
-    // A thread that is exiting has given up its memory: it has no user stack any more.
-    if current.start_stack() == 0 {
-        return 0;
-    }
-    let registers = current.user_registers();
-    // A worker of the kernel that shares the memory of a process.
-    if registers.ip == 0 {
-        return 0;
-    }
     let program = Program { tgid: id.tgid, exec_id: id.exec_id };
-    if HAS_LOOP.load() != 0 {
-        unwind(stack, walk, &registers, program, current);
+    // SAFETY: see `Scratch`.
+    let (index, stack, walk) =
+        unsafe { ((*scratch).index, &mut (*scratch).stack, &mut (*scratch).walk) };
+    if HAS_TYPES.load() == 0 {
+        if !take_user(ctx, stack) {
+            return 0;
+        }
     } else {
-        walk_frame_pointers(stack, registers.ip, registers.fp);
+        // A thread that is exiting has given up its memory: it has no user stack any more.
+        if current.start_stack() == 0 {
+            return 0;
+        }
+        let registers = current.current_user_registers();
+        // A worker of the kernel that shares the memory of a process.
+        if registers.ip == 0 {
+            return 0;
+        }
+        if cfg!(no_loop) {
+            offwake_walk_frame_pointers(index, registers.ip, registers.fp);
+        } else {
+            unwind(stack, walk, &registers, program, current);
+        }
     }
-    stack.tgid = id.tgid;
-    stack.exec_id = id.exec_id;
-    stack.context = StackContext::User as u32;
-    let stack_id = hash(stack);
-    if store(stack_id, stack) {
-        announce(program, current);
+    // SAFETY: see `Scratch`.
+    unsafe {
+        let stack = &raw mut (*scratch).stack;
+        (*stack).tgid = id.tgid;
+        (*stack).exec_id = id.exec_id;
+        (*stack).context = StackContext::User as u32;
+        let stack_id = offwake_hash(index);
+        if store(stack_id, &*stack) {
+            announce(program, current);
+        }
+        stack_id
     }
-    stack_id
 }
 
 /// Walks the stack by the tables of its program. Where they are missing or out of date, tells user
@@ -156,13 +176,44 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
     true
 }
 
-/// Follows the chain of frame pointers where there is no `bpf_loop`, as `perf_callchain_user` does, at a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how
+/// Takes the user stack of the current thread as the kernel walks it, by frame pointers: where nobody
+/// knows what is where in `task_struct`, and thus what registers a thread has. The kernel does not tell
+/// how the walk ended.
+#[inline(always)]
+fn take_user(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
+    const BPF_F_USER_STACK: u64 = 1 << 8;
+    let frames = stack.frames.as_mut_ptr().cast::<c_void>();
+    let size = (8 * MAX_FRAMES) as u32;
+    // SAFETY: the buffer has the size that is passed.
+    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, size, BPF_F_USER_STACK) };
+    // A kernel thread, or one that is exiting.
+    if bytes < 8 {
+        return false;
+    }
+    let len = (bytes >> 3) as u32;
+    let is_cut = len >= FRAMES_LIMIT.load();
+    stack.len = len as u16;
+    stack.end = if is_cut { StackEnd::Truncated } else { StackEnd::Complete } as u16;
+    true
+}
+
+// The functions that look at one frame after the other are global: the verifier looks at such a function
+// once, by itself (5.6+). Inlined, it would follow all that comes after a loop once for each number of
+// frames. They take numbers only, and find their stack by the index of its scratch memory.
+
+/// Follows the chain of frame pointers where there is no `bpf_loop`, as `perf_callchain_user` does
+/// (arch/x86/events/core.c), at a fraction of the cost of `bpf_get_stack`. Unlike that, it knows how
 /// the chain ends: at its outermost frame, which `_start` and `clone` mark with 0, or because it led
 /// astray.
-#[inline(always)]
-fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_walk_frame_pointers(scratch: u32, ip: u64, mut fp: u64) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(scratch) else { return 0 };
+    // SAFETY: the caller does not use the stack meanwhile.
+    let stack = unsafe { &mut (*scratch).stack };
     stack.frames[0] = ip;
     stack.len = 1;
+    stack.end = StackEnd::Truncated as u16;
     for i in 1..MAX_FRAMES {
         // The caller's frame pointer, and the return address.
         let mut frame = [0u64; 2];
@@ -172,23 +223,23 @@ fn walk_frame_pointers(stack: &mut Stack, ip: u64, mut fp: u64) {
         };
         if error != 0 {
             stack.end = end(fp == 0);
-            return;
+            break;
         }
         let [next, return_address] = [frame[0], arch::code_address(frame[1])];
         if return_address == 0 {
             stack.end = end(next == 0);
-            return;
+            break;
         }
         stack.frames[i] = return_address;
         stack.len = i as u16 + 1;
         // A caller's frame lies above: anything else is no chain, and may be a circle.
         if next <= fp {
             stack.end = end(next == 0);
-            return;
+            break;
         }
         fp = next;
     }
-    stack.end = StackEnd::Truncated as u16;
+    0
 }
 
 #[inline(always)]
@@ -196,81 +247,50 @@ const fn end(is_outermost: bool) -> u16 {
     if is_outermost { StackEnd::Complete as u16 } else { StackEnd::Astray as u16 }
 }
 
-/// The frames of a stack that are looked at one by one.
-struct Frames {
-    stack: *mut Stack,
-    hash: u64,
-}
-
-/// Calls a function with each frame, from the innermost on, until it returns other than 0.
-///
-/// With `bpf_loop` where that is there: the verifier follows a loop of its own kind once for each number
-/// of frames, and all that comes after it as often. Up to 6.1 that is more than it takes.
-#[inline(always)]
-fn for_each(frames: &mut Frames, function: unsafe extern "C" fn(u32, *mut c_void) -> i64) {
-    // SAFETY: the stack is a valid value. Its length is read from memory, where the verifier forgets
-    // what it knows: it would otherwise follow the loop for each length that it has seen assigned.
-    let len = u32::from(unsafe { (&raw const (*frames.stack).len).read_volatile() });
-    let context = (&raw mut *frames).cast::<c_void>();
-    if HAS_LOOP.load() != 0 {
-        // SAFETY: the function has the type that the helper wants, and the context outlives the call.
-        unsafe { bpf_loop(len, function as *mut c_void, context, 0) };
-        return;
-    }
-    for index in 0..MAX_FRAMES as u32 {
-        // SAFETY: the function is one of the two below, which take this.
-        if index >= len || unsafe { function(index, context) } != 0 {
+/// Ends a kernel stack with the innermost entry of an interrupt. Returns 1 if there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_cut_at_interrupt(scratch: u32) -> u32 {
+    let in_range = |address: u64, start: u64, len: u64| address.wrapping_sub(start) < len;
+    let Some(scratch) = SCRATCH.get_ptr_mut(scratch) else { return 0 };
+    // SAFETY: the caller does not use the stack meanwhile.
+    let stack = unsafe { &mut (*scratch).stack };
+    let len = usize::from(stack.len);
+    for i in 0..MAX_FRAMES {
+        if i >= len {
             break;
         }
+        let address = stack.frames[i];
+        if in_range(address, INTERRUPT_START_0.load(), INTERRUPT_LEN_0.load())
+            || in_range(address, INTERRUPT_START_1.load(), INTERRUPT_LEN_1.load())
+            || in_range(address, INTERRUPT_START_2.load(), INTERRUPT_LEN_2.load())
+        {
+            stack.len = i as u16 + 1;
+            stack.context = StackContext::Interrupt as u32;
+            return 1;
+        }
     }
+    0
 }
 
-/// Ends a kernel stack with the innermost entry of an interrupt, if there is one.
-#[inline(always)]
-fn cut_at_interrupt(stack: &mut Stack) -> bool {
-    for_each(&mut Frames { stack, hash: 0 }, cut);
-    stack.context == StackContext::Interrupt as u32
-}
-
-/// Ends a stack with this frame if it is the entry of an interrupt. Returns whether it is.
+/// A 64-bit hash of all that a stack holds; never 0.
+#[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn cut(index: u32, frames: *mut c_void) -> i64 {
-    let in_range = |address: u64, start: u64, len: u64| address.wrapping_sub(start) < len;
-    // SAFETY: `for_each` passes its `Frames`, with a stack that nothing else uses.
-    let stack = unsafe { &mut *(*frames.cast::<Frames>()).stack };
-    let Some(&address) = stack.frames.get(index as usize) else { return 1 };
-    if !in_range(address, INTERRUPT_START_0.load(), INTERRUPT_LEN_0.load())
-        && !in_range(address, INTERRUPT_START_1.load(), INTERRUPT_LEN_1.load())
-        && !in_range(address, INTERRUPT_START_2.load(), INTERRUPT_LEN_2.load())
-    {
-        return 0;
-    }
-    stack.len = index as u16 + 1;
-    stack.context = StackContext::Interrupt as u32;
-    1
-}
-
-/// A 64-bit hash of all that the stack holds; never 0.
-#[inline(always)]
-fn hash(stack: &mut Stack) -> u64 {
+pub extern "C" fn offwake_hash(scratch: u32) -> u64 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(scratch) else { return 1 };
+    // SAFETY: the caller does not use the stack meanwhile.
+    let stack = unsafe { &(*scratch).stack };
     let end = u64::from(stack.end) << 16 | u64::from(stack.len);
     let hash = mix(u64::from(stack.tgid) << 32 | u64::from(stack.exec_id), 1);
-    let hash = mix(hash, u64::from(stack.context) << 32 | end);
-    let mut frames = Frames { stack, hash };
-    for_each(&mut frames, mix_in);
-    if frames.hash == 0 { 1 } else { frames.hash }
-}
-
-/// Folds a frame into the hash.
-#[inline(never)]
-unsafe extern "C" fn mix_in(index: u32, frames: *mut c_void) -> i64 {
-    // SAFETY: `for_each` passes its `Frames`, with a stack that nothing else uses.
-    let frames = unsafe { &mut *frames.cast::<Frames>() };
-    // SAFETY: as above.
-    let stack = unsafe { &*frames.stack };
-    let Some(&address) = stack.frames.get(index as usize) else { return 1 };
-    frames.hash = mix(frames.hash, address);
-    0
+    let mut hash = mix(hash, u64::from(stack.context) << 32 | end);
+    let len = usize::from(stack.len);
+    for i in 0..MAX_FRAMES {
+        if i >= len {
+            break;
+        }
+        hash = mix(hash, stack.frames[i]);
+    }
+    if hash == 0 { 1 } else { hash }
 }
 
 /// Folds a word into a hash: multiplication carries low bits up, the shift brings them back down.

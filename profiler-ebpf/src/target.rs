@@ -14,9 +14,13 @@ use crate::task::Ids;
 /// name and its cgroup.
 #[inline(always)]
 pub fn is_target(ids: Ids) -> bool {
-    passes(ids, || bpf_get_current_comm().unwrap_or_default())
-        && (FILTER.load() & filter::CGROUP == 0
-            || TARGET_CGROUP.current_task_under_cgroup(0) == Ok(true))
+    passes(ids, || bpf_get_current_comm().unwrap_or_default()) && is_in_cgroup()
+}
+
+/// Whether the current thread is in the cgroup to record.
+#[inline(always)]
+pub fn is_in_cgroup() -> bool {
+    FILTER.load() & filter::CGROUP == 0 || TARGET_CGROUP.current_task_under_cgroup(0) == Ok(true)
 }
 
 /// Whether a thread passes the filter, as far as its cgroup does not matter. `comm`: its name.

@@ -1,41 +1,80 @@
-//! Threads, as `task_struct` tells of them.
+//! Threads, as `task_struct` tells of them. Where nobody knows what is where in it, only the current
+//! thread can be asked, with helpers; see [`untyped`].
+
+use core::ffi::c_void;
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_task_pt_regs};
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
+};
 use offwake_shared::{Program, TASK_IDLE, TASK_KERNEL_THREAD, TaskId, UserRegisters};
 
 use crate::maps::{
-    MM_START_STACK, OWN_NAMESPACE, TASK_COMM, TASK_EXEC_ID, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM,
-    TASK_ON_CPU, TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_START_TIME, TASK_STATE,
+    HAS_TYPES, MM_START_STACK, OWN_NAMESPACE, READ_DIRECT, REGS_FROM_STACK, TASK_COMM,
+    TASK_DELAYED, TASK_EXEC_ID, TASK_FLAGS, TASK_GROUP_LEADER, TASK_MM, TASK_ON_CPU, TASK_ON_RQ,
+    TASK_PID, TASK_RUNTIME, TASK_RUNTIME_BEFORE, TASK_STACK, TASK_START_TIME, TASK_STATE,
     TASK_TGID,
 };
-use crate::{arch, namespace};
+use crate::{arch, memory, namespace, untyped};
 
-/// A task that the kernel passed to a program: its members are read directly.
+/// A task of the kernel's.
 #[derive(Clone, Copy)]
 pub struct Task(*const task_struct);
 
 /// `task_struct::flags` of a kernel thread (include/linux/sched.h).
 const PF_KTHREAD: u32 = 0x0020_0000;
 
+/// Reads a member at an offset that user space has set. Directly, where the verifier knows what the
+/// pointer points to: that costs a tenth.
+#[inline(always)]
+fn member<T: Copy + Default>(base: *const u8, offset: &Global<u32>) -> T {
+    read_at(base, offset.load())
+}
+
+#[inline(always)]
+fn read_at<T: Copy + Default>(base: *const u8, offset: u32) -> T {
+    let address = base.wrapping_add(offset as usize).cast::<T>();
+    if READ_DIRECT.load() != 0 {
+        // SAFETY: the offset is that of a member as large as this; the kernel reads 0 through a
+        // pointer that is null.
+        return unsafe { *address };
+    }
+    memory::read(address as u64)
+}
+
 impl Task {
-    /// A task, from a pointer that the verifier knows to be one.
+    /// A task, from a pointer of the kernel's.
     #[inline(always)]
     pub const fn new(task: *const task_struct) -> Self {
         Self(task)
     }
 
+    /// The current task.
     #[inline(always)]
-    fn member(self, offset: &Global<u32>) -> u32 {
-        // SAFETY: user space set the offset to that of a member of at least 4 bytes.
-        unsafe { *self.0.byte_add(offset.load() as usize).cast::<u32>() }
+    pub fn current() -> Self {
+        // SAFETY: the helpers always return the current task. The first one is of 5.11.
+        Self(unsafe {
+            if READ_DIRECT.load() != 0 {
+                bpf_get_current_task_btf()
+            } else {
+                bpf_get_current_task() as *const task_struct
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn member<T: Copy + Default>(self, offset: &Global<u32>) -> T {
+        member(self.0.cast(), offset)
     }
 
     /// The thread, in the initial pid namespace: unique.
     #[inline(always)]
     pub fn tid(self) -> u32 {
+        if HAS_TYPES.load() == 0 {
+            return bpf_get_current_pid_tgid() as u32;
+        }
         self.member(&TASK_PID)
     }
 
@@ -45,15 +84,25 @@ impl Task {
         self.member(&TASK_STATE)
     }
 
+    /// Whether the thread is on a run queue: not 0 if so.
+    #[inline(always)]
+    pub fn on_rq(self) -> u32 {
+        self.member(&TASK_ON_RQ)
+    }
+
+    /// Whether the thread is asleep although it is on a run queue (`sched_entity::sched_delayed`, 6.12+).
+    #[inline(always)]
+    pub fn sleeps_on_run_queue(self) -> bool {
+        self.member::<u8>(&TASK_DELAYED) != 0
+    }
+
     /// Where the stack of the program's first thread begins; 0 without an address space.
     #[inline(always)]
     pub fn start_stack(self) -> u64 {
-        // SAFETY: user space set the offsets to those of a pointer and of an `unsigned long`; the
-        // kernel reads 0 through a pointer that is null.
-        unsafe {
-            let mm = *self.0.byte_add(TASK_MM.load() as usize).cast::<*const u8>();
-            *mm.add(MM_START_STACK.load() as usize).cast::<u64>()
+        if HAS_TYPES.load() == 0 {
+            return 0;
         }
+        member(self.member::<usize>(&TASK_MM) as *const u8, &MM_START_STACK)
     }
 
     /// Whether the thread runs at this moment.
@@ -62,33 +111,64 @@ impl Task {
         self.member(&TASK_ON_CPU)
     }
 
-    /// Its registers in its program (`bpf_task_pt_regs`, 5.15+).
+    /// The registers of a task that is not the current one in its program. Its pointer must be known to
+    /// the verifier as one to a task (`bpf_task_pt_regs`, 5.15+).
     #[inline(always)]
     pub fn user_registers(self) -> UserRegisters {
-        // SAFETY: the task is the kernel's.
-        unsafe { arch::user_registers(bpf_task_pt_regs(self.0.cast_mut()) as *const u8) }
+        if REGS_FROM_STACK.load() != 0 {
+            return self.registers_on_stack();
+        }
+        // SAFETY: the task is the kernel's, and user space set the offsets to those of members of
+        // 8 bytes.
+        unsafe {
+            let regs = bpf_task_pt_regs(self.0.cast_mut()) as *const u8;
+            arch::user_registers(|offset| *regs.add(offset as usize).cast::<u64>())
+        }
+    }
+
+    /// The registers of the current task in its program.
+    #[inline(always)]
+    pub fn current_user_registers(self) -> UserRegisters {
+        if REGS_FROM_STACK.load() != 0 {
+            return self.registers_on_stack();
+        }
+        // SAFETY: the helper always returns the current task. The verifier knows of this pointer what it
+        // points to, unlike of others.
+        Self(unsafe { bpf_get_current_task_btf() }).user_registers()
+    }
+
+    /// Before 5.15: they are where a thread enters the kernel, at the far end of its kernel stack
+    /// (`task_pt_regs`).
+    #[inline(always)]
+    fn registers_on_stack(self) -> UserRegisters {
+        let stack: u64 = self.member(&TASK_STACK);
+        let regs = stack.wrapping_add(u64::from(REGS_FROM_STACK.load())) as *const u8;
+        arch::user_registers(|offset| read_at(regs, offset))
     }
 
     /// For how long a thread that is being switched out has run since it was switched in, in ns
-    /// (`set_next_entity` in kernel/sched/fair.c). Far too long in other scheduling classes.
+    /// (`set_next_entity` in kernel/sched/fair.c). Far too long in other scheduling classes, and where
+    /// nobody knows.
     #[inline(always)]
     pub fn ran_ns(self) -> u64 {
-        // SAFETY: user space set the offsets to those of members of 8 bytes.
-        unsafe {
-            let sum = *self.0.byte_add(TASK_RUNTIME.load() as usize).cast::<u64>();
-            let before = *self.0.byte_add(TASK_RUNTIME_BEFORE.load() as usize).cast::<u64>();
-            sum.wrapping_sub(before)
+        if HAS_TYPES.load() == 0 {
+            return 1 << 62;
         }
+        let sum: u64 = self.member(&TASK_RUNTIME);
+        sum.wrapping_sub(self.member(&TASK_RUNTIME_BEFORE))
     }
 
     /// The thread's own name.
     #[inline(always)]
     pub fn comm(self) -> [u8; 16] {
-        // SAFETY: user space set the offset to that of an array of 16 bytes.
+        let mut comm = [0; 16];
+        // SAFETY: user space set the offset to that of a string of at most 16 bytes, with its end. Behind
+        // it there may be leftovers (up to 5.16), which this does not read.
         unsafe {
-            let comm = self.0.byte_add(TASK_COMM.load() as usize).cast::<[u8; 16]>();
-            bpf_probe_read_kernel(comm).unwrap_or_default()
+            let from = self.0.byte_add(TASK_COMM.load() as usize).cast::<c_void>();
+            bpf_probe_read_kernel_str((&raw mut comm).cast::<c_void>(), 16, from);
         }
+        comm
     }
 
     /// The pointer that this was made from.
@@ -100,7 +180,7 @@ impl Task {
     /// Which program the task runs. `ids`: its own.
     #[inline(always)]
     pub fn program(self, ids: Ids) -> Program {
-        Program { tgid: ids.tgid, exec_id: self.exec_id() }
+        Program { tgid: ids.tgid, exec_id: self.exec_id(ids) }
     }
 
     /// Whether the task is its process's first.
@@ -111,13 +191,13 @@ impl Task {
 
     /// See [`TaskId::exec_id`].
     #[inline(always)]
-    fn exec_id(self) -> u32 {
-        // SAFETY: user space set the offsets to those of a pointer to a task and of a u64.
-        let born = unsafe {
-            let leader = *self.0.byte_add(TASK_GROUP_LEADER.load() as usize).cast::<*const u8>();
-            *leader.add(TASK_START_TIME.load() as usize).cast::<u64>()
-        };
-        let execs = u64::from(self.member(&TASK_EXEC_ID));
+    fn exec_id(self, ids: Ids) -> u32 {
+        if HAS_TYPES.load() == 0 {
+            return untyped::exec_id(ids.tgid);
+        }
+        let leader = self.member::<usize>(&TASK_GROUP_LEADER) as *const u8;
+        let born: u64 = member(leader, &TASK_START_TIME);
+        let execs = u64::from(self.member::<u32>(&TASK_EXEC_ID));
         let mixed = (born ^ execs).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as u32
     }
@@ -132,12 +212,13 @@ impl Task {
     /// The identity of this task under a name.
     #[inline(always)]
     pub fn id_named(self, ids: Ids, comm: [u8; 16]) -> TaskId {
-        let kernel_thread = self.member(&TASK_FLAGS) & PF_KTHREAD != 0;
+        let typed = HAS_TYPES.load() != 0;
+        let kernel_thread = typed && self.member::<u32>(&TASK_FLAGS) & PF_KTHREAD != 0;
         let idle = self.tid() == 0;
         TaskId {
             tgid: ids.tgid,
             tid: ids.tid,
-            exec_id: self.exec_id(),
+            exec_id: self.exec_id(ids),
             flags: if kernel_thread { TASK_KERNEL_THREAD } else { 0 }
                 | if idle { TASK_IDLE } else { 0 },
             comm,

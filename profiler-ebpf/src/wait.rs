@@ -2,57 +2,85 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
-use offwake_shared::{Loss, TaskId, ThreadState, WaitState, WakerKind};
+use offwake_shared::{Loss, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind};
 
 use crate::maps::{
-    CONTROL, MAX_OFF_NS, MIN_OFF_NS, SCRATCH, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1,
+    CONTROL, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1, scratch,
 };
-use crate::task::Task;
+use crate::task::{Ids, Task};
 use crate::{count, stack, target, task};
 
-/// The current thread, `prev`, is switched out. `state`: why; `None` if it is dead.
+/// The current thread, `prev`, is switched out, and its stacks are taken. `state`: why; `None` if it is
+/// dead.
 #[inline(always)]
 pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
     let tid = prev.tid();
-    // Whether or not it is a target by now: it may have had another name, or lost its pid.
-    let Some(state) = state else {
-        if let Some(thread) = THREADS.get_ptr_mut(tid) {
-            // SAFETY: only a waker writes to the value at the same time, and to other fields.
-            finish_if_open(unsafe { &mut *thread }, prev, now);
-        }
-        let _ = THREADS.remove(tid);
-        return;
-    };
+    let Some(state) = state else { return gone(prev, tid, now) };
     let ids = task::current_ids(prev);
     if !target::is_target(ids) || STATES.load() & state.bit() == 0 {
         return;
     }
-    let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
-    // SAFETY: thread switches do not nest, so nothing else uses this CPU's value now.
-    let scratch = unsafe { &mut *scratch };
+    let Some(scratch) = scratch(SWITCH) else { return };
     let sleeper = prev.id(ids);
-    let sleeper_kernel = stack::kernel(ctx, &mut scratch.stack);
-    let sleeper_user = stack::user(&mut scratch.stack, &mut scratch.walk, prev, &sleeper);
-    if let Some(thread) = THREADS.get_ptr_mut(tid) {
-        // SAFETY: only a waker writes to the value at the same time, and to other fields.
-        unsafe {
-            finish_if_open(&mut *thread, prev, now);
-            (*thread).sleeper = sleeper;
-            (*thread).sleeper_kernel = sleeper_kernel;
-            (*thread).sleeper_user = sleeper_user;
-            (*thread).state = state as u32;
-            (*thread).off_since = now;
-        }
+    let kernel = stack::kernel(ctx, scratch);
+    let user = stack::user(ctx, scratch, prev, &sleeper);
+    open(scratch, prev, &sleeper, [kernel, user], state, now);
+}
+
+/// The thread `prev` has been switched out, and another one runs already: [`end_with_stacks`] takes its
+/// stacks when it is back.
+#[inline(always)]
+pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
+    let tid = prev.tid();
+    let Some(state) = state else { return gone(prev, tid, now) };
+    let ids = task::ids(prev);
+    let comm = prev.comm();
+    if !target::passes(ids, || comm) || STATES.load() & state.bit() == 0 {
         return;
     }
-    let thread = &mut scratch.thread;
-    thread.sleeper = sleeper;
-    thread.sleeper_kernel = sleeper_kernel;
-    thread.sleeper_user = sleeper_user;
+    let Some(scratch) = scratch(SWITCH) else { return };
+    let sleeper = prev.id_named(ids, comm);
+    open(scratch, prev, &sleeper, [0, 0], state, now);
+}
+
+/// The thread `prev` has ended. Whether or not it is a target by now: it may have had another name, or
+/// lost its pid.
+#[inline(always)]
+fn gone(prev: Task, tid: u32, now: u64) {
+    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+        // SAFETY: only a waker writes to the value at the same time, and to other fields.
+        finish_if_open(unsafe { &mut *thread }, prev, now);
+    }
+    let _ = THREADS.remove(tid);
+}
+
+/// Begins an interval. `stacks`: the sleeper's in the kernel and in its program.
+#[inline(always)]
+fn open(
+    scratch: *mut Scratch,
+    prev: Task,
+    sleeper: &TaskId,
+    [kernel, user]: [u64; 2],
+    state: WaitState,
+    now: u64,
+) {
+    let tid = prev.tid();
+    let known = THREADS.get_ptr_mut(tid);
+    // SAFETY: only a waker writes to the value in the map at the same time, and to other fields. The other
+    // one is this CPU's.
+    let thread = unsafe { known.map_or(&mut (*scratch).thread, |known| &mut *known) };
+    if known.is_some() {
+        finish_if_open(thread, prev, now);
+    }
+    thread.sleeper = *sleeper;
+    thread.sleeper_kernel = kernel;
+    thread.sleeper_user = user;
     thread.state = state as u32;
     thread.off_since = now;
-    clear_waker(thread);
-    insert(tid, thread);
+    if known.is_none() {
+        clear_waker(thread);
+        insert(tid, thread);
+    }
 }
 
 /// Forgets who woke a thread.
@@ -84,6 +112,42 @@ pub fn end(tid: u32, now: u64) {
     }
 }
 
+/// The current thread has been switched in: its interval is complete. Only if it is as long as the user
+/// wants does it pay for stacks.
+#[inline(always)]
+pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
+    let current = Task::current();
+    let Some(thread) = THREADS.get_ptr_mut(current.tid()) else { return };
+    // SAFETY: as in `end`.
+    let thread = unsafe { &mut *thread };
+    if thread.off_since == 0 {
+        return;
+    }
+    let is_new = thread.state == WaitState::New as u32;
+    let ids = Ids { tgid: thread.sleeper.tgid, tid: thread.sleeper.tid };
+    // It may be in a cgroup, of which nobody can tell at its switch-out.
+    if !is_new && !target::is_in_cgroup() {
+        thread.off_since = 0;
+        thread.woken_at = 0;
+        return;
+    }
+    if !is_new && is_wanted(now.wrapping_sub(thread.off_since)) {
+        let Some(scratch) = scratch(SWITCH) else { return };
+        // Its name may be another one by now.
+        thread.sleeper = current.id(ids);
+        thread.sleeper_kernel = stack::kernel(ctx, scratch);
+        thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper);
+    }
+    finish(thread, now);
+}
+
+/// Whether the user wants intervals of this length.
+#[inline(always)]
+fn is_wanted(off_ns: u64) -> bool {
+    // An end that could not be computed lies before the beginning.
+    off_ns < 1 << 63 && off_ns >= MIN_OFF_NS.load() && off_ns <= MAX_OFF_NS.load()
+}
+
 /// The thread `prev` is switched out, so it ran: an interval that is still open has ended unseen, before
 /// the time that it has run for.
 #[inline(always)]
@@ -97,21 +161,19 @@ fn finish_if_open(thread: &mut ThreadState, prev: Task, now: u64) {
 /// Completes an open interval, which ends at `end`.
 #[inline(always)]
 fn finish(thread: &mut ThreadState, end: u64) {
-    // An end that could not be computed lies before the beginning.
     let off_ns = end.wrapping_sub(thread.off_since);
-    let known = off_ns < 1 << 63;
-    if known && off_ns >= MIN_OFF_NS.load() && off_ns <= MAX_OFF_NS.load() {
-        let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
-        // SAFETY: as in `begin`.
-        aggregate(thread, off_ns, unsafe { &mut *scratch });
+    if is_wanted(off_ns) {
+        let Some(scratch) = scratch(SWITCH) else { return };
+        // SAFETY: see `Scratch`; what is used here is used nowhere else.
+        let (key, nothing) = unsafe { (&mut (*scratch).key, &(*scratch).no_stats) };
+        aggregate(thread, off_ns, key, nothing);
     }
     thread.off_since = 0;
     thread.woken_at = 0;
 }
 
 #[inline(always)]
-fn aggregate(thread: &ThreadState, off_ns: u64, scratch: &mut Scratch) {
-    let key = &mut scratch.key;
+fn aggregate(thread: &ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &WaitStats) {
     key.sleeper = thread.sleeper;
     key.sleeper_kernel = thread.sleeper_kernel;
     key.sleeper_user = thread.sleeper_user;
@@ -144,7 +206,7 @@ fn aggregate(thread: &ThreadState, off_ns: u64, scratch: &mut Scratch) {
     let mut found = find();
     if found.is_none() {
         // The sums are added to where they are: they do not fit the stack.
-        let (nothing, flags) = (&scratch.no_stats, u64::from(BPF_NOEXIST));
+        let flags = u64::from(BPF_NOEXIST);
         let inserted = if second {
             WAITS_1.insert(key, nothing, flags)
         } else {

@@ -1,68 +1,104 @@
 //! Who ends an interval.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::{bpf_get_current_task_btf, bpf_ktime_get_ns};
-use offwake_shared::{TaskId, ThreadState, WaitState, WakerKind};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use offwake_shared::{TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
 
-use crate::maps::{SCRATCH, STATES, THREADS, UNWIND, WAKE};
-use crate::task::Task;
+use crate::maps::{MAX_OFF_NS, STATES, THREADS, UNWIND, WAKE, scratch};
+use crate::task::{Ids, Task};
 use crate::{stack, target, task, unwind, wait};
 
-/// Whoever runs now wakes the thread `tid`.
+/// Which of several wake-ups of a sleep counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// There are no others: the event comes once for each sleep that ends.
+    Only,
+    /// The first: others come while it is under way.
+    First,
+}
+
+/// Whoever runs now wakes the thread `tid`, which has this task state (0 where nobody knows).
 ///
-/// Each sleep ends with exactly one of these events, its last. Earlier ones belong to sleeps that
+/// Each sleep ends with one of these events. Earlier ones belong to sleeps that
 /// were called off, so the newest replaces what was there, and one that comes before the
 /// switch-out is kept: the thread may be switched out while its wake-up is under way
 /// (`try_to_wake_up` waits for `on_cpu`).
 #[inline(always)]
-pub fn record(ctx: &impl EbpfContext, tid: u32) {
+pub fn record(ctx: &impl EbpfContext, tid: u32, state: u32, counts: Counts) {
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
-    // SAFETY: wakers of a thread exclude each other by its `pi_lock`; the thread's own CPU writes
-    // other fields.
+    // SAFETY: wakers of a thread exclude each other by its `pi_lock`, or nearly so; the thread's own CPU
+    // writes other fields.
     let thread = unsafe { &mut *thread };
-    if thread.off_since != 0 && thread.state == WaitState::Preempted as u32 {
+    let off_since = thread.off_since;
+    if off_since != 0
+        && (thread.state == WaitState::Preempted as u32
+            || counts == Counts::First && thread.woken_at >= off_since)
+    {
         return;
     }
     let now = unsafe { bpf_ktime_get_ns() };
-    set_waker(ctx, thread);
+    thread.woken_from = state;
     thread.woken_at = now;
+    if off_since != 0 && now.wrapping_sub(off_since) > MAX_OFF_NS.load() {
+        // Nobody wants an interval as long as this: its waker need not pay for stacks.
+        thread.waker_kind = WakerKind::None as u32;
+        return;
+    }
+    set_waker(ctx, thread);
+}
+
+/// The state in which a thread was switched out, from the thread itself. Its wake-up may be under way
+/// already: then the waker knows.
+#[inline(always)]
+pub fn state_before(task: Task) -> u32 {
+    let state = task.state();
+    if state & TASK_WAKING == 0 {
+        return state;
+    }
+    // SAFETY: the value is in the map; whoever writes it at the same time writes a u32 as well.
+    THREADS.get_ptr(task.tid()).map_or(state, |thread| unsafe { (*thread).woken_from })
 }
 
 /// The current thread has created the thread `new`, which is about to run for the first time.
 #[inline(always)]
 pub fn created(ctx: &impl EbpfContext, new: Task) {
-    // SAFETY: the helper always returns the current task.
-    let creator = Task::new(unsafe { bpf_get_current_task_btf() });
+    let creator = Task::current();
     let (ids, creator_ids) = (task::ids(new), task::current_ids(creator));
     target::born(ids, creator_ids.tgid);
     if UNWIND.load() != 0 && new.leads_process() {
         unwind::inherit(creator.program(creator_ids), new.program(ids));
     }
+    let id = new.id(ids);
+    begin_new(ctx, new.tid(), ids, &id);
+}
+
+/// The first interval of a new thread: until it runs. `tid`: its key.
+#[inline(always)]
+pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
     if !target::is_target(ids) || STATES.load() & WaitState::New.bit() == 0 {
         // Nothing of a thread that had this tid before is left.
-        let _ = THREADS.remove(new.tid());
+        let _ = THREADS.remove(tid);
         return;
     }
-    let Some(scratch) = SCRATCH.get_ptr_mut(WAKE) else { return };
+    let Some(scratch) = scratch(WAKE) else { return };
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: see `SCRATCH`; set_waker uses the same value, but not its `thread`.
     let thread = unsafe { &mut (*scratch).thread };
-    thread.sleeper = new.id(ids);
+    thread.sleeper = *id;
     thread.sleeper_kernel = 0;
     thread.sleeper_user = 0;
     thread.state = WaitState::New as u32;
+    thread.woken_from = 0;
     set_waker(ctx, thread);
     thread.off_since = now;
     thread.woken_at = now;
-    wait::insert(new.tid(), thread);
+    wait::insert(tid, thread);
 }
 
 #[inline(always)]
 fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
-    let Some(scratch) = SCRATCH.get_ptr_mut(WAKE) else { return };
-    // SAFETY: see `SCRATCH`.
-    let (stack, walk) = unsafe { (&mut (*scratch).stack, &mut (*scratch).walk) };
-    let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, stack);
+    let Some(scratch) = scratch(WAKE) else { return };
+    let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, scratch);
     thread.waker_kernel = waker_kernel;
     thread.waker_kind = kind as u32;
     if kind as u32 != WakerKind::Task as u32 {
@@ -70,9 +106,8 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
         thread.waker_user = 0;
         return;
     }
-    // SAFETY: the helper always returns the current task.
-    let current = Task::new(unsafe { bpf_get_current_task_btf() });
+    let current = Task::current();
     let waker = current.id(task::current_ids(current));
-    thread.waker_user = stack::user(stack, walk, current, &waker);
+    thread.waker_user = stack::user(ctx, scratch, current, &waker);
     thread.waker = waker;
 }

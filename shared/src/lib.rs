@@ -24,7 +24,7 @@ pub use key::{WaitKey, WaitStats, WakerKind};
 pub use loss::Loss;
 pub use notice::{Notice, NoticeKind, Program};
 pub use stack::{MAX_FRAMES, Stack, StackContext};
-pub use state::WaitState;
+pub use state::{TASK_WAKING, WaitState};
 pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState};
 pub use unwind::{
     CfaKind, MAX_UNWIND_MAPPINGS, MAX_UNWIND_RULES, SavedKind, StackEnd, UNWIND_CHUNK,

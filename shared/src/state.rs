@@ -35,6 +35,13 @@ const TASK_WAKEKILL: u64 = 0x100;
 const TASK_NOLOAD: u64 = 0x400;
 /// Set on a thread that will never run again (`do_task_dead`).
 const TASK_DEAD: u64 = 0x80;
+/// Set on a thread whose wake-up is under way (`try_to_wake_up`).
+pub const TASK_WAKING: u32 = 0x200;
+/// Waits for a lock that is a spinlock on other kernels (preempt-RT, 5.15+); the kernel reports it as
+/// uninterruptible (`__task_state_index`).
+const TASK_RTLOCK_WAIT: u64 = 0x1000;
+/// Frozen (6.1+); reported likewise.
+const TASK_FROZEN: u64 = 0x8000;
 
 impl WaitState {
     /// How many states there are.
@@ -78,9 +85,29 @@ impl WaitState {
             Self::Traced
         } else if bits & TASK_PARKED != 0 {
             Self::Parked
+        } else if bits & (TASK_RTLOCK_WAIT | TASK_FROZEN) != 0 {
+            Self::Uninterruptible
         } else {
             Self::Other
         })
+    }
+
+    /// The class of a thread that the tracepoint `sched:sched_switch` reports with this `prev_state`:
+    /// one bit, by the letter that `ps` shows (`__trace_sched_switch_state`, the same from 5.10 to 7.2).
+    /// It does not tell [`Self::Killable`] from [`Self::Uninterruptible`]. `None`: the thread is dead.
+    #[inline(always)]
+    pub const fn from_reported(bits: u32) -> Option<Self> {
+        /// `EXIT_DEAD` and `EXIT_ZOMBIE`: a thread in its last switch is reported by how it ended.
+        const EXITED: u32 = 0x10 | 0x20;
+        /// `TASK_REPORT_IDLE`.
+        const IDLE: u32 = 0x80;
+        if bits & EXITED != 0 {
+            None
+        } else if bits & IDLE != 0 {
+            Some(Self::Idle)
+        } else {
+            Self::from_task_state(bits as u64)
+        }
     }
 
     /// The state with this number, as found in a [`crate::WaitKey`].

@@ -47,6 +47,10 @@ pub struct ThreadState {
     pub state: u32,
     /// A [`crate::WakerKind`]; belongs to the second half.
     pub waker_kind: u32,
+    /// The bits of the task state that the waker found; 0 where it cannot tell.
+    pub woken_from: u32,
+    /// 0.
+    pub reserved: u32,
     /// When the thread was last woken; 0: not since it last ran.
     pub woken_at: u64,
     /// Who woke it.
@@ -68,7 +72,7 @@ impl ThreadState {
         self.woken_at != 0 && self.woken_at.wrapping_add(RACE_NS) > self.off_since
     }
 }
-assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 32 + 16);
+assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 8 + 32 + 16);
 
 #[cfg(test)]
 mod tests {

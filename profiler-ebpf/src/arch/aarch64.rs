@@ -31,15 +31,11 @@ pub const WORDS: usize = 4;
 /// Bytes around an address in `lr` that are taken for the same function.
 const NEAR: u64 = 1024;
 
-/// The registers in its program of a thread whose `pt_regs` these are.
-///
-/// # Safety
-/// The pointer is what `bpf_task_pt_regs` returns.
+/// The registers in its program of a thread whose `pt_regs` these are. `register`: 8 bytes at an offset.
 #[inline(always)]
-pub unsafe fn user_registers(regs: *const u8) -> UserRegisters {
-    // SAFETY: user space set the offsets to those of members of 8 bytes, and of 4.
-    let register = |offset: u32| unsafe { *regs.add(offset as usize).cast::<u64>() };
-    let syscall = unsafe { *regs.add(REGS_SYSCALL.load() as usize).cast::<i32>() };
+pub fn user_registers(register: impl Fn(u32) -> u64) -> UserRegisters {
+    // 4 bytes, and others behind them.
+    let syscall = register(REGS_SYSCALL.load()) as i32;
     // `PSR_MODE_EL0t` (`user_mode` in arch/arm64/include/asm/ptrace.h). A worker of the kernel that shares
     // the memory of a process was never in a program, nor does it return to one.
     let is_user = register(REGS_PSTATE.load()) & 0xf == 0;

@@ -34,16 +34,10 @@ pub const WORDS: usize = 8;
 /// Bytes of [`WORDS`].
 const SPAN: u64 = 8 * WORDS as u64;
 
-/// The registers in its program of a thread whose `pt_regs` these are.
-///
-/// # Safety
-/// The pointer is what `bpf_task_pt_regs` returns.
+/// The registers in its program of a thread whose `pt_regs` these are. `read`: 8 bytes at an offset.
 #[inline(always)]
-pub unsafe fn user_registers(regs: *const u8) -> UserRegisters {
-    let register = |offset: &Global<u32>| {
-        // SAFETY: user space set the offsets to those of members of 8 bytes.
-        unsafe { *regs.add(offset.load() as usize).cast::<u64>() }
-    };
+pub fn user_registers(read: impl Fn(u32) -> u64) -> UserRegisters {
+    let register = |offset: &Global<u32>| read(offset.load());
     // The lowest bits are the privilege level. A worker of the kernel that shares the memory
     // of a process was never in a program, nor does it return to one.
     let is_user = register(&REGS_CS) & 3 == 3;

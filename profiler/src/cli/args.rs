@@ -262,6 +262,10 @@ pub(crate) enum Probe {
     Auto,
     /// BTF-enabled tracepoints: the cheapest; the kernel needs BTF
     Btf,
+    /// At functions of the scheduler: cheapest with -m, since only intervals that count cost a stack
+    Kprobe,
+    /// Classic tracepoints: they do without BTF
+    Tracepoint,
 }
 
 impl From<Probe> for ProbeChoice {
@@ -269,6 +273,8 @@ impl From<Probe> for ProbeChoice {
         match probe {
             Probe::Auto => Self::Auto,
             Probe::Btf => Self::Btf,
+            Probe::Kprobe => Self::Kprobe,
+            Probe::Tracepoint => Self::Tracepoint,
         }
     }
 }

@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 8;
 /// Frames without a name (programs that kallsyms does not show) are counted when a known one is
 /// outside of them.
 pub(super) fn count(stack: &[&Frame]) -> usize {
-    stack
+    let frames = stack
         .iter()
         .take(MAX_DEPTH)
         // A thread can also sleep *in* the kernel's BPF or perf code: that is outside of these.
@@ -19,14 +19,17 @@ pub(super) fn count(stack: &[&Frame]) -> usize {
         .enumerate()
         .filter(|(_, frame)| is_tracing(frame))
         .last()
-        .map_or(0, |(index, _)| index + 1)
+        .map_or(0, |(index, _)| index + 1);
+    // Where a kprobe stands. The other kinds of probe stand in its caller: with all of them a wait has the
+    // same stack.
+    let stands_in = stack.get(frames).and_then(|frame| frame.name.as_deref());
+    frames + usize::from(stands_in.is_some_and(|name| base(name) == "finish_task_switch"))
 }
 
 /// A function of the scheduler in which a probe can stand.
 fn is_traced(name: &str) -> bool {
-    let base = name.split('.').next().unwrap_or(name);
     matches!(
-        base,
+        base(name),
         "__schedule"
             | "schedule"
             | "finish_task_switch"
@@ -35,6 +38,11 @@ fn is_traced(name: &str) -> bool {
             | "ttwu_do_activate"
             | "wake_up_new_task"
     )
+}
+
+/// A function's name without the suffixes of its compiler: `finish_task_switch.isra.0`.
+fn base(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
 }
 
 fn is_tracing(frame: &Frame) -> bool {

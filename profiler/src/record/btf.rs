@@ -119,6 +119,13 @@ impl KernelTypes {
         Ok(offset)
     }
 
+    /// How many bytes a structure has.
+    pub(crate) fn size_of(&self, structure: &str) -> Result<u32> {
+        let id = self.structs.get(structure);
+        let id = *id.with_context(|| format!("this kernel has no struct {structure}"))?;
+        self.u32(self.types[id as usize] + 8)
+    }
+
     /// How many arguments the tracepoint passes; `None` where there is no such tracepoint.
     pub(crate) fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
         // A pointer to a prototype whose first parameter is the tracepoint's own data.
@@ -195,6 +202,7 @@ mod tests {
         assert_eq!(types.offset_of("task_struct", &["tgid"]).unwrap(), pid + 4);
         // Inside an anonymous structure since 4.x.
         assert!(types.offset_of("mm_struct", &["start_stack"]).unwrap() > 0);
+        assert!(types.size_of("pt_regs").unwrap().is_multiple_of(8));
         let error = types.offset_of("task_struct", &["no_such_member"]).unwrap_err();
         assert_eq!(error.to_string(), "this kernel has no member task_struct::no_such_member");
         assert_eq!(types.tracepoint_arguments("sched_waking"), Some(1));

@@ -4,13 +4,14 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    Counters, Stack, StackContext, StackEnd, TaskId, ThreadState, WaitKey, WaitState, WaitStats,
-    WakerKind,
+    Counters, ExistingThread, Stack, StackContext, StackEnd, TaskId, ThreadState, WaitKey,
+    WaitState, WaitStats, WakerKind,
 };
 
 use super::batch::{self, Plain};
 use super::load::Probes;
-use super::{Capacity, Config};
+use super::unwind::Unwinder;
+use super::{Capacity, Config, existing};
 use crate::recording::{ImageId, RawStack, StackId};
 
 // SAFETY: ABI types: plain data without padding.
@@ -43,6 +44,8 @@ pub(super) struct Collected {
     pub(super) added: HashMap<u32, u64>,
     /// How many more were found, for which the map of threads had no room.
     pub(super) not_added: u64,
+    /// Threads that sleep at the end, with their stacks; see [`Self::take_stacks`].
+    at_end: HashMap<u32, ThreadState>,
     /// Which of the two maps of waits the programs use.
     active: usize,
     /// What the counters of new entries said at the last drain.
@@ -91,6 +94,20 @@ impl Collected {
         .context("cannot read the BPF map of stacks")
     }
 
+    /// Takes the stacks of threads that are `asleep`, for intervals that have none.
+    pub(super) fn take_stacks(
+        &mut self,
+        asleep: Option<&HashMap<u32, ExistingThread>>,
+        config: &Config,
+        unwinder: Option<&Unwinder>,
+        now: u64,
+    ) {
+        for (&key, thread) in asleep.into_iter().flatten() {
+            let wait = existing::wait_of(thread, config, now, unwinder, &mut self.stacks);
+            self.at_end.extend(wait.map(|wait| (key, wait)));
+        }
+    }
+
     /// Adds the intervals that have not ended, as far as they were recorded: up to `now`, in ns.
     ///
     /// `asleep`: threads that did not run a moment ago, while the programs were attached. Any other
@@ -100,19 +117,23 @@ impl Collected {
         &mut self,
         probes: &Probes,
         config: &Config,
-        asleep: Option<&HashSet<u32>>,
+        asleep: Option<&HashMap<u32, ExistingThread>>,
         now: u64,
     ) -> Result<()> {
-        let Self { waits, added, .. } = self;
+        let Self { waits, added, at_end, .. } = self;
         let limits =
             config.min_off.as_nanos()..=config.max_off.map_or(u128::MAX, |max| max.as_nanos());
         batch::for_each(probes.hash_map("THREADS"), |&tid: &u32, thread: &ThreadState| {
-            let stale = asleep.is_some_and(|asleep| !asleep.contains(&tid))
+            let stale = asleep.is_some_and(|asleep| !asleep.contains_key(&tid))
                 && added.get(&tid) == Some(&thread.off_since);
             if thread.off_since == 0 || stale {
                 return;
             }
-            let (key, stats) = open_interval(thread, now);
+            let (mut key, stats) = open_interval(thread, now);
+            if let (0, 0, Some(at_end)) = (key.sleeper_kernel, key.sleeper_user, at_end.get(&tid)) {
+                key.sleeper_kernel = at_end.sleeper_kernel;
+                key.sleeper_user = at_end.sleeper_user;
+            }
             if limits.contains(&u128::from(stats.max_ns)) {
                 waits.entry(key).or_default().add(&stats);
             }

@@ -110,6 +110,11 @@ pub enum ProbeChoice {
     Auto,
     /// BTF-enabled tracepoints: the cheapest.
     Btf,
+    /// Probes at the beginning of functions of the scheduler: intervals that are too short or too long
+    /// cost least.
+    Kprobe,
+    /// Classic tracepoints: they need no BTF.
+    Tracepoint,
 }
 
 /// How to find the callers in a user stack.

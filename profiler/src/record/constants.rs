@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use offwake_shared::{MAX_FRAMES, filter};
 
-use super::btf::KernelTypes;
-use super::{Config, Filter, kernel, registers};
+use super::probe::Flavour;
+use super::{Config, Filter, offsets, registers};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -21,11 +21,13 @@ pub(super) struct Constants {
 
 impl Constants {
     /// Looks up where this kernel has what the programs read. `unwind`: by call frame information.
-    pub(super) fn new(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
-        let types = KernelTypes::of_running_kernel()?;
-        let task = |member: &str| types.offset_of("task_struct", &[member]);
+    pub(super) fn new(
+        config: &Config,
+        filter: &Filter,
+        flavour: &Flavour,
+        unwind: bool,
+    ) -> Result<Self> {
         let max = MAX_FRAMES as u32;
-        let has_prev_state = types.tracepoint_arguments("sched_switch") > Some(3);
         let mut words = vec![
             ("FILTER", filter_bits(filter)),
             ("OWN_TGID", std::process::id()),
@@ -34,31 +36,15 @@ impl Constants {
             ("FRAMES_LIMIT", system::max_stack_frames().map_or(max, |limit| limit.min(max))),
             ("USER_STACKS", u32::from(config.user_stacks)),
             ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
-            ("TASK_PID", task("pid")?),
-            ("TASK_TGID", task("tgid")?),
-            ("TASK_FLAGS", task("flags")?),
-            ("TASK_EXEC_ID", task("self_exec_id")?),
-            ("TASK_START_TIME", task("start_boottime")?),
-            ("TASK_STATE", task("__state").or_else(|_| task("state"))?),
-            ("TASK_COMM", task("comm")?),
-            ("TASK_RUNTIME", types.offset_of("task_struct", &["se", "sum_exec_runtime"])?),
-            (
-                "TASK_RUNTIME_BEFORE",
-                types.offset_of("task_struct", &["se", "prev_sum_exec_runtime"])?,
-            ),
-            ("TASK_ON_CPU", task("on_cpu")?),
             ("UNWIND", u32::from(unwind)),
-            ("HAS_LOOP", u32::from(kernel::version().has_bpf_loop())),
-            ("TASK_MM", task("mm")?),
-            ("MM_START_STACK", types.offset_of("mm_struct", &["start_stack"])?),
             ("OWN_NAMESPACE", system::pid_namespace()?),
-            ("TASK_GROUP_LEADER", task("group_leader")?),
-            ("TASK_THREAD_PID", task("thread_pid")?),
-            ("PID_LEVEL", types.offset_of("pid", &["level"])?),
-            ("PID_NUMBERS", types.offset_of("pid", &["numbers"])?),
-            ("NAMESPACE_INUM", types.offset_of("pid_namespace", &["ns", "inum"])?),
-            ("HAS_PREV_STATE", u32::from(has_prev_state)),
+            ("HAS_TYPES", u32::from(flavour.types.is_some())),
         ];
+        words.extend(&flavour.words);
+        if let Some(types) = &flavour.types {
+            words.extend(offsets::of_members(types)?);
+            words.extend(registers::offsets(types)?);
+        }
         let mut comm = [0; 16];
         if let Some(name) = &filter.comm {
             comm[..name.len()].copy_from_slice(name.as_bytes());
@@ -87,7 +73,6 @@ impl Constants {
             ("INTERRUPT_START_2", range(2).0),
             ("INTERRUPT_LEN_2", range(2).1),
         ];
-        words.extend(registers::offsets(&types)?);
         double_words.extend(registers::masks());
         Ok(Self { words, double_words })
     }

@@ -24,6 +24,11 @@ impl Version {
         self >= Self(5, 17, 0)
     }
 
+    /// Whether this kernel has `bpf_task_pt_regs`.
+    pub(super) fn has_task_registers(self) -> bool {
+        self >= Self(5, 15, 0)
+    }
+
     /// Whether reading user memory from BPF may freeze this kernel: with hardened usercopy it looks up
     /// where the bytes go, and takes a lock for it that whoever was interrupted may hold
     /// (`check_heap_object` in mm/usercopy.c; repaired in 6.1.36, 6.3.10 and 6.4).

@@ -1,5 +1,6 @@
 //! Loading the BPF programs with the constants of one recording, and attaching them.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -7,25 +8,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::tp_btf::{BtfTracePoint, BtfTracePointLink};
 use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
 use offwake_shared::{Counters, ExistingThread, MAX_UNWIND_RULES, ThreadState, UNWIND_CHUNK};
 
 use super::constants::Constants;
-use super::{Capacity, Config, Filter, unwind};
+use super::probe::{Flavour, Probe};
+use super::{Capacity, Config, Filter, UnwindChoice, kernel, untyped, unwind};
 use crate::snapshot::system;
 
+/// The programs for kernels with `bpf_loop`.
 #[cfg(target_arch = "x86_64")]
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64.bpf.o");
 #[cfg(target_arch = "aarch64")]
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64.bpf.o");
-
-/// The programs in the order in which they are attached. Wake-ups come first: an interval that is
-/// seen to begin must be seen to end.
-const PROGRAMS: [&str; 3] = ["sched_waking", "sched_wakeup_new", "sched_switch"];
+/// The programs for kernels before that, which would not even take its callback as dead code.
+#[cfg(target_arch = "x86_64")]
+static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-no-loop.bpf.o");
+#[cfg(target_arch = "aarch64")]
+static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-no-loop.bpf.o");
 
 /// The iterator over the threads that exist.
 const EXISTING: &str = "existing";
@@ -47,18 +50,65 @@ unsafe impl aya::Pod for PodCounters {}
 /// The programs in the kernel, and their maps.
 pub(super) struct Probes {
     bpf: Ebpf,
+    flavour: Flavour,
     /// Dropping one detaches its program.
-    links: Vec<BtfTracePointLink>,
+    links: Vec<Box<dyn Any>>,
+    /// Why this kind of probe, for people.
+    pub(super) why: String,
+    /// Whether user stacks are walked by call frame information.
+    pub(super) unwinds: bool,
+    filter: Filter,
 }
 
 impl Probes {
     /// Loads everything; nothing runs yet. `filter` is that of `config`, with the command in it.
-    /// `unwind`: walk user stacks by call frame information.
+    /// `unwind`: walk user stacks by call frame information, if the kind of probe can.
+    ///
+    /// # Errors
+    /// When none of the kinds of probe that are wanted works here: what was tried, and why not.
     pub(super) fn load(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
-        let constants = Constants::new(config, filter, unwind)?;
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        raise_memory_limit();
+        let candidates = Probe::candidates(config.probe);
+        let mut tried = Vec::new();
+        for &probe in candidates {
+            let flavour = Flavour::find(probe);
+            match flavour.and_then(|flavour| Self::load_flavour(flavour, config, filter, unwind)) {
+                Ok(mut probes) => {
+                    probes.why = match (candidates.len(), tried.is_empty()) {
+                        (1, _) => "as asked".into(),
+                        (_, true) => "auto: the cheapest".into(),
+                        (_, false) => format!("auto; {}", tried.join("; ")),
+                    };
+                    return Ok(probes);
+                }
+                Err(error) if candidates.len() == 1 => {
+                    return Err(
+                        error.context(format!("--probe {} does not work here", probe.name()))
+                    );
+                }
+                Err(error) => tried.push(format!("{}: {error:#}", probe.name())),
+            }
+        }
+        bail!("no kind of probe works here: {}", tried.join("; "))
+    }
+
+    fn load_flavour(
+        flavour: Flavour,
+        config: &Config,
+        filter: &Filter,
+        unwind: bool,
+    ) -> Result<Self> {
+        let unwinds = unwind && flavour.types.is_some();
+        if unwind && !unwinds && config.unwind == UnwindChoice::Cfi {
+            bail!("--unwind cfi needs the kernel's type information (BTF): use --unwind fp");
+        }
+        let constants = Constants::new(config, filter, &flavour, unwinds)?;
+        let btf = match flavour.types {
+            Some(_) => Some(Btf::from_sys_fs().context("cannot read the kernel's BTF")?),
+            None => None,
+        };
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf));
+        loader.btf(btf.as_ref());
         let Capacity {
             threads,
             waits,
@@ -74,7 +124,7 @@ impl Probes {
             .map_max_entries("WAITS_1", waits)
             .map_max_entries("STACKS", stacks)
             .map_max_entries("NOTICES", notices);
-        if unwind {
+        if unwinds {
             let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);
             loader
                 .map_max_entries("UNWIND_MAPPINGS", unwind_mappings)
@@ -88,15 +138,25 @@ impl Probes {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let mut bpf = loader.load(OBJECT).context("cannot create the BPF maps")?;
-        for name in PROGRAMS {
-            program(&mut bpf, name).load(name, &btf).map_err(|error| rejected(name, &error))?;
+        let object = if kernel::version().has_bpf_loop() { OBJECT } else { OBJECT_NO_LOOP };
+        let mut bpf = loader.load(object).map_err(no_maps)?;
+        for hook in &flavour.hooks {
+            let loaded = hook.load(&mut bpf, btf.as_ref());
+            loaded.map_err(|error| rejected(hook.program, &error))?;
         }
-        let mut this = Self { bpf, links: Vec::new() };
+        if let Some(btf) = &btf {
+            let existing = existing(&mut bpf).load("task", btf);
+            existing.map_err(|error| rejected(EXISTING, &error))?;
+        }
+        let mut this = Self {
+            bpf,
+            flavour,
+            links: Vec::new(),
+            why: String::new(),
+            unwinds,
+            filter: filter.clone(),
+        };
         this.set_targets(filter)?;
-        let existing: &mut Iter =
-            this.bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator");
-        existing.load("task", &btf).map_err(|error| rejected(EXISTING, &error))?;
         Ok(this)
     }
 
@@ -133,20 +193,26 @@ impl Probes {
         pids.insert(pid, 1, 0).context("too many processes to record")
     }
 
-    /// Starts the recording.
-    pub(super) fn attach(&mut self) -> Result<()> {
-        self.attach_programs(&PROGRAMS)
+    /// Which kind of probe this is.
+    pub(super) fn probe(&self) -> Probe {
+        self.flavour.probe
     }
 
-    /// Attaches some of [`PROGRAMS`].
-    pub(super) fn attach_programs(&mut self, names: &[&str]) -> Result<()> {
-        for name in names {
-            let program = program(&mut self.bpf, name);
-            let link = program
-                .attach()
-                .and_then(|id| program.take_link(id))
-                .with_context(|| format!("cannot attach to the tracepoint {name}"))?;
-            self.links.push(link);
+    /// Whether the kernel's types are known.
+    pub(super) fn has_types(&self) -> bool {
+        self.flavour.types.is_some()
+    }
+
+    /// Starts the recording.
+    pub(super) fn attach(&mut self) -> Result<()> {
+        self.attach_if(|_| true)
+    }
+
+    /// Attaches those programs whose name passes.
+    pub(super) fn attach_if(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let Self { bpf, flavour, links, .. } = self;
+        for hook in flavour.hooks.iter().filter(|hook| wanted(hook.program)) {
+            links.push(hook.attach(bpf)?);
         }
         Ok(())
     }
@@ -175,8 +241,10 @@ impl Probes {
     /// The threads that exist now and pass the filter, except for its cgroup.
     pub(super) fn existing_threads(&mut self) -> Result<Vec<ExistingThread>> {
         const LEN: usize = size_of::<ExistingThread>();
-        let program: &mut Iter =
-            self.bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator");
+        if self.flavour.types.is_none() {
+            return Ok(untyped::existing_threads(&self.filter));
+        }
+        let program = existing(&mut self.bpf);
         let link = program.attach()?;
         let mut bytes = Vec::new();
         program.take_link(link)?.into_file()?.read_to_end(&mut bytes)?;
@@ -219,9 +287,10 @@ impl Probes {
 
     /// How often the kernel did not run a program because it was running on that CPU already.
     pub(super) fn recursion_misses(&self) -> u64 {
-        PROGRAMS
+        self.flavour
+            .hooks
             .iter()
-            .filter_map(|name| self.bpf.program(name)?.fd().ok())
+            .filter_map(|hook| self.bpf.program(hook.program)?.fd().ok())
             .map(|fd| recursion_misses(fd.as_fd()))
             .sum()
     }
@@ -260,8 +329,28 @@ impl Probes {
 /// Why a map or program must exist: its name and the object are built together.
 const IN_OBJECT: &str = "part of the embedded object";
 
-fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> &'a mut BtfTracePoint {
-    bpf.program_mut(name).expect(IN_OBJECT).try_into().expect("a BTF tracepoint program")
+fn existing(bpf: &mut Ebpf) -> &mut Iter {
+    bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator")
+}
+
+/// Before 5.11 the memory of maps counts as locked memory, which is limited. Without the privilege to raise
+/// the limit it stays as it is: it may do.
+fn raise_memory_limit() {
+    let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) };
+}
+
+fn no_maps(error: EbpfError) -> anyhow::Error {
+    let denied = matches!(&error, EbpfError::MapError(error) if errno(error) == Some(libc::EPERM));
+    let error = anyhow::Error::from(error);
+    if denied && kernel::version() < kernel::Version(5, 11, 0) {
+        return error.context(
+            "cannot create the BPF maps: the limit of locked memory is too small and cannot be \
+             raised: run `ulimit -l unlimited` first, or offwake with CAP_SYS_RESOURCE",
+        );
+    }
+    error.context("cannot create the BPF maps")
 }
 
 /// The verifier's log runs to thousands of lines, of which the last before its figures says why.

@@ -12,12 +12,15 @@ mod load;
 mod memory;
 mod mmaps;
 mod notices;
+mod offsets;
 mod preflight;
+mod probe;
 mod registers;
 mod session;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod untyped;
 mod unwind;
 
 use std::sync::atomic::AtomicBool;

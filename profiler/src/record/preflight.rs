@@ -5,6 +5,7 @@ use offwake_shared::MAX_FRAMES;
 
 use super::btf::KernelTypes;
 use super::kernel::{self, Version};
+use super::probe::{Flavour, Probe};
 use super::{Capability, CapabilityState, UnwindChoice};
 use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
@@ -13,7 +14,10 @@ use crate::symbolize::interrupts;
 /// Fails with one clear line when a recording cannot work. What loading finds missing by itself is
 /// not looked for here: it would cost as much again.
 pub(super) fn require() -> Result<()> {
-    match [kernel(), privileges()].into_iter().find(|it| it.state == CapabilityState::Missing) {
+    match [kernel(), privileges(), lockdown()]
+        .into_iter()
+        .find(|it| it.state == CapabilityState::Missing)
+    {
         Some(missing) => bail!("{}: {}", missing.name, missing.detail),
         None => Ok(()),
     }
@@ -21,19 +25,10 @@ pub(super) fn require() -> Result<()> {
 
 /// See [`super::check`].
 pub(super) fn check() -> Vec<Capability> {
-    let types = KernelTypes::of_running_kernel();
-    let probe = tracepoints(types.as_ref().ok());
-    vec![
-        kernel(),
-        privileges(),
-        btf(types),
-        probe,
-        jit(),
-        symbols(),
-        frames(),
-        unwinding(),
-        cgroup(),
-    ]
+    let mut found = vec![kernel(), privileges(), lockdown(), btf()];
+    found.extend(probes());
+    found.extend([jit(), symbols(), frames(), unwinding(), cgroup()]);
+    found
 }
 
 /// How user stacks are walked.
@@ -90,13 +85,13 @@ pub(super) fn describe(figures: Option<&UnwindFigures>) -> Vec<Capability> {
 }
 
 fn kernel() -> Capability {
-    const FLOOR: Version = Version(5, 15, 0);
+    const FLOOR: Version = Version(5, 10, 0);
     let release = kernel::release();
     let version = kernel::version();
     if version >= FLOOR {
         ok("kernel", release)
     } else {
-        missing("kernel", format!("{release} is too old: offwake needs 5.15 or newer"))
+        missing("kernel", format!("{release} is too old: offwake needs 5.10 or newer"))
     }
 }
 
@@ -153,22 +148,57 @@ fn effective_capabilities() -> u64 {
     u64::from(data[1].effective) << 32 | u64::from(data[0].effective)
 }
 
-fn btf(types: Result<KernelTypes>) -> Capability {
-    match types {
-        Ok(_) => ok("type information (BTF)", "/sys/kernel/btf/vmlinux".into()),
-        Err(error) => missing("type information (BTF)", format!("{error:#}")),
+/// In its stricter mode, lockdown keeps even root from reading the kernel's memory
+/// (`LOCKDOWN_BPF_READ_KERNEL` in include/linux/security.h).
+fn lockdown() -> Capability {
+    const NAME: &str = "kernel lockdown";
+    match system::lockdown() {
+        Some(mode) if mode == "confidentiality" => missing(
+            NAME,
+            "confidentiality: nobody may read kernel memory by BPF; boot with \
+             lockdown=integrity, or without"
+                .into(),
+        ),
+        mode => ok(NAME, mode.unwrap_or_else(|| "none".into())),
     }
 }
 
-fn tracepoints(types: Option<&KernelTypes>) -> Capability {
-    const NAME: &str = "probe btf";
-    let Some(types) = types else { return missing(NAME, "needs BTF".into()) };
-    let absent = ["sched_switch", "sched_waking", "sched_wakeup_new"]
+fn btf() -> Capability {
+    const NAME: &str = "type information (BTF)";
+    match KernelTypes::of_running_kernel() {
+        Ok(_) => ok(NAME, "/sys/kernel/btf/vmlinux".into()),
+        Err(error) => {
+            degraded(NAME, format!("{error:#}: only --probe tracepoint works, with frame pointers"))
+        }
+    }
+}
+
+/// Each kind of probe, and which one is used.
+fn probes() -> Vec<Capability> {
+    let mut used = None;
+    let mut found: Vec<Capability> = Probe::ALL
         .into_iter()
-        .find(|name| types.tracepoint_arguments(name).is_none());
-    match absent {
-        None => ok(NAME, "sched_switch, sched_waking, sched_wakeup_new: used".into()),
-        Some(name) => missing(NAME, format!("this kernel has no tracepoint {name}")),
+        .map(|probe| match Flavour::find(probe) {
+            Ok(flavour) => {
+                let is_first = used.is_none();
+                used.get_or_insert(probe);
+                let note = if is_first { ": used by default" } else { "" };
+                ok(probe_name(probe), format!("{}{note}", flavour.describe()))
+            }
+            Err(error) => degraded(probe_name(probe), format!("{error:#}")),
+        })
+        .collect();
+    if used.is_none() {
+        found.push(missing("probe", "none works here: see above".into()));
+    }
+    found
+}
+
+const fn probe_name(probe: Probe) -> &'static str {
+    match probe {
+        Probe::Btf => "probe btf",
+        Probe::Kprobe => "probe kprobe",
+        Probe::Tracepoint => "probe tracepoint",
     }
 }
 
@@ -205,7 +235,8 @@ fn frames() -> Capability {
 
 fn unwinding() -> Capability {
     const NAME: &str = "user stacks";
-    match why_not_unwind(kernel::version()) {
+    let needs_types = KernelTypes::of_running_kernel().is_err().then_some("needs BTF");
+    match needs_types.or(why_not_unwind(kernel::version())) {
         None => {
             ok(NAME, "by call frame information (cfi), and by frame pointers without it".into())
         }

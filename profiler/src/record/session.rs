@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId};
 
 use super::collect::Collected;
 use super::load::Probes;
 use super::notices::NoticeReader;
 use super::preflight::Unwind;
+use super::probe::Probe;
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
 use super::{Config, Figures, Progress, existing, kernel, memory, preflight};
@@ -30,12 +31,12 @@ pub(super) fn record(
 ) -> Result<Recording> {
     preflight::require()?;
     let how = preflight::unwind(config.unwind)?;
-    let unwind = config.user_stacks && how == Unwind::Cfi;
     let mut targets = Targets::find(config)?;
-    let mut probes = Probes::load(config, &targets.filter, unwind)?;
+    let wants_cfi = config.user_stacks && how == Unwind::Cfi;
+    let mut probes = Probes::load(config, &targets.filter, wants_cfi)?;
     let mut notices = NoticeReader::start(probes.take_notices()?)?;
     let mut collected = Collected::default();
-    let mut unwinder = match unwind {
+    let mut unwinder = match probes.unwinds {
         true => Some(Unwinder::new(probes.take_unwind_maps()?, &config.capacity)),
         false => None,
     };
@@ -97,6 +98,10 @@ pub(super) fn record(
     let _ = collected.drain(&mut probes);
     let _ = collected.drain(&mut probes);
     let unread = counters.intervals.saturating_sub(collected.intervals);
+    if probes.probe() == Probe::Kprobe {
+        // Their stacks would have been taken at their end.
+        collected.take_stacks(asleep.as_ref(), config, unwinder.as_ref(), now);
+    }
     let _ = collected.add_open_intervals(&probes, config, asleep.as_ref(), now);
     for image in collected.take_seen() {
         snapshots.refresh(image);
@@ -108,17 +113,31 @@ pub(super) fn record(
         started,
         duration,
         kernel: kernel::release(),
-        probe: "btf".into(),
+        probe: format!("{} ({})", probes.probe().name(), probes.why),
         targets: targets.described,
     };
     let bpf_bytes = memory::of_bpf_maps();
     let unwind =
         unwinder.as_ref().map(|unwinder| UnwindFigures { bpf_bytes, ..unwinder.figures() });
     let mut warnings = unwinder.as_mut().map(Unwinder::take_warnings).unwrap_or_default();
-    if let Unwind::OnlyFp(why) = how {
+    let why_not = match how {
+        Unwind::OnlyFp(why) => Some(why),
+        Unwind::Cfi if wants_cfi && !probes.unwinds => {
+            Some("needs the kernel's type information (BTF)")
+        }
+        _ => None,
+    };
+    if let Some(why) = why_not {
         warnings.push(format!(
             "user stacks were walked by frame pointers: call frame information {why}"
         ));
+    }
+    if config.user_stacks && !probes.has_types() {
+        warnings.push(
+            "without the kernel's type information (BTF), waits that began before the recording \
+             have no user stack, and user stacks that led astray are not told from others"
+                .into(),
+        );
     }
     let Collected { waits, stacks, .. } = collected;
     Ok(Recording { meta, waits, stacks, images, files, losses, unwind, warnings })
@@ -130,6 +149,9 @@ pub(super) fn measure(config: &Config) -> Result<Option<UnwindFigures>> {
     if preflight::unwind(config.unwind)? == Unwind::Cfi {
         let targets = Targets::find(config)?;
         let mut probes = Probes::load(config, &targets.filter, true)?;
+        if !probes.unwinds {
+            return Ok(None);
+        }
         let notices = NoticeReader::start(probes.take_notices()?)?;
         let mut unwinder = Unwinder::new(probes.take_unwind_maps()?, &config.capacity);
         prepare(&mut unwinder, &targets, &mut probes, &notices, &mut |_| {})?;
@@ -214,10 +236,10 @@ fn add_existing_threads(
     Ok(())
 }
 
-/// The keys of the threads that exist and do not run; `None` if the kernel does not tell.
-fn threads_asleep(probes: &mut Probes) -> Option<HashSet<u32>> {
-    let threads = probes.existing_threads().ok()?;
-    Some(threads.iter().filter(|thread| thread.on_cpu == 0).map(|thread| thread.key).collect())
+/// The threads that exist and do not run, by their keys; `None` if the kernel does not tell.
+fn threads_asleep(probes: &mut Probes) -> Option<HashMap<u32, ExistingThread>> {
+    let threads = probes.existing_threads().ok()?.into_iter();
+    Some(threads.filter(|thread| thread.on_cpu == 0).map(|thread| (thread.key, thread)).collect())
 }
 
 fn losses(

@@ -300,7 +300,7 @@ fn unknown_waker() {
     let children = sleepers(1);
     let config = config(&children, Capacity::default());
     let mut probes = Probes::load(&config, &config.filter, true).unwrap();
-    probes.attach_programs(&["sched_switch"]).unwrap();
+    probes.attach_if(|program| program == "sched_switch").unwrap();
     wait_for_loss(&probes, Loss::UnknownWaker);
     wait_for_intervals(&probes, 5);
     let (collected, counters) = finish(&mut probes);

@@ -77,7 +77,8 @@ impl Snapshots {
     /// `start_stack`: where the kernel says that the image's stack begins
     /// ([`offwake_shared::Notice`]). Nothing else in `/proc` tells whether the process has called
     /// `execve` since. A process that was forked and is gone, or runs another program by now, has
-    /// the mappings of the image that it was forked from, which has the same stack.
+    /// the mappings of the image that it was forked from, which has the same stack. 0: the kernel does not
+    /// say, and whatever runs there now is taken for the image.
     ///
     /// # Errors
     /// When the process has ended or runs another program, and so does its parent. What was known
@@ -99,7 +100,8 @@ impl Snapshots {
     fn forked_from(&self, start_stack: u64, forked: ImageId) -> Option<Image> {
         /// The most that arguments and environment take.
         const ARGUMENTS: u64 = 8 << 20;
-        if start_stack >= (Architecture::OWN.facts().kernel.stack_top)() - ARGUMENTS {
+        let stack_top = (Architecture::OWN.facts().kernel.stack_top)();
+        if start_stack == 0 || start_stack >= stack_top - ARGUMENTS {
             return None;
         }
         let mut others = self.start_stacks.iter().filter(|&(&id, _)| id != forked);
@@ -109,7 +111,7 @@ impl Snapshots {
 
     fn read_live(&mut self, id: ImageId, start_stack: u64) -> Result<(), Gone> {
         let (owner, text) = read_maps(id.tgid).ok_or(Gone)?;
-        if process::start_stack(owner).map_err(|_| Gone)? != start_stack {
+        if start_stack != 0 && process::start_stack(owner).map_err(|_| Gone)? != start_stack {
             return Err(Gone);
         }
         let process = process::folder(owner);

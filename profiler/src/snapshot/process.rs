@@ -69,6 +69,27 @@ pub(crate) fn state(tid: u32) -> Option<u8> {
     parse_state(&read(tid, "stat").ok()?)
 }
 
+/// Whether a thread is the kernel's own.
+pub(crate) fn is_kernel_thread(tid: u32) -> bool {
+    /// `PF_KTHREAD` (include/linux/sched.h).
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let flags = read(tid, "stat").ok().and_then(|stat| parse_flags(&stat));
+    flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
+}
+
+/// Where a thread sleeps in the kernel, innermost first: function and offset in it, without the functions
+/// of the scheduler. Empty where it cannot be read: it needs `CAP_SYS_ADMIN`.
+pub(crate) fn kernel_stack(tid: u32) -> Vec<(String, u64)> {
+    let text = read(tid, "stack").unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().filter_map(parse_kernel_frame).collect()
+}
+
+/// Every process.
+pub(crate) fn all() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// The threads of a process, in ascending order.
 ///
 /// # Errors
@@ -140,6 +161,19 @@ fn parse_state(stat: &[u8]) -> Option<u8> {
     behind_name(stat)?.trim_start().bytes().next()
 }
 
+/// Field 9.
+fn parse_flags(stat: &[u8]) -> Option<u64> {
+    behind_name(stat)?.split_whitespace().nth(6)?.parse().ok()
+}
+
+/// `[<0>] do_epoll_wait+0x64/0x160`.
+fn parse_kernel_frame(line: &str) -> Option<(String, u64)> {
+    let (_, place) = line.split_once("] ")?;
+    let (name, offset) = place.split_once("+0x")?;
+    let offset = u64::from_str_radix(offset.split('/').next()?, 16).ok()?;
+    Some((name.to_owned(), offset))
+}
+
 /// Field 28.
 fn parse_start_stack(stat: &[u8]) -> Option<u64> {
     behind_name(stat)?.split_whitespace().nth(25)?.parse().ok()
@@ -159,6 +193,10 @@ mod tests {
     fn hostile_names_do_not_shift_fields() {
         let stat = b"42 (a) S 1 (b) R 0) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3 4 5 140722 6";
         assert_eq!(parse_start_stack(stat), Some(140722));
+        assert_eq!(parse_flags(stat), Some(4_194_560));
+        let frame = parse_kernel_frame("[<0>] do_epoll_wait+0x64/0x160");
+        assert_eq!(frame, Some(("do_epoll_wait".into(), 0x64)));
+        assert_eq!(parse_kernel_frame("[<0>] 0xffffffffc0"), None);
         assert_eq!(parse_state(stat), Some(b'S'));
         assert_eq!(parse_start_stack(b""), None);
         assert_eq!(parse_start_stack(b"42 (x"), None);

@@ -23,6 +23,13 @@ pub fn bpf_jit_enabled() -> Option<bool> {
     Some(value.trim() != "0")
 }
 
+/// The kernel's lockdown mode: `none`, `integrity` or `confidentiality`; `None` if it does not tell.
+pub fn lockdown() -> Option<String> {
+    let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    let (_, mode) = modes.split_once('[')?;
+    Some(mode.split_once(']')?.0.to_owned())
+}
+
 /// The most frames that the kernel takes of one stack; `None` if it does not tell.
 pub fn max_stack_frames() -> Option<u32> {
     let value = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;

@@ -1,10 +1,10 @@
 //! Where interrupts enter the kernel, by its symbol table.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::ops::Range;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+
+use super::kallsyms;
 
 use crate::arch::Architecture;
 
@@ -14,36 +14,13 @@ use crate::arch::Architecture;
 /// # Errors
 /// When the table cannot be read, or hides addresses (`kernel.kptr_restrict`, `CAP_SYSLOG`).
 pub fn entries() -> Result<Vec<Range<u64>>> {
-    const TABLE: &str = "/proc/kallsyms";
     let is_interrupt_entry = Architecture::OWN.facts().kernel.is_interrupt_entry;
-    let reader = BufReader::new(File::open(TABLE).context(TABLE)?);
     let mut text = Vec::new();
-    for line in reader.lines() {
-        let line = line.context(TABLE)?;
-        let mut words = line.split_ascii_whitespace();
-        let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next())
-        else {
-            continue;
-        };
-        // Modules have no entry of the kernel, and are listed last.
-        if words.next().is_some() {
-            break;
-        }
-        if kind.eq_ignore_ascii_case("t") {
-            let address = u64::from_str_radix(address, 16).context(TABLE)?;
-            text.push((address, is_interrupt_entry(name)));
-        }
-    }
+    kallsyms::for_each_function(|address, name| text.push((address, is_interrupt_entry(name))))?;
     text.sort_unstable();
-    if text.last().is_none_or(|&(address, _)| address == 0) {
-        bail!(
-            "{TABLE} shows no addresses: run as root or with CAP_SYSLOG, and with `sysctl \
-             kernel.kptr_restrict` at 0 or 1"
-        );
-    }
     let ranges = ranges(&text);
     if ranges.is_empty() {
-        bail!("{TABLE} names no interrupt entry that is known");
+        bail!("{} names no interrupt entry that is known", kallsyms::TABLE);
     }
     Ok(ranges)
 }

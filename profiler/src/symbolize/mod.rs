@@ -21,6 +21,7 @@ mod demangle;
 mod dwarf;
 mod elf;
 pub mod interrupts;
+pub mod kallsyms;
 mod kernel;
 mod late;
 mod perf_map;

@@ -205,11 +205,15 @@ int main(int argc, char **argv) {{
     let recorder = Recorder::start(&["-p", &pid.to_string()]);
     program.work();
     let profile = recorder.stop().profile;
+    // The first sleeps of the second program may come before its unwind tables are there.
+    let without_caller = profile.losses["user_stack_broken"];
     for (own, other) in [("first", "second"), ("second", "first")] {
         let outer = format!("{own}_outer");
         let waits: Vec<_> = profile.waits_in(pid, &outer).collect();
         let sleeps = waits.iter().copied().filter(|wait| wait.state != "preempted");
-        assert_eq!(sum(sleeps, |wait| wait.count), SLEEPS, "{own}: {:?}", profile.waits);
+        let seen = sum(sleeps, |wait| wait.count);
+        let expected = SLEEPS - without_caller.min(SLEEPS / 2)..=SLEEPS;
+        assert!(expected.contains(&seen), "{own}: {seen} of {expected:?}");
         for wait in waits {
             assert_eq!(wait.sleeper.comm, own);
             let modules = wait.sleeper_stack.iter().filter_map(|frame| frame.module.as_deref());

@@ -11,10 +11,13 @@ use super::{Objects, object, rustc};
 use crate::command;
 use crate::workspace::Workspace;
 
-/// The machines that the programs are built for: each has an object of its own.
-pub(crate) const ARCHITECTURES: [&str; 2] = ["aarch64", "x86_64"];
+/// What the programs are built for: an architecture, and kernels without `bpf_loop` (before 5.17) or others.
+pub(crate) const VARIANTS: [&str; 4] = ["aarch64", "aarch64-no-loop", "x86_64", "x86_64-no-loop"];
 
-/// Builds `profiler-ebpf` for each architecture and gives the objects without debug sections.
+/// Ends the name of a variant without `bpf_loop`.
+const NO_LOOP: &str = "-no-loop";
+
+/// Builds `profiler-ebpf` for each variant and gives the objects without debug sections.
 ///
 /// The bytes do not depend on where the checkout, cargo's home, the target directory or the
 /// compiler are. With `locked`, `Cargo.lock` must be complete.
@@ -29,34 +32,38 @@ pub(crate) fn build(
     // The flags name the directories of downloaded sources: they must be there by then.
     command::run(toolchain.cargo("fetch").args(["--quiet"]).args(locked).current_dir(&source))?;
     let mut objects = Objects::new();
-    for architecture in ARCHITECTURES {
+    for variant in VARIANTS {
         let mut cargo = toolchain.cargo_build();
         cargo
             .args(locked)
             .arg("--target-dir")
             .arg(target)
             .current_dir(&source)
-            .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, toolchain, architecture)?)
+            .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace, toolchain, variant)?)
             .env("RUSTC_WRAPPER", std::env::current_exe()?)
             .env(rustc::ENABLE, "1");
-        eprintln!("building the BPF object for {architecture} with {toolchain}");
+        eprintln!("building the BPF object {variant} with {toolchain}");
         command::run(&mut cargo)?;
         let path = target.join("bpfel-unknown-none/release/offwake");
         let linked = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        objects.insert(architecture, object::without_debug_sections(&linked)?);
+        objects.insert(variant, object::without_debug_sections(&linked)?);
     }
     Ok(objects)
 }
 
 /// Compiler flags, in cargo's encoding. BTF is made from debug information, and names source
 /// files: those names must be the same everywhere.
-fn flags(workspace: &Workspace, toolchain: &Toolchain, architecture: &str) -> Result<OsString> {
+fn flags(workspace: &Workspace, toolchain: &Toolchain, variant: &str) -> Result<OsString> {
     // Of the machine that runs the programs, not the one that builds them: aya-ebpf looks for it, too.
+    let architecture = variant.strip_suffix(NO_LOOP).unwrap_or(variant);
     let architecture = format!("bpf_target_arch=\"{architecture}\"");
     let mut flags: Vec<OsString> =
         ["-C", "debuginfo=2", "-C", "link-arg=--btf", "--cfg", &architecture]
             .map(OsString::from)
             .to_vec();
+    if variant.ends_with(NO_LOOP) {
+        flags.extend(["--cfg", "no_loop"].map(OsString::from));
+    }
     let mut remap = |from: &Path, to: &str| {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(from);

@@ -15,7 +15,7 @@ use crate::workspace::{self, Workspace};
 /// The content of `profiler/bpf/manifest.json`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// By architecture.
+    /// By variant.
     objects: BTreeMap<String, String>,
     sources: BTreeMap<String, String>,
     rustc: String,

@@ -1,4 +1,4 @@
-//! The BPF objects, one for each architecture: built by a compiler that users do not have, so they are
+//! The BPF objects, one for each variant: built by a compiler that users do not have, so they are
 //! committed with a manifest that says what they were built from and by whom, and checked against both.
 
 mod build;
@@ -36,21 +36,21 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     if check_only { check(workspace) } else { build(workspace) }
 }
 
-/// The bytes of each object, by the architecture of the machines that it is for.
+/// The bytes of each object, by what it is built for.
 pub(crate) type Objects = BTreeMap<&'static str, Vec<u8>>;
 
-fn object_path(workspace: &Workspace, architecture: &str) -> PathBuf {
-    workspace.root.join(format!("profiler/bpf/offwake-{architecture}.bpf.o"))
+fn object_path(workspace: &Workspace, variant: &str) -> PathBuf {
+    workspace.root.join(format!("profiler/bpf/offwake-{variant}.bpf.o"))
 }
 
 /// The committed objects.
 fn read_objects(workspace: &Workspace) -> Result<Objects> {
-    let read = |architecture| {
-        let path = object_path(workspace, architecture);
+    let read = |variant| {
+        let path = object_path(workspace, variant);
         let object = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok((architecture, object))
+        Ok((variant, object))
     };
-    build::ARCHITECTURES.into_iter().map(read).collect()
+    build::VARIANTS.into_iter().map(read).collect()
 }
 
 fn build(workspace: &Workspace) -> Result<()> {
@@ -64,8 +64,8 @@ fn build(workspace: &Workspace) -> Result<()> {
     let toolchain = toolchains.swap_remove(preferred);
 
     let objects = build::build(workspace, &toolchain, &workspace.target.join("bpf"), false)?;
-    for (architecture, object) in &objects {
-        let path = object_path(workspace, architecture);
+    for (variant, object) in &objects {
+        let path = object_path(workspace, variant);
         fs::create_dir_all(path.with_file_name(""))?;
         fs::write(&path, object).with_context(|| format!("cannot write {}", path.display()))?;
         eprintln!("wrote {} ({} bytes)", path.display(), object.len());
@@ -103,12 +103,12 @@ fn check(workspace: &Workspace) -> Result<()> {
     }
     let rebuilt = build::build(workspace, toolchain, &target, true)?;
     fs::remove_dir_all(&target)?;
-    for (architecture, object) in &rebuilt {
-        if objects[architecture] != *object {
-            let kept = workspace.target.join(format!("offwake-{architecture}-rebuilt.bpf.o"));
+    for (variant, object) in &rebuilt {
+        if objects[variant] != *object {
+            let kept = workspace.target.join(format!("offwake-{variant}-rebuilt.bpf.o"));
             fs::write(&kept, object)?;
             bail!(
-                "the source gives another BPF object for {architecture} than the committed one ({} is \
+                "the source gives another BPF object {variant} than the committed one ({} is \
                  what it gives): {AGAIN}",
                 kept.display()
             );

@@ -90,7 +90,12 @@ fn check_sleeper(
     }
     let told: u64 = truths.iter().map(|truth| truth.count).sum();
     let seen = sum(waits.iter().copied(), |wait| wait.count);
-    assert_eq!(told, seen, "{what}: {:?}", profile.losses);
+    let missed = profile.lost("probe_misses");
+    assert!(
+        (told.saturating_sub(missed)..=told).contains(&seen),
+        "{what}: {seen} of {told}: {:?}",
+        profile.losses
+    );
 
     let unknown =
         sum(waits.iter().copied().filter(|wait| wait.waker.kind == "unknown"), |wait| wait.count);
@@ -99,7 +104,7 @@ fn check_sleeper(
         let matching = waits.iter().copied().filter(|wait| is_woken_by(wait, truth, is_interrupt));
         let seen = sum(matching, |wait| wait.count);
         assert!(
-            (truth.count.saturating_sub(unknown)..=truth.count).contains(&seen),
+            (truth.count.saturating_sub(unknown + missed)..=truth.count).contains(&seen),
             "{what}: {:?} ended {} waits, seen {seen}, unknown {unknown}: {}",
             truth.waker,
             truth.count,
@@ -107,7 +112,7 @@ fn check_sleeper(
         );
         explained += seen;
     }
-    assert_eq!(explained, told, "{what}: wrong wakers: {}", wakers(&waits));
+    assert_eq!(explained, seen, "{what}: wrong wakers: {}", wakers(&waits));
 
     let blocked = sum(waits.iter().copied(), |wait| wait.blocked_ns);
     let told_ns = |of: fn(&Truth) -> u64| truths.iter().map(|truth| of(truth)).sum::<u64>();

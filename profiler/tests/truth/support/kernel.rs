@@ -2,26 +2,18 @@
 
 use std::fs;
 
-/// Whether an offwake records: its programs are attached, and it has looked at the threads that
-/// exist and waits for what happens.
+/// Whether an offwake records: it has attached its programs, looked at the threads that exist, and waits
+/// for what happens, which its main thread does at no other time. A look that does not wait is none.
 pub(crate) fn is_recording(pid: u32) -> bool {
-    /// Switches, wake-ups and new threads.
-    const HOOKS: usize = 3;
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
-    let links = entries.flatten().filter(|entry| {
-        // A descriptor may be closed meanwhile.
-        fs::read_to_string(entry.path()).is_ok_and(|info| info.contains("link_type:"))
-    });
-    if links.count() < HOOKS {
-        return false;
-    }
     let syscall = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let number = syscall.split(' ').next().and_then(|number| number.parse().ok());
+    let mut words = syscall.split_whitespace();
+    let number = words.next().and_then(|number| number.parse().ok());
+    let waits = words.nth(2).is_some_and(|timeout| timeout != "0x0");
     #[cfg(target_arch = "x86_64")]
     let polls = number == Some(libc::SYS_poll);
     #[cfg(not(target_arch = "x86_64"))]
     let polls = number == Some(libc::SYS_ppoll);
-    polls
+    polls && waits
 }
 
 /// On a CPU, in ns (`schedstat`).

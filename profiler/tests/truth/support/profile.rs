@@ -87,15 +87,18 @@ impl Profile {
     /// Asserts that nothing is missing but what the kernel hides from every tracer: it has counted
     /// that (`Loss::SwitchInMissed`, `Loss::UnknownWaker`), and [`super::check`] bounds it. And but
     /// for the first user stacks of wakers that nobody asked for, such as this very process, which lets the
-    /// target play: they are walked without tables.
+    /// target play: they are walked without tables. The kernel does not run a program of kprobes and classic
+    /// tracepoints while another one runs on the CPU (`trace_call_bpf`), and counts that.
     pub(crate) fn assert_nothing_lost(&self) {
         const STRANGERS: u64 = 20;
         let intervals = sum(&self.waits, |wait| wait.count);
         let missing = self.lost("unwind_tables_missing");
+        let may_miss = std::env::var("OFFWAKE_TEST_PROBE").is_ok_and(|probe| probe != "btf");
         for (cause, &count) in &self.losses {
             let is_expected = match cause.as_str() {
                 "switch_in_missed" | "unknown_waker" => true,
                 "unwind_tables_missing" => count <= STRANGERS,
+                "probe_misses" => count <= if may_miss { 1 + intervals / 1000 } else { 0 },
                 "user_stack_broken" => count <= missing + intervals / 1000,
                 _ => count == 0,
             };

@@ -1,0 +1,137 @@
+//! Loading and attaching one program.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result};
+use aya::programs::{BtfTracePoint, KProbe, Program, ProgramError, RawTracePoint, TracePoint};
+use aya::{Btf, Ebpf};
+use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr, perf_type_id};
+
+/// A program, and where it stands.
+pub(in crate::record) struct Hook {
+    /// Its name in the object.
+    pub(in crate::record) program: &'static str,
+    pub(super) point: Point,
+}
+
+/// Where a program stands.
+pub(super) enum Point {
+    /// A tracepoint, with its own arguments; by name. Needs BTF.
+    Btf(&'static str),
+    /// A tracepoint, with its own arguments; by name.
+    Raw(&'static str),
+    /// A tracepoint, with a record; by the number that tracefs gives it.
+    Tracepoint(Event),
+    /// The beginning of a function of the kernel, by its symbol.
+    Function(String),
+}
+
+/// A tracepoint with a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    /// As in `sched:sched_switch`.
+    pub(super) name: String,
+    /// Its number.
+    pub(super) id: u64,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Btf(name) | Self::Raw(name) => f.write_str(name),
+            Self::Tracepoint(event) => f.write_str(&event.name),
+            Self::Function(symbol) => f.write_str(symbol),
+        }
+    }
+}
+
+impl Hook {
+    /// Has the kernel verify the program.
+    pub(in crate::record) fn load(
+        &self,
+        bpf: &mut Ebpf,
+        types: Option<&Btf>,
+    ) -> Result<(), ProgramError> {
+        let program = program(bpf, self.program);
+        match &self.point {
+            Point::Btf(name) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(name, types.expect("this kind of probe has the kernel's types"))
+            }
+            Point::Raw(_) => TryInto::<&mut RawTracePoint>::try_into(program)?.load(),
+            Point::Tracepoint(_) => TryInto::<&mut TracePoint>::try_into(program)?.load(),
+            Point::Function(_) => TryInto::<&mut KProbe>::try_into(program)?.load(),
+        }
+    }
+
+    /// Has the program run. Dropping the value ends that.
+    pub(in crate::record) fn attach(&self, bpf: &mut Ebpf) -> Result<Box<dyn Any>> {
+        self.try_attach(bpf).with_context(|| format!("cannot attach to {}", self.point))
+    }
+
+    fn try_attach(&self, bpf: &mut Ebpf) -> Result<Box<dyn Any>> {
+        let program = program(bpf, self.program);
+        Ok(match &self.point {
+            Point::Btf(_) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                let id = program.attach()?;
+                Box::new(program.take_link(id)?)
+            }
+            Point::Raw(name) => {
+                let program: &mut RawTracePoint = program.try_into()?;
+                let id = program.attach(name)?;
+                Box::new(program.take_link(id)?)
+            }
+            Point::Tracepoint(event) => Box::new(attach_to_event(program, event.id)?),
+            Point::Function(symbol) => {
+                let program: &mut KProbe = program.try_into()?;
+                let id = program.attach(symbol, 0)?;
+                Box::new(program.take_link(id)?)
+            }
+        })
+    }
+}
+
+fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> &'a mut Program {
+    bpf.program_mut(name).expect("part of the embedded object")
+}
+
+/// A `perf` event of the tracepoint, which runs the program on all CPUs as long as it is open
+/// (`perf_event_set_bpf_prog` in kernel/events/core.c). By number, which needs no mounted tracefs.
+fn attach_to_event(program: &Program, id: u64) -> Result<OwnedFd> {
+    /// `_IOW('$', 8, __u32)` and `_IO('$', 0)` (include/uapi/linux/perf_event.h).
+    const SET_BPF: libc::c_ulong = 0x4004_2408;
+    const ENABLE: libc::c_ulong = 0x2400;
+    // SAFETY: the type is plain data, for which zeros are valid.
+    let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
+    attr.type_ = perf_type_id::PERF_TYPE_TRACEPOINT as u32;
+    attr.size = size_of::<perf_event_attr>() as u32;
+    attr.config = id;
+    let (any_process, first_cpu, no_group) = (-1, 0, -1);
+    // SAFETY: the attribute is as large as it says.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            any_process,
+            first_cpu,
+            no_group,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    let fd = i32::try_from(fd).ok().filter(|&fd| fd >= 0);
+    let fd = fd.ok_or_else(io::Error::last_os_error).context("perf_event_open")?;
+    // SAFETY: the descriptor is new and ours.
+    let event = unsafe { OwnedFd::from_raw_fd(fd) };
+    let program = program.fd()?.as_fd().as_raw_fd();
+    for (name, request, argument) in [("SET_BPF", SET_BPF, program), ("ENABLE", ENABLE, 0)] {
+        // SAFETY: these requests take a number.
+        if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } != 0 {
+            return Err(io::Error::last_os_error()).context(name);
+        }
+    }
+    Ok(event)
+}

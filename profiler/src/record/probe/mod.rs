@@ -1,0 +1,158 @@
+//! How to stand where threads are switched and woken: three ways, of which each kernel has some.
+
+mod hooks;
+mod tracefs;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub(super) use self::hooks::Hook;
+use self::hooks::Point;
+use self::tracefs::Tracefs;
+use super::ProbeChoice;
+use super::btf::KernelTypes;
+use super::kernel;
+use crate::snapshot::system;
+use crate::symbolize::kallsyms;
+
+/// A kind of probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// BTF-enabled tracepoints.
+    Btf,
+    /// Probes at the beginning of functions.
+    Kprobe,
+    /// Classic tracepoints.
+    Tracepoint,
+}
+
+impl Probe {
+    /// The kinds, best first.
+    pub(super) const ALL: [Self; 3] = [Self::Btf, Self::Kprobe, Self::Tracepoint];
+
+    /// The name in every output.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Btf => "btf",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+
+    /// Which kinds to try, in this order.
+    pub(super) fn candidates(choice: ProbeChoice) -> &'static [Self] {
+        match choice {
+            ProbeChoice::Auto => &Self::ALL,
+            ProbeChoice::Btf => &[Self::Btf],
+            ProbeChoice::Kprobe => &[Self::Kprobe],
+            ProbeChoice::Tracepoint => &[Self::Tracepoint],
+        }
+    }
+}
+
+/// A kind of probe that this kernel has, and what it takes to use it.
+pub(super) struct Flavour {
+    pub(super) probe: Probe,
+    /// The kernel's types; `None` where they are not known and not needed.
+    pub(super) types: Option<KernelTypes>,
+    /// What to attach, in this order. Wake-ups come first: an interval that is seen to begin must be
+    /// seen to end.
+    pub(super) hooks: Vec<Hook>,
+    /// Constants of the BPF programs that only this kind needs.
+    pub(super) words: Vec<(&'static str, u32)>,
+}
+
+impl Flavour {
+    /// Looks for what a kind of probe needs.
+    ///
+    /// # Errors
+    /// When this kernel or these privileges do not have it: what is missing.
+    pub(super) fn find(probe: Probe) -> Result<Self> {
+        let types = KernelTypes::of_running_kernel().ok();
+        let needed = "it needs the kernel's type information (BTF)";
+        match probe {
+            Probe::Btf => Self::btf(types.context(needed)?),
+            Probe::Kprobe => Self::kprobe(types.context(needed)?),
+            Probe::Tracepoint => Self::tracepoint(types),
+        }
+    }
+
+    fn btf(types: KernelTypes) -> Result<Self> {
+        let hooks = ["sched_waking", "sched_wakeup_new", "sched_switch"]
+            .map(|name| Hook { program: name, point: Point::Btf(name) });
+        for Hook { program: name, .. } in &hooks {
+            ensure!(
+                types.tracepoint_arguments(name).is_some(),
+                "this kernel has no tracepoint {name}"
+            );
+        }
+        // `bpf_get_current_task_btf` is of 5.11.
+        let direct = u32::from(kernel::version() >= kernel::Version(5, 11, 0));
+        let words = vec![("READ_DIRECT", direct)];
+        Ok(Self { probe: Probe::Btf, types: Some(types), hooks: hooks.into(), words })
+    }
+
+    fn kprobe(types: KernelTypes) -> Result<Self> {
+        ensure!(
+            Path::new("/sys/bus/event_source/devices/kprobe").exists(),
+            "this kernel has no kprobes (CONFIG_KPROBE_EVENTS), or /sys is not mounted"
+        );
+        let wanted = ["try_to_wake_up", "wake_up_new_task", "finish_task_switch"];
+        let found = kallsyms::find(&wanted)?;
+        let mut hooks = Vec::new();
+        for (name, (program, symbol)) in
+            wanted.iter().zip(["kprobe_waking", "kprobe_new", "kprobe_switch"].iter().zip(found))
+        {
+            let symbol = symbol.with_context(|| format!("this kernel has no function {name}"))?;
+            hooks.push(Hook { program, point: Point::Function(symbol) });
+        }
+        let task = |path: &[&str]| types.offset_of("task_struct", path);
+        let words = vec![
+            ("TASK_ON_RQ", task(&["on_rq"])?),
+            ("TASK_DELAYED", task(&["se", "sched_delayed"]).unwrap_or(0)),
+        ];
+        Ok(Self { probe: Probe::Kprobe, types: Some(types), hooks, words })
+    }
+
+    /// Without the kernel's types this needs nothing but the descriptions of its records.
+    fn tracepoint(types: Option<KernelTypes>) -> Result<Self> {
+        if types.is_none() && system::pid_namespace()? != 0 {
+            bail!(
+                "without the kernel's type information (BTF) nobody knows which pids of this pid \
+                 namespace are meant: run offwake in the initial one"
+            );
+        }
+        let tracefs = Tracefs::open()?;
+        let mut words = Vec::new();
+        let mut hooks = Vec::new();
+        let mut add = |group, name, program, fields: &[(&'static str, &str)]| {
+            let event = tracefs.event(group, name)?;
+            for (constant, field) in fields {
+                words.push((*constant, event.offset_of(field)?));
+            }
+            hooks.push(Hook { program, point: Point::Tracepoint(event.id) });
+            anyhow::Ok(())
+        };
+        add("sched", "sched_waking", "tracepoint_waking", &[("WAKING_PID", "pid")])?;
+        if types.is_none() {
+            add("sched", "sched_process_exec", "tracepoint_exec", &[])?;
+            let fields = [("NEW_PID", "pid"), ("NEW_FLAGS", "clone_flags")];
+            add("task", "task_newtask", "tracepoint_new", &fields)?;
+        }
+        let fields = [("SWITCH_PREV_STATE", "prev_state"), ("SWITCH_NEXT_PID", "next_pid")];
+        add("sched", "sched_switch", "tracepoint_switch", &fields)?;
+        if types.is_some() {
+            let point = Point::Raw("sched_wakeup_new");
+            hooks.insert(1, Hook { program: "raw_new", point });
+        }
+        Ok(Self { probe: Probe::Tracepoint, types, hooks, words })
+    }
+
+    /// What stands where, in a few words.
+    pub(super) fn describe(&self) -> String {
+        let points: Vec<String> = self.hooks.iter().map(|hook| hook.point.to_string()).collect();
+        let types = if self.types.is_some() { "" } else { ", without type information (BTF)" };
+        format!("{}{types}", points.join(", "))
+    }
+}

@@ -1,0 +1,89 @@
+//! The kernel's table of its own symbols.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+use anyhow::{Context, Result, bail};
+
+pub(super) const TABLE: &str = "/proc/kallsyms";
+
+/// Calls `visit` with the address and the name of each function that is not in a module.
+///
+/// # Errors
+/// When the table cannot be read, or hides addresses (`kernel.kptr_restrict`, `CAP_SYSLOG`).
+pub(crate) fn for_each_function(mut visit: impl FnMut(u64, &str)) -> Result<()> {
+    let mut reader = BufReader::new(File::open(TABLE).context(TABLE)?);
+    let (mut line, mut highest) = (String::new(), 0);
+    while reader.read_line(&mut line).context(TABLE)? > 0 {
+        let mut words = line.split_ascii_whitespace();
+        let (address, kind, name) = (words.next(), words.next(), words.next());
+        // Modules have functions that are not the kernel's own, and are listed last.
+        if words.next().is_some() {
+            break;
+        }
+        if let (Some(address), Some(kind), Some(name)) = (address, kind, name)
+            && kind.eq_ignore_ascii_case("t")
+        {
+            let address = u64::from_str_radix(address, 16).context(TABLE)?;
+            highest = address.max(highest);
+            visit(address, name);
+        }
+        line.clear();
+    }
+    if highest == 0 {
+        bail!(
+            "{TABLE} shows no addresses: run as root or with CAP_SYSLOG, and with `sysctl \
+             kernel.kptr_restrict` at 0 or 1"
+        );
+    }
+    Ok(())
+}
+
+/// The symbols of functions that the compiler may have given a suffix: `finish_task_switch` is
+/// `finish_task_switch.isra.0` in many kernels.
+///
+/// # Errors
+/// As [`for_each_function`].
+pub fn find(names: &[&str]) -> Result<Vec<Option<String>>> {
+    let mut found = vec![None; names.len()];
+    for_each_function(|_, symbol| {
+        for (name, found) in names.iter().zip(&mut found) {
+            if is_variant(symbol, name) {
+                *found = Some(symbol.to_owned());
+            }
+        }
+    })?;
+    Ok(found)
+}
+
+/// Whether the symbol is that of the function as a whole, and not of a part of it (`.cold`, `.part.0`).
+fn is_variant(symbol: &str, name: &str) -> bool {
+    let Some(suffix) = symbol.strip_prefix(name) else { return false };
+    let words = suffix.split('.').skip(1);
+    suffix.is_empty()
+        || suffix.starts_with('.')
+            && words.clone().all(|word| {
+                matches!(word, "isra" | "constprop") || word.bytes().all(|b| b.is_ascii_digit())
+            })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suffixes_of_whole_functions() {
+        for (symbol, is) in [
+            ("finish_task_switch", true),
+            ("finish_task_switch.isra.0", true),
+            ("finish_task_switch.constprop.0.isra.12", true),
+            ("finish_task_switch.cold", false),
+            ("finish_task_switch.isra.0.cold", false),
+            ("finish_task_switch.part.0", false),
+            ("finish_task_switch_old", false),
+            ("finish_task", false),
+        ] {
+            assert_eq!(is_variant(symbol, "finish_task_switch"), is, "{symbol}");
+        }
+    }
+}
