@@ -1,7 +1,9 @@
 //! `offwake diff`: read → name → compare → render.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::ensure;
 use offwake::diff::Diff;
@@ -27,7 +29,11 @@ pub(crate) fn run(job: &Comparison) -> anyhow::Result<ExitCode> {
             .map(|path| Ok(symbolize::name_later(source::read(path)?, &job.symbolize)))
             .collect()
     };
-    let (before, after) = (read(&job.before)?, read(&job.after)?);
+    let (before, after) = thread::scope(|scope| {
+        let after = scope.spawn(|| read(&job.after));
+        (read(&job.before), after.join())
+    });
+    let (before, after) = (before?, after.unwrap_or_else(|panic| resume_unwind(panic))?);
     let (before_runs, after_runs): (Vec<&Profile>, Vec<&Profile>) =
         (before.iter().collect(), after.iter().collect());
     let diff = Diff::of_runs(&before_runs, &after_runs, job.options.clone())?;
@@ -64,7 +70,7 @@ fn regressions(
         watched.push((format!("waits through {path}"), row));
     }
     if watched.is_empty() {
-        watched.push(("all waits".into(), diff.total.clone()));
+        watched.push(("all waits".into(), diff.total));
     }
     let slower = watched.iter().filter_map(|(name, row)| {
         let percent = diff.percent(row);

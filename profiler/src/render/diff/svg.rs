@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use inferno::flamegraph::color::{BackgroundColor, Color};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::{in_unit, name, unit};
+use super::{Labels, in_unit, unit};
 use crate::diff::{Base, Diff, Row, Scale, stacks};
 use crate::profile::{Metric, Profile};
 use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, shorten, write_empty};
@@ -21,7 +21,8 @@ pub(super) fn write(
     diff: &Diff,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let rows = stacks(before, after, diff.options.metric);
+    let (names, rows) = stacks(before, after, diff.options.metric);
+    let labels = Labels::new(&names);
     let scale = Widths::new(diff);
     let is_before = diff.options.base == Base::Before;
     // Of the side that is drawn, and of the other.
@@ -30,8 +31,8 @@ pub(super) fn write(
         if is_before { (before, after) } else { (after, before) }
     };
     let lines = |wanted: fn((u64, u64)) -> bool, line: fn(String, (u64, u64)) -> String| {
-        let wanted = rows.iter().filter(|row| wanted(sides(row)));
-        wanted.map(|row| line(name(&row.name), sides(row))).collect::<Vec<String>>()
+        let wanted = rows.iter().filter(|(_, row)| wanted(sides(row)));
+        wanted.map(|(name, row)| line(labels.name(*name), sides(row))).collect::<Vec<String>>()
     };
     // Inferno draws the last value.
     let there =

@@ -104,9 +104,10 @@ fn widths_of_a_graph_are_those_after() {
     let mut total = || totals.next().unwrap().split_once('"').unwrap().0.parse::<u64>().unwrap();
     let all: u64 = after.waits.iter().map(|wait| wait.off_ns()).sum();
     let gone: u64 = stacks(&before, &after, Metric::Off)
+        .1
         .iter()
-        .filter(|row| row.after.value == 0)
-        .map(|row| row.before.value)
+        .filter(|(_, row)| row.after.value == 0)
+        .map(|(_, row)| row.before.value)
         .sum();
     assert_eq!((total(), total()), (all, gone));
 }
