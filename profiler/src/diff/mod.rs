@@ -11,6 +11,8 @@ mod normal;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
+
 use anyhow::{Result, ensure};
 use regex::Regex;
 
@@ -123,7 +125,8 @@ pub struct Diff {
     /// All waits, also those of groups that do not differ. Its significance is not adjusted: it is one
     /// comparison.
     pub total: Row,
-    /// How many groups were compared, also those that do not differ.
+    /// How many groups were compared, also those that do not differ. Of repeated runs, without those that
+    /// have too few waits to tell anything.
     pub compared: usize,
     groups: Groups,
     divisors: Divisors,
@@ -155,17 +158,18 @@ impl Diff {
         let divisors = Divisors::new(before, after, &options.scale)?;
         let metric = options.metric;
         let total = Table::new(before, after, metric, |_, _| true);
-        let total = total.row(0, Some(&divisors));
-        let (names, groups) = Groups::new(before, after, options.by, metric, Some(&divisors));
-        let mut rows: Vec<NameId> = names.ids().collect();
-        let compared = rows.iter().filter(|name| groups.row(**name).is_compared()).count();
+        let test = total.test(0, &divisors);
+        let total = Row { significance: test.map(noise::Test::alone), ..total.row(0) };
+        let (names, groups, compared) =
+            Groups::new(before, after, options.by, metric, Some(&divisors));
         let mut diff = Self { options, rows: Vec::new(), names, total, compared, groups, divisors };
-        rows.retain(|name| diff.numerator(&diff.row(*name)) != 0);
+        let size = |name: NameId| diff.numerator(&diff.row(name)).unsigned_abs();
+        let mut rows: Vec<(Reverse<u128>, NameId)> =
+            diff.names.ids().map(|name| (Reverse(size(name)), name)).collect();
+        rows.retain(|(size, _)| size.0 > 0);
         let order = diff.names.order();
-        rows.sort_unstable_by(|a, b| {
-            let size = |name: &NameId| diff.numerator(&diff.row(*name)).unsigned_abs();
-            size(b).cmp(&size(a)).then_with(|| order(*a, *b))
-        });
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| order(a.1, b.1)));
+        let rows = rows.into_iter().map(|(_, name)| name).collect();
         drop(order);
         diff.rows = rows;
         Ok(diff)
@@ -231,11 +235,14 @@ impl Diff {
                 matching.extend(new.iter().map(|part| path.is_match(part.text())));
                 key.iter().any(|part| matching[*part as usize])
             });
-            table.row(0, Some(&self.divisors))
+            (table.row(0), table.test(0, &self.divisors))
         };
-        let mut rows: Vec<Row> = paths.iter().map(&mut row).collect();
-        adjust(&mut rows);
-        rows
+        let (rows, tests): (Vec<Row>, Vec<Option<noise::Test>>) =
+            paths.iter().map(&mut row).unzip();
+        let tests: Option<Vec<noise::Test>> = tests.into_iter().collect();
+        let mut significances = tests.map(|tests| noise::adjust(&tests).into_iter());
+        let mut next = || significances.as_mut()?.next();
+        rows.into_iter().map(|row| Row { significance: next(), ..row }).collect()
     }
 }
 
@@ -278,7 +285,7 @@ impl Divisors {
 
 /// Every stack of two profiles, also of those that do not differ, in order of name.
 pub fn stacks(before: &Profile, after: &Profile, metric: Metric) -> (Names, Vec<(NameId, Row)>) {
-    let (names, groups) = Groups::new(&[before], &[after], By::Stack, metric, None);
+    let (names, groups, _) = Groups::new(&[before], &[after], By::Stack, metric, None);
     let mut rows: Vec<NameId> = names.ids().collect();
     let order = names.order();
     rows.sort_unstable_by(|a, b| order(*a, *b));
@@ -297,27 +304,29 @@ struct Groups {
 }
 
 impl Groups {
+    /// Their names, they, and how many are compared.
     fn new(
         before: &[&Profile],
         after: &[&Profile],
         by: By,
         metric: Metric,
         divisors: Option<&Divisors>,
-    ) -> (Names, Self) {
+    ) -> (Names, Self, usize) {
         let (names, table) = Table::grouped(before, after, by, metric);
-        let mut significances = Vec::new();
-        if divisors.is_some() && table.before > 1 {
-            let mut rows: Vec<Row> =
-                names.ids().map(|name| table.row(name.index(), divisors)).collect();
-            adjust(&mut rows);
-            significances.extend(rows.into_iter().filter_map(|row| row.significance));
-        }
-        (names, Self { table, significances })
+        let tests: Option<Vec<noise::Test>> = divisors.and_then(|divisors| {
+            names.ids().map(|name| table.test(name.index(), divisors)).collect()
+        });
+        let compared = match &tests {
+            Some(tests) => tests.iter().filter(|test| test.can_tell()).count(),
+            None => names.ids().filter(|name| table.row(name.index()).is_compared()).count(),
+        };
+        let significances = tests.map(|tests| noise::adjust(&tests)).unwrap_or_default();
+        (names, Self { table, significances }, compared)
     }
 
     fn row(&self, name: NameId) -> Row {
         let significance = self.significances.get(name.index()).copied();
-        Row { significance, ..self.table.row(name.index(), None) }
+        Row { significance, ..self.table.row(name.index()) }
     }
 }
 
@@ -368,37 +377,32 @@ impl Table {
         (groups.into_names(), Self { before: before.len(), runs, sums })
     }
 
-    fn row(&self, group: usize, divisors: Option<&Divisors>) -> Row {
-        let sums = &self.sums[group * self.runs..][..self.runs];
-        let (before, after) = sums.split_at(self.before);
+    /// Whose significance is not known yet.
+    fn row(&self, group: usize) -> Row {
+        let (before, after) = self.runs_of(group);
         let all = |runs: &[Sums]| runs.iter().copied().fold(Sums::default(), Sums::plus);
-        let significance =
-            divisors.filter(|_| before.len() > 1 && after.len() > 1).map(|divisors| {
-                let runs = |sums: &[Sums], divisors: &[u64]| -> Vec<noise::Run> {
-                    let run = |(sums, divisor): (&Sums, &u64)| noise::Run {
-                        value: sums.value,
-                        count: sums.count,
-                        divisor: *divisor,
-                    };
-                    sums.iter().zip(divisors).map(run).collect()
-                };
-                let p = noise::p(&runs(before, &divisors.before), &runs(after, &divisors.after));
-                Significance { p, adjusted: p }
-            });
-        Row { before: all(before), after: all(after), significance }
+        Row { before: all(before), after: all(after), significance: None }
     }
-}
 
-/// Adjusts for the number of rows. Those that have nothing on either side are no comparison.
-fn adjust(rows: &mut [Row]) {
-    let significances: Vec<&mut Significance> = rows
-        .iter_mut()
-        .filter(|row| row.is_compared())
-        .filter_map(|row| row.significance.as_mut())
-        .collect();
-    let ps: Vec<f64> = significances.iter().map(|one| one.p).collect();
-    for (one, adjusted) in significances.into_iter().zip(noise::adjust(&ps)) {
-        *one = adjusted;
+    /// Nothing, with one run each.
+    fn test(&self, group: usize, divisors: &Divisors) -> Option<noise::Test> {
+        let (before, after) = self.runs_of(group);
+        if before.len() < 2 || after.len() < 2 {
+            return None;
+        }
+        let runs = |sums: &[Sums], divisors: &[u64]| -> Vec<noise::Run> {
+            let run = |(sums, divisor): (&Sums, &u64)| noise::Run {
+                value: sums.value,
+                count: sums.count,
+                divisor: *divisor,
+            };
+            sums.iter().zip(divisors).map(run).collect()
+        };
+        Some(noise::Test::new(&runs(before, &divisors.before), &runs(after, &divisors.after)))
+    }
+
+    fn runs_of(&self, group: usize) -> (&[Sums], &[Sums]) {
+        self.sums[group * self.runs..][..self.runs].split_at(self.before)
     }
 }
 

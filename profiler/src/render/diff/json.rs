@@ -8,7 +8,8 @@
 //!   "by": "wait",              what makes a row; the names that --by takes
 //!   "unit": "ms/s",            of before, after and delta: ms or waits, per s, per request, or sums
 //!   "runs": {"before": 3, "after": 3},   with more than one, before and after are all of a side
-//!   "compared": 40,            how many rows there are, also those that do not differ
+//!   "compared": 40,            how many rows there are, also those that do not differ; of repeated
+//!                              runs without those that have too few waits to tell anything
 //!   "total": {…},              as a row, without a name
 //!   "rows": [{                 what differs, the largest difference first
 //!     "name": "ep_poll",

@@ -1,0 +1,125 @@
+//! What `offwake diff` takes for folded stacks of 100 MB in sum: seconds, and the peak of its memory.
+//!
+//! A machine that does something else makes every second longer, but takes no memory: so the gate is
+//! strict about memory, and about time only where the machine was idle before. Of several rounds the
+//! quickest counts.
+
+mod stacks;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use self::stacks::Shape;
+use crate::command;
+use crate::workspace::Workspace;
+
+/// Bytes of each of both files.
+const SIDE: usize = 50_000_000;
+/// The most that a diff may take.
+const MAX_BYTES: u64 = 500_000_000;
+const MAX_TIME: Duration = Duration::from_secs(3);
+/// The load of the last minute of a machine that counts as idle.
+const IDLE: f64 = 0.5;
+const ROUNDS: usize = 3;
+
+/// Measures each grouping on each shape of input.
+pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    let gate = match args {
+        [] => false,
+        [gate] if gate == "--gate" => true,
+        [other, ..] => bail!("bench diff: no option `{}`; see `cargo xtask help`", other.display()),
+    };
+    let mut build = command::cargo(&workspace.root);
+    command::run(build.args(["build", "--release", "--package=offwake"]))?;
+    let offwake = workspace.release_binary("offwake");
+    let dir = workspace.target.join("bench-diff");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let result = measure_all(&offwake, &dir, gate);
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    result
+}
+
+fn measure_all(offwake: &Path, dir: &Path, gate: bool) -> Result<()> {
+    println!("{:<28} {:<8} {:>10} {:>9} {:>9}", "input", "--by", "lines", "seconds", "MB");
+    let (mut idle, mut breaches) = (true, Vec::new());
+    for shape in Shape::ALL {
+        let files = [("before", 1), ("after", 2)].map(|(name, seed)| (dir.join(name), seed));
+        let mut lines = 0;
+        for (file, seed) in &files {
+            lines += write(shape, *seed, file)?;
+        }
+        for by in ["wait", "waker", "stack", "thread"] {
+            idle &= load()? <= IDLE;
+            let (time, bytes) = measure(offwake, &files[0].0, &files[1].0, by)?;
+            let (seconds, megabytes) = (time.as_secs_f64(), bytes as f64 / 1e6);
+            println!("{:<28} {by:<8} {lines:>10} {seconds:>9.2} {megabytes:>9.0}", shape.name());
+            if bytes > MAX_BYTES {
+                breaches.push(format!("{} by {by} takes {megabytes:.0} MB", shape.name()));
+            }
+            if time > MAX_TIME && idle {
+                breaches.push(format!("{} by {by} takes {seconds:.2} s", shape.name()));
+            }
+        }
+    }
+    if !idle {
+        println!(
+            "\nThe machine was not idle: the seconds are too long, and no gate looks at them."
+        );
+    }
+    ensure!(!gate || breaches.is_empty(), "{}", breaches.join("; "));
+    Ok(())
+}
+
+/// Writes one side; how many lines it has.
+fn write(shape: Shape, seed: u64, path: &PathBuf) -> Result<usize> {
+    let text = stacks::folded(shape, seed, SIDE);
+    let mut file = fs::File::create(path)?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(text.lines().count())
+}
+
+/// The quickest of some rounds, and the most memory of all.
+fn measure(offwake: &Path, before: &Path, after: &Path, by: &str) -> Result<(Duration, u64)> {
+    let (mut quickest, mut most) = (Duration::MAX, 0);
+    for _ in 0..ROUNDS {
+        let mut diff = Command::new(offwake);
+        diff.args(["diff", "--absolute", "--by", by]).args([before, after]);
+        diff.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let start = Instant::now();
+        let (status, bytes) = run_measured(&mut diff)?;
+        ensure!(status.success(), "offwake diff failed ({status})");
+        quickest = quickest.min(start.elapsed());
+        most = most.max(bytes);
+    }
+    Ok((quickest, most))
+}
+
+/// Runs it, and tells the peak of its resident memory, in bytes.
+fn run_measured(command: &mut Command) -> Result<(ExitStatus, u64)> {
+    let child = command.spawn().context("cannot start offwake")?;
+    let pid = libc::pid_t::try_from(child.id()).context("its pid")?;
+    let mut status = 0;
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values, and nobody else waits for this child.
+    while unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } != pid {
+        let error = std::io::Error::last_os_error();
+        ensure!(error.kind() == std::io::ErrorKind::Interrupted, "wait4: {error}");
+    }
+    // In KiB (getrusage(2)).
+    Ok((ExitStatus::from_raw(status), usage.ru_maxrss as u64 * 1024))
+}
+
+/// Of the last minute.
+fn load() -> Result<f64> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let first = text.split(' ').next().unwrap_or_default();
+    first.parse().with_context(|| format!("/proc/loadavg says {text}"))
+}
