@@ -8,6 +8,7 @@ use std::thread;
 use anyhow::ensure;
 use offwake::diff::Diff;
 use offwake::profile::Profile;
+use offwake::render::DiffFormat;
 use offwake::{render, report, symbolize};
 
 use super::config::Comparison;
@@ -36,7 +37,10 @@ pub(crate) fn run(job: &Comparison) -> anyhow::Result<ExitCode> {
     let (before, after) = (before?, after.unwrap_or_else(|panic| resume_unwind(panic))?);
     let (before_runs, after_runs): (Vec<&Profile>, Vec<&Profile>) =
         (before.iter().collect(), after.iter().collect());
-    let diff = Diff::of_runs(&before_runs, &after_runs, job.options.clone())?;
+    let mut diff = Diff::of_runs(&before_runs, &after_runs, job.options.clone())?;
+    if job.outputs.iter().any(|output| output.format == DiffFormat::Svg) {
+        diff = diff.with_frames(&before_runs, &after_runs);
+    }
     let slower = regressions(job, &before_runs, &after_runs, &diff)?;
     let (before, after) = (report::combine(before)?, report::combine(after)?);
     let exit = results::write(sinks, &job.outputs, |format, out| {

@@ -4,6 +4,7 @@
 //! whole number (ns, or intervals) over a whole number (ns of recording, requests, or 1), and so is a
 //! difference. The differences of all rows add up to that of the totals.
 
+mod frames;
 mod group;
 mod names;
 mod noise;
@@ -16,6 +17,7 @@ use std::cmp::Reverse;
 use anyhow::{Result, ensure};
 use regex::Regex;
 
+pub use frames::Frames;
 pub use group::By;
 pub(crate) use group::is_scheduler;
 pub use names::{NameId, Names, Part};
@@ -128,6 +130,8 @@ pub struct Diff {
     /// How many groups were compared, also those that do not differ. Of repeated runs, without those that
     /// have too few waits to tell anything.
     pub compared: usize,
+    /// The significance of each frame of a graph, after [`Diff::with_frames`].
+    pub frames: Option<Frames>,
     groups: Groups,
     divisors: Divisors,
 }
@@ -162,7 +166,16 @@ impl Diff {
         let total = Row { significance: test.map(noise::Test::alone), ..total.row(0) };
         let (names, groups, compared) =
             Groups::new(before, after, options.by, metric, Some(&divisors));
-        let mut diff = Self { options, rows: Vec::new(), names, total, compared, groups, divisors };
+        let mut diff = Self {
+            options,
+            rows: Vec::new(),
+            names,
+            total,
+            compared,
+            frames: None,
+            groups,
+            divisors,
+        };
         let size = |name: NameId| diff.numerator(&diff.row(name)).unsigned_abs();
         let mut rows: Vec<(Reverse<u128>, NameId)> =
             diff.names.ids().map(|name| (Reverse(size(name)), name)).collect();
@@ -181,6 +194,18 @@ impl Diff {
     /// When the name is from elsewhere.
     pub fn row(&self, name: NameId) -> Row {
         self.groups.row(name)
+    }
+
+    /// The same, with the significance of each frame of a graph where there are repeated runs.
+    ///
+    /// # Panics
+    /// When there are other numbers of runs than were compared.
+    pub fn with_frames(mut self, before: &[&Profile], after: &[&Profile]) -> Self {
+        assert_eq!(self.runs(), (before.len(), after.len()));
+        if before.len() > 1 {
+            self.frames = Frames::new(before, after, self.options.metric, &self.divisors);
+        }
+        self
     }
 
     /// What values before and after are divided by.

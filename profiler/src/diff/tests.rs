@@ -249,3 +249,27 @@ fn one_run_has_no_noise_to_compare_with() {
     let error = Diff::of_runs(&both, &both, per).unwrap_err().to_string();
     assert!(error.starts_with("--per takes one number"), "{error}");
 }
+
+/// Each frame has the significance of the waits through it, and the innermost that of its stack.
+#[test]
+fn frames_of_a_graph_are_tested() {
+    let mut random = Random(1);
+    let (before, after) = (runs(&mut random, 100), runs(&mut random, 200));
+    let (before, after): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
+    let diff = Diff::of_runs(&before, &after, Options::default()).unwrap();
+    assert!(diff.frames.is_none());
+    let frames = diff.with_frames(&before, &after).frames.unwrap();
+    let significant = |stack: &[Part]| -> Vec<Option<bool>> {
+        frames.along(stack.iter()).map(|one| Some(one?.is_significant())).collect()
+    };
+    let frame = |name: &str| Part::Frame(name.into());
+    let thread = |name: &str| Part::Thread(name.into());
+    let stack =
+        |name, leaf, waker| [thread(name), frame(leaf), Part::Mark("--".into()), thread(waker)];
+    assert_eq!(significant(&stack("w", "g", "x"))[1..], [Some(true); 3]);
+    assert_eq!(significant(&stack("w", "f", "x"))[1..], [Some(false); 3]);
+    assert_eq!(significant(&stack("v", "h", "y")), [Some(false); 4]);
+    assert_eq!(significant(&[thread("v"), frame("g"), thread("x")]), [Some(false), None, None]);
+    let one = Diff::new(before[0], after[0], Options::default()).unwrap();
+    assert!(one.with_frames(&before[..1], &after[..1]).frames.is_none());
+}

@@ -55,14 +55,17 @@ pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
     Ok(Loaded { profile, notes: vec![note.into()] })
 }
 
+/// What is between two `;` of a line.
+type Field<'a> = &'a [u8];
+
 /// A frame is looked up as the bytes that the file has for it: only what is new is decoded.
 #[derive(Default)]
 struct Reader<'a> {
     frames: Vec<Frame>,
-    user_ids: HashMap<&'a [u8], FrameId>,
-    kernel_ids: HashMap<&'a [u8], FrameId>,
+    user_ids: HashMap<Field<'a>, FrameId>,
+    kernel_ids: HashMap<Field<'a>, FrameId>,
     /// Of the line, used again for the next.
-    fields: Vec<&'a [u8]>,
+    fields: Vec<Field<'a>>,
 }
 
 impl<'a> Reader<'a> {
@@ -80,7 +83,7 @@ impl<'a> Reader<'a> {
         wait
     }
 
-    fn wait(&mut self, fields: &[&'a [u8]], ns: u64, budget: &mut Budget) -> Result<Wait> {
+    fn wait(&mut self, fields: &[Field<'a>], ns: u64, budget: &mut Budget) -> Result<Wait> {
         let (sleeper, frames) = fields.split_first().context("no stack")?;
         let sleeper = read_thread(sleeper);
         let delimiter = frames.iter().position(|frame| *frame == b"--");
@@ -125,7 +128,7 @@ impl<'a> Reader<'a> {
     fn push<'b>(
         &mut self,
         stack: &mut Stack,
-        names: impl Iterator<Item = &'b &'a [u8]>,
+        names: impl Iterator<Item = &'b Field<'a>>,
         kernel: bool,
         budget: &mut Budget,
     ) -> Result<()>
@@ -138,7 +141,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn frame(&mut self, text: &'a [u8], kernel: bool, budget: &mut Budget) -> Result<FrameId> {
+    fn frame(&mut self, text: Field<'a>, kernel: bool, budget: &mut Budget) -> Result<FrameId> {
         budget.take_frame(text.len())?;
         let ids = if kernel { &mut self.kernel_ids } else { &mut self.user_ids };
         match ids.entry(text) {
@@ -156,7 +159,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The frames before and behind the `-` between user and kernel.
-fn split<'a, 'b>(half: &'a [&'b [u8]]) -> Option<(&'a [&'b [u8]], &'a [&'b [u8]])> {
+fn split<'a, 'b>(half: &'a [Field<'b>]) -> Option<(&'a [Field<'b>], &'a [Field<'b>])> {
     let at = half.iter().position(|frame| *frame == b"-")?;
     Some((&half[..at], &half[at + 1..]))
 }

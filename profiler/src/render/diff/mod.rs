@@ -1,6 +1,7 @@
 //! Two profiles compared ([`crate::diff`]), as text, JSON, or a flame graph.
 
 mod json;
+mod marks;
 mod svg;
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::{escape, html};
-use crate::diff::{Diff, NameId, Names, Part, Scale};
+use crate::diff::{Diff, Frames, NameId, Names, Part, Scale};
 use crate::profile::{Metric, Profile};
 
 /// A format of a diff.
@@ -96,11 +97,32 @@ impl<'a> Labels<'a> {
             if index > 0 {
                 text.push(';');
             }
-            text.push_str(match self.escaped.get(number) {
-                Some(escaped) => escaped,
-                None => self.names.parts()[*number as usize].text(),
-            });
+            text.push_str(self.part(*number));
         }
+    }
+
+    fn part(&self, number: u32) -> &str {
+        match self.escaped.get(&number) {
+            Some(escaped) => escaped,
+            None => self.names.parts()[number as usize].text(),
+        }
+    }
+
+    /// The name with the mark of each frame.
+    fn marked(&self, name: NameId, frames: &Frames) -> String {
+        let numbers = self.names.numbers(name);
+        let parts = numbers.iter().map(|number| &self.names.parts()[*number as usize]);
+        let mut text = String::new();
+        for (number, significance) in numbers.iter().zip(frames.along(parts)) {
+            if !text.is_empty() {
+                text.push(';');
+            }
+            text.push_str(self.part(*number));
+            if let Some(significance) = significance {
+                marks::push(&mut text, significance);
+            }
+        }
+        text
     }
 
     fn name(&self, name: NameId) -> String {

@@ -3,13 +3,16 @@
 //!
 //! What is not there any more has no width after, and what is new has none before. So it has a graph of
 //! its own below, with the widths of the other side. That one is still: two programs in one picture would be at odds.
+//!
+//! Of repeated runs the tooltips say how significant the change of a frame is: `p`, adjusted for the
+//! number of frames, with `*` where it is at most 5 %.
 
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, Color};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::{Labels, in_unit, unit};
+use super::{Labels, in_unit, marks, unit};
 use crate::diff::{Base, Diff, Row, Scale, stacks};
 use crate::profile::{Metric, Profile};
 use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, shorten, write_empty};
@@ -32,7 +35,11 @@ pub(super) fn write(
     };
     let lines = |wanted: fn((u64, u64)) -> bool, line: fn(String, (u64, u64)) -> String| {
         let wanted = rows.iter().filter(|(_, row)| wanted(sides(row)));
-        wanted.map(|(name, row)| line(labels.name(*name), sides(row))).collect::<Vec<String>>()
+        let name = |name| match &diff.frames {
+            Some(frames) => labels.marked(name, frames),
+            None => labels.name(name),
+        };
+        wanted.map(|(id, row)| line(name(*id), sides(row))).collect::<Vec<String>>()
     };
     // Inferno draws the last value.
     let there =
@@ -86,7 +93,7 @@ fn draw(graph: &mut Options<'_>, lines: &[String]) -> io::Result<String> {
     graph.uicolor = Color { r: 0, g: 0, b: 0 };
     let mut svg = Vec::new();
     from_lines(graph, lines.iter().map(String::as_str), &mut svg)?;
-    text(svg)
+    Ok(marks::resolve(&text(svg)?))
 }
 
 fn text(svg: Vec<u8>) -> io::Result<String> {

@@ -143,3 +143,30 @@ fn widths_before() {
     };
     assert_ne!(rects(&svg), rects(&swapped));
 }
+
+#[test]
+fn tooltips_tell_the_significance_of_repeated_runs() {
+    let (mut before, mut after) = two();
+    // More than a handful.
+    for wait in before.waits.iter_mut().chain(&mut after.waits) {
+        wait.count *= 10_000;
+    }
+    let svg = |before: &[&Profile], after: &[&Profile]| {
+        let diff = Diff::of_runs(before, after, Options::default()).unwrap();
+        let mut out = Vec::new();
+        let diff = diff.with_frames(before, after);
+        write_diff(DiffFormat::Svg, before[0], after[0], &diff, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let titles = |svg: &str| -> Vec<String> {
+        let titles = svg.split("<title>").skip(1);
+        titles.map(|rest| rest.split("</title>").next().unwrap().to_owned()).collect()
+    };
+    let (once, twice) = (svg(&[&before], &[&after]), svg(&[&before, &before], &[&after, &after]));
+    let (once, twice) = (titles(&once), titles(&twice));
+    assert!(once.iter().all(|title| !title.contains("; p ")));
+    assert!(twice.iter().any(|title| title.contains("; p <0.001*)")), "{twice:?}");
+    let frames = twice.iter().filter(|title| !title.starts_with("all ("));
+    assert!(frames.clone().all(|title| title.contains("; p ")), "{twice:?}");
+    assert!(!twice.iter().any(|title| title.contains(|c: char| c.is_control())));
+}

@@ -187,13 +187,12 @@ impl Columns {
             if let Some(known) = row.significance {
                 widths[P] = widths[P].max(significance(known).len());
             }
-            let texts: [(usize, fn(&mut String, &Row)); 2] =
-                [(WAITS, push_waits), (MEANS, push_means)];
-            for (column, push) in texts {
-                cell.clear();
-                push(&mut cell, row);
-                widths[column] = widths[column].max(cell.chars().count());
-            }
+            cell.clear();
+            push_waits(&mut cell, row);
+            widths[WAITS] = widths[WAITS].max(cell.chars().count());
+            cell.clear();
+            push_means(&mut cell, row);
+            widths[MEANS] = widths[MEANS].max(cell.chars().count());
         }
         let cells = [
             format!("{:.3}", longest.before),
