@@ -4,17 +4,17 @@ use hashbrown::HashMap;
 
 use super::group::{By, Keys};
 use super::names::{Interner, Part};
-use super::{Divisors, Significance, Sums, Table, noise};
+use super::{Divisors, Row, Sums, Table, noise};
 use crate::profile::{Metric, Profile};
 
-/// The significance of every frame of the tree, by the frames that lead to it from the outermost.
+/// The values of every frame of the tree: those of all waits through it, by the frames that lead to it from the outermost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frames {
     numbers: HashMap<Part, u32>,
     /// By node and number of a part. Node 0 is the root, which has no frame.
     children: HashMap<(u32, u32), u32>,
     /// Of each node.
-    significances: Vec<Significance>,
+    rows: Vec<Row>,
 }
 
 impl Frames {
@@ -51,20 +51,22 @@ impl Frames {
         let tests: Option<Vec<noise::Test>> =
             (0..nodes).map(|node| table.test(node, divisors)).collect();
         let numbers = parts.parts().iter().cloned().zip(0..).collect();
-        Some(Self { numbers, children, significances: noise::adjust(&tests?) })
+        let significances = noise::adjust(&tests?).into_iter().enumerate();
+        let row = |(node, one)| Row { significance: Some(one), ..table.row(node) };
+        Some(Self { numbers, children, rows: significances.map(row).collect() })
     }
 
-    /// The significance of each frame of a stack, from the outermost; nothing from where no wait came
+    /// The values of each frame of a stack, from the outermost; nothing from where no wait came
     /// by.
     pub fn along<'a>(
-        &self,
+        &'a self,
         stack: impl Iterator<Item = &'a Part>,
-    ) -> impl Iterator<Item = Option<Significance>> {
+    ) -> impl Iterator<Item = Option<&'a Row>> {
         let mut node = Some(0);
         stack.map(move |part| {
             let child = |node| self.children.get(&(node, *self.numbers.get(part)?)).copied();
             node = node.and_then(child);
-            node.map(|node| self.significances[node as usize])
+            node.map(|node| &self.rows[node as usize])
         })
     }
 }

@@ -130,7 +130,7 @@ pub struct Diff {
     /// How many groups were compared, also those that do not differ. Of repeated runs, without those that
     /// have too few waits to tell anything.
     pub compared: usize,
-    /// The significance of each frame of a graph, after [`Diff::with_frames`].
+    /// The values of each frame of a graph, after [`Diff::with_frames`].
     pub frames: Option<Frames>,
     groups: Groups,
     divisors: Divisors,
@@ -196,7 +196,7 @@ impl Diff {
         self.groups.row(name)
     }
 
-    /// The same, with the significance of each frame of a graph where there are repeated runs.
+    /// The same, with the values of each frame of a graph where there are repeated runs.
     ///
     /// # Panics
     /// When there are other numbers of runs than were compared.

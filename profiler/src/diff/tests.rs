@@ -260,7 +260,7 @@ fn frames_of_a_graph_are_tested() {
     assert!(diff.frames.is_none());
     let frames = diff.with_frames(&before, &after).frames.unwrap();
     let significant = |stack: &[Part]| -> Vec<Option<bool>> {
-        frames.along(stack.iter()).map(|one| Some(one?.is_significant())).collect()
+        frames.along(stack.iter()).map(|one| Some(one?.significance?.is_significant())).collect()
     };
     let frame = |name: &str| Part::Frame(name.into());
     let thread = |name: &str| Part::Thread(name.into());

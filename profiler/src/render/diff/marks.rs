@@ -1,76 +1,98 @@
-//! How significance comes into the tooltips of a graph.
+//! How the change of a frame and its significance come into the tooltips of a graph.
 //!
-//! inferno writes a frame's name and numbers, and knows nothing else of it. So each frame's name
-//! carries its p as two control characters behind it, which names cannot contain (they are escaped),
-//! and which are taken out of what inferno writes: of tooltips into `; p 0.032*`, behind the numbers.
+//! inferno writes a frame's name and numbers, and knows nothing else of it; the change that it tells is
+//! that of stacks which end in the frame. So each frame's name carries the number of a text as control
+//! characters behind it, which names cannot contain (they are escaped), and which are taken out of what
+//! inferno writes. In tooltips the text takes the place of inferno's change.
 
-use crate::diff::Significance;
+use std::collections::HashMap;
 
-/// The first of the sixteen characters of marks. None of them is a line break or a space.
-const FIRST: u8 = 0x10;
-const LAST: u8 = 0x1f;
+/// How many characters a mark has. Names are shortened to fit with them: they must be few.
+const LENGTH: usize = 3;
 
-/// In steps, of which a mark has 256: thousandths up to 0.1, then hundredths. Never less than it is.
-fn step(p: f64) -> u8 {
-    match p {
-        p if p < 0.001 => 0,
-        p if p <= 0.1 => (p * 1e3).ceil() as u8,
-        p => 90 + (p * 1e2).ceil() as u8,
+/// The control characters that are digits of marks: none of them is a line break or a space.
+const DIGITS: u32 = 16 + 31;
+
+fn digit(value: u32) -> char {
+    let code = match value {
+        ..16 => 0x10 + value,
+        16..21 => 0x80 + value - 16,
+        // Without 0x85, a line break.
+        21.. => 0x86 + value - 21,
+    };
+    char::from_u32(code).unwrap_or_default()
+}
+
+fn value(c: char) -> Option<u32> {
+    match u32::from(c) {
+        code @ 0x10..=0x1f => Some(code - 0x10),
+        code @ 0x80..=0x84 => Some(code - 0x80 + 16),
+        code @ 0x86..=0x9f => Some(code - 0x81 + 16),
+        _ => None,
     }
 }
 
-fn describe(step: u8) -> String {
-    match step {
-        0 => "p <0.001*".into(),
-        1..=50 => format!("p 0.{step:03}*"),
-        51..=100 => format!("p 0.{step:03}"),
-        101.. => format!("p {:.2}", f64::from(step - 90) / 1e2),
-    }
+/// The texts of one picture.
+#[derive(Default)]
+pub(super) struct Marks {
+    texts: Vec<String>,
+    numbers: HashMap<String, u32>,
 }
 
-/// Appends the mark of a frame to its name.
-pub(super) fn push(text: &mut String, significance: Significance) {
-    let step = step(significance.adjusted);
-    text.push(char::from(FIRST + step / 16));
-    text.push(char::from(FIRST + step % 16));
-}
-
-/// A picture with what its marks say in its tooltips, and without them.
-pub(super) fn resolve(svg: &str) -> String {
-    let mut text = String::with_capacity(svg.len());
-    let mut rest = svg;
-    while let Some((before, title)) = rest.split_once("<title>") {
-        let (title, behind) = title.split_once("</title>").unwrap_or((title, ""));
-        push_unmarked(&mut text, before);
-        text.push_str("<title>");
-        match (mark(title), title.strip_suffix(')')) {
-            (Some(step), Some(title)) => {
-                push_unmarked(&mut text, title);
-                text.push_str("; ");
-                text.push_str(&describe(step));
-                text.push(')');
+impl Marks {
+    /// Appends the mark of a text to a name.
+    pub(super) fn push(&mut self, name: &mut String, text: String) {
+        let next = self.texts.len() as u32;
+        let mut number = *self.numbers.entry(text).or_insert_with_key(|text| {
+            self.texts.push(text.clone());
+            next
+        });
+        // More than 100,000 texts that differ are in no picture that anybody reads.
+        if number < DIGITS.pow(LENGTH as u32) {
+            for _ in 0..LENGTH {
+                name.push(digit(number % DIGITS));
+                number /= DIGITS;
             }
-            _ => push_unmarked(&mut text, title),
         }
-        text.push_str("</title>");
-        rest = behind;
     }
-    push_unmarked(&mut text, rest);
-    text
-}
 
-fn mark(title: &str) -> Option<u8> {
-    let at = title.bytes().position(is_mark)?;
-    let [high, low] = *title.as_bytes().get(at..at + 2)? else { return None };
-    is_mark(low).then(|| (high - FIRST) * 16 + (low - FIRST))
-}
+    /// A picture with what its marks say in its tooltips, and without them.
+    pub(super) fn resolve(&self, svg: &str) -> String {
+        let mut text = String::with_capacity(svg.len());
+        let mut rest = svg;
+        while let Some((before, title)) = rest.split_once("<title>") {
+            let (title, behind) = title.split_once("</title>").unwrap_or((title, ""));
+            push_unmarked(&mut text, before);
+            text.push_str("<title>");
+            match (self.text(title), title.rsplit_once(" (")) {
+                (Some(mark), Some((name, numbers))) => {
+                    push_unmarked(&mut text, name);
+                    // A graph of one side has no change behind its numbers.
+                    let numbers = numbers.split("; ").next().unwrap_or_default();
+                    text.push_str(&format!(" ({}; {mark})", numbers.trim_end_matches(')')));
+                }
+                _ => push_unmarked(&mut text, title),
+            }
+            text.push_str("</title>");
+            rest = behind;
+        }
+        push_unmarked(&mut text, rest);
+        text
+    }
 
-const fn is_mark(byte: u8) -> bool {
-    matches!(byte, FIRST..=LAST)
+    fn text(&self, title: &str) -> Option<&str> {
+        let digits = title.chars().filter_map(value).take(LENGTH);
+        let number =
+            digits.enumerate().map(|(place, value)| value * DIGITS.pow(place as u32)).sum::<u32>();
+        title
+            .contains(|c| value(c).is_some())
+            .then(|| self.texts.get(number as usize))?
+            .map(String::as_str)
+    }
 }
 
 fn push_unmarked(text: &mut String, marked: &str) {
-    text.extend(marked.split(|c: char| c.is_ascii() && is_mark(c as u8)));
+    text.extend(marked.split(|c| value(c).is_some()));
 }
 
 #[cfg(test)]
@@ -78,23 +100,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_say_what_is_known() {
-        let shown = |p| {
-            let mut name = "f".to_owned();
-            push(&mut name, Significance { p, adjusted: p });
-            resolve(&format!("<title>{name} (1 ms, 2%)</title><text>{name}</text>"))
-        };
-        for (p, text) in [
-            (1e-9, "<0.001*"),
-            (0.0312, "0.032*"),
-            (0.05, "0.050*"),
-            (0.0501, "0.051"),
-            (0.1, "0.100"),
-            (0.101, "0.11"),
-            (1.0, "1.00"),
-        ] {
-            assert_eq!(shown(p), format!("<title>f (1 ms, 2%; p {text})</title><text>f</text>"));
+    fn digits_are_control_characters_and_come_back() {
+        for number in 0..DIGITS {
+            let c = digit(number);
+            assert!(c.is_control() && !c.is_whitespace(), "{number}: {c:?}");
+            assert_eq!(value(c), Some(number));
         }
-        assert_eq!(resolve("<title>all (1)</title>a"), "<title>all (1)</title>a");
+    }
+
+    #[test]
+    fn marks_say_what_is_known() {
+        let mut marks = Marks::default();
+        let mut svg = String::new();
+        for number in 0..3_000 {
+            let mut name = "f".to_owned();
+            marks.push(&mut name, format!("{number}"));
+            let change = if number % 2 == 0 { "; 0.00%" } else { "" };
+            svg += &format!("<title>&lt; {name} (1 ms, 2%{change})</title><text>{name}</text>");
+        }
+        let expected: String = (0..3_000)
+            .map(|number| format!("<title>&lt; f (1 ms, 2%; {number})</title><text>f</text>"))
+            .collect();
+        assert_eq!(marks.resolve(&svg), expected);
+        assert_eq!(marks.resolve("<title>all (1; 0%)</title>a"), "<title>all (1; 0%)</title>a");
     }
 }

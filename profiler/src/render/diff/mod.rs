@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::{escape, html};
-use crate::diff::{Diff, Frames, NameId, Names, Part, Scale};
+use crate::diff::{Diff, Frames, NameId, Names, Part, Row, Scale};
 use crate::profile::{Metric, Profile};
+use marks::Marks;
 
 /// A format of a diff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,18 +109,24 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// The name with the mark of each frame.
-    fn marked(&self, name: NameId, frames: &Frames) -> String {
+    /// The name, with a mark of what `describe` says of each frame.
+    fn marked(
+        &self,
+        name: NameId,
+        frames: &Frames,
+        marks: &mut Marks,
+        describe: &dyn Fn(&Row) -> String,
+    ) -> String {
         let numbers = self.names.numbers(name);
         let parts = numbers.iter().map(|number| &self.names.parts()[*number as usize]);
         let mut text = String::new();
-        for (number, significance) in numbers.iter().zip(frames.along(parts)) {
+        for (number, row) in numbers.iter().zip(frames.along(parts)) {
             if !text.is_empty() {
                 text.push(';');
             }
             text.push_str(self.part(*number));
-            if let Some(significance) = significance {
-                marks::push(&mut text, significance);
+            if let Some(row) = row {
+                marks.push(&mut text, describe(row));
             }
         }
         text

@@ -9,7 +9,7 @@ pub(super) enum Shape {
     Long,
     /// Stacks of 10 to 60 frames, nearly all of them distinct.
     Distinct,
-    /// Two frames and one of the waker, nearly all of them distinct.
+    /// Two frames and one of the waker, with the short names of the kernel, nearly all of them distinct.
     Short,
 }
 
@@ -28,7 +28,10 @@ impl Shape {
 /// Lines of this shape, until they have so many bytes.
 pub(super) fn folded(shape: Shape, seed: u64, bytes: usize) -> String {
     // Both sides have the same functions and the same deep stacks.
-    let functions = functions();
+    let mut functions = functions();
+    if shape == Shape::Short {
+        functions.retain(|function| !function.contains(':'));
+    }
     let mut random = Random(0);
     let deep: Vec<String> = (0..60).map(|_| random.stack(&functions, 120)).collect();
     let mut random = Random(seed);
