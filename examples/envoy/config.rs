@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-/// One listener, which passes every request on to one upstream.
-pub(crate) fn config(listener: SocketAddr, upstream: SocketAddr) -> Value {
+/// One listener, which passes every request on to one upstream. Its workers have one socket each, or
+/// `shared_listener`: all the same.
+pub(crate) fn config(listener: SocketAddr, upstream: SocketAddr, shared_listener: bool) -> Value {
     const TYPES: &str = "type.googleapis.com/envoy.extensions.filters";
     json!({ "static_resources": {
         "listeners": [{
             "name": "ingress",
             "address": address(listener),
+            "enable_reuse_port": !shared_listener,
             "filter_chains": [{ "filters": [{
                 "name": "envoy.filters.network.http_connection_manager",
                 "typed_config": {

@@ -12,12 +12,24 @@ use serde::Serialize;
 
 use crate::upstream;
 
-/// Every how many requests a connection is replaced by a new one.
-const REQUESTS_A_CONNECTION: u64 = 200;
 /// Every how many requests the upstream has to think.
 const SLOW_EVERY: u64 = 10;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the client does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) address: SocketAddr,
+    /// Requests a second, of all connections.
+    pub(crate) rate: u32,
+    /// Open at a time.
+    pub(crate) connections: u32,
+    /// After so many requests a connection is closed.
+    pub(crate) requests_per_connection: u64,
+    /// Of the load.
+    pub(crate) length: Duration,
+}
 
 /// What the client saw.
 #[derive(Debug, Default, Serialize)]
@@ -42,19 +54,15 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts the threads. Requests are sent on schedule, without hurry after a slow one.
-    pub(crate) fn start(
-        address: SocketAddr,
-        rate: u32,
-        connections: u32,
-        length: Duration,
-    ) -> Result<Self> {
+    pub(crate) fn start(plan: &Plan) -> Result<Self> {
         let start = Instant::now();
         let stop = Arc::new(AtomicBool::new(false));
-        let interval = Duration::from_secs(1) * connections / rate;
-        let threads = (0..connections).map(|index| {
-            let first = start + interval * index / connections;
+        let plan = *plan;
+        let interval = Duration::from_secs(1) * plan.connections / plan.rate;
+        let threads = (0..plan.connections).map(|index| {
+            let first = start + interval * index / plan.connections;
             let stop = stop.clone();
-            let client = move || play(address, first, interval, start + length, &stop);
+            let client = move || play(&plan, first, interval, start + plan.length, &stop);
             Ok(thread::Builder::new().name("downstream".into()).spawn(client)?)
         });
         Ok(Self { threads: threads.collect::<Result<_>>()?, stop })
@@ -88,7 +96,7 @@ impl Drop for Load {
 
 /// The part of one thread.
 fn play(
-    address: SocketAddr,
+    plan: &Plan,
     first: Instant,
     interval: Duration,
     end: Instant,
@@ -104,11 +112,8 @@ fn play(
             break;
         }
         due = (due + interval).max(Instant::now());
-        if number % REQUESTS_A_CONNECTION == 0 {
-            connection = None;
-        }
         let slow = number % SLOW_EVERY == SLOW_EVERY - 1;
-        match exchange(&mut connection, address, slow, &mut counts.connections) {
+        match exchange(&mut connection, plan.address, slow, &mut counts.connections) {
             Ok(()) => {
                 counts.requests += 1;
                 counts.slow += u64::from(slow);
@@ -120,6 +125,10 @@ fn play(
                 counts.errors += 1;
                 connection = None;
             }
+        }
+        // At once, not when the next request is due: a connection that is done is no load.
+        if (number + 1) % plan.requests_per_connection == 0 {
+            connection = None;
         }
     }
     counts.seconds = start.elapsed().as_secs_f64();

@@ -23,10 +23,15 @@ pub(crate) struct Envoy {
 
 impl Envoy {
     /// Starts it and waits until it serves.
-    pub(crate) fn start(program: &Path, upstream: SocketAddr, concurrency: u32) -> Result<Self> {
+    pub(crate) fn start(
+        program: &Path,
+        upstream: SocketAddr,
+        concurrency: u32,
+        shared_listener: bool,
+    ) -> Result<Self> {
         // A port that was free a moment ago.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let config = config::config(address, upstream).to_string();
+        let config = config::config(address, upstream, shared_listener).to_string();
         let mut command = Command::new(program);
         command
             .args(["--config-yaml", &config, "--concurrency", &concurrency.to_string()])

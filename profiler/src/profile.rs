@@ -2,14 +2,18 @@
 //! read back from a file.
 
 mod histogram;
+mod wait_set;
 
-use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use offwake_shared::{Loss, WaitState};
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 pub use crate::recording::Meta;
 pub use histogram::Histogram;
+pub(crate) use wait_set::WaitSet;
 
 /// A symbolized recording: what every renderer takes.
 ///
@@ -39,36 +43,31 @@ impl Profile {
     ///
     /// # Panics
     /// When a stack names a frame that `frames` does not have.
-    pub fn new(meta: Meta, losses: Losses, frames: Vec<Frame>, mut waits: Vec<Wait>) -> Self {
-        // With frames sorted by content, comparing indexes is comparing contents.
-        let mut sorted: Vec<&Frame> = frames.iter().collect();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let ranks: Vec<FrameId> = frames
-            .iter()
-            .map(|frame| sorted.partition_point(|other| *other < frame) as FrameId)
-            .collect();
+    pub fn new(meta: Meta, losses: Losses, frames: Vec<Frame>, waits: Vec<Wait>) -> Self {
+        Self::of_set(meta, losses, frames, waits.into())
+    }
+
+    /// The same, of waits that were told apart already.
+    pub(crate) fn of_set(meta: Meta, losses: Losses, frames: Vec<Frame>, waits: WaitSet) -> Self {
+        let given = frames.len();
+        // With frames sorted by content, comparing ranks is comparing contents.
+        let (ranks, mut sorted) = rank(frames);
+        let mut waits = waits.into_waits();
         for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
             *id = ranks[*id as usize];
         }
-
-        waits.sort_unstable_by(|a, b| a.identity().cmp(&b.identity()));
-        waits.dedup_by(|next, kept| {
-            let same = next.identity() == kept.identity();
-            if same {
-                kept.add(next);
-            }
-            same
-        });
-        // Stable: waits of the same length stay in the order of their identity.
-        waits.sort_by_key(|wait| Reverse(wait.off_ns()));
+        // Waits that differ in frames that are equal are the same.
+        if sorted.len() < given {
+            waits = WaitSet::from(waits).into_waits();
+        }
+        wait_set::sort(&mut waits);
 
         let mut numbers: Vec<Option<FrameId>> = vec![None; sorted.len()];
         let mut used = Vec::new();
         for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
             let rank = *id as usize;
             *id = *numbers[rank].get_or_insert_with(|| {
-                used.push(sorted[rank].clone());
+                used.push(std::mem::take(&mut sorted[rank]));
                 (used.len() - 1) as FrameId
             });
         }
@@ -107,6 +106,21 @@ impl Profile {
     }
 }
 
+/// The rank of each frame in order of content, and the frames in that order, equal ones once.
+fn rank(mut frames: Vec<Frame>) -> (Vec<FrameId>, Vec<Frame>) {
+    let mut order: Vec<FrameId> = (0..frames.len() as FrameId).collect();
+    order.sort_unstable_by(|a, b| frames[*a as usize].cmp(&frames[*b as usize]));
+    let (mut ranks, mut sorted) = (vec![0; frames.len()], Vec::<Frame>::new());
+    for id in order {
+        let frame = std::mem::take(&mut frames[id as usize]);
+        if sorted.last() != Some(&frame) {
+            sorted.push(frame);
+        }
+        ranks[id as usize] = (sorted.len() - 1) as FrameId;
+    }
+    (ranks, sorted)
+}
+
 /// A program or library that frames are in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Module {
@@ -121,6 +135,10 @@ pub struct Module {
 
 /// An index into [`Profile::frames`].
 pub type FrameId = u32;
+
+/// Frames, innermost first. A profile may have millions of short ones: those take no memory of their
+/// own.
+pub type Stack = SmallVec<[FrameId; 4]>;
 
 /// All intervals with one sleeper, waker, state, and pair of stacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,14 +160,14 @@ pub struct Wait {
     /// How long the intervals were, from switch-out to switch-in.
     pub histogram: Histogram,
     /// Where the sleeper waited, innermost first: kernel frames, then user frames.
-    pub sleeper_stack: Vec<FrameId>,
+    pub sleeper_stack: Stack,
     /// Where the waker was, innermost first: kernel frames, then user frames.
-    pub waker_stack: Vec<FrameId>,
+    pub waker_stack: Stack,
 }
 
 impl Wait {
     /// Everything but the sums.
-    fn identity(&self) -> impl Ord + '_ {
+    fn identity(&self) -> impl Ord + Hash + '_ {
         let Self {
             sleeper,
             waker,
@@ -192,7 +210,7 @@ pub struct Thread {
     /// The thread.
     pub tid: u32,
     /// Its name when it waited or woke. Invalid UTF-8 was replaced; nothing else is changed.
-    pub comm: String,
+    pub comm: SmolStr,
 }
 
 /// Who ended a wait.
@@ -203,7 +221,7 @@ pub enum Waker {
     /// A hardware interrupt: a timer, a device.
     Irq,
     /// A softirq on the tail of an interrupt, by its kernel name, such as `NET_RX`.
-    Softirq(String),
+    Softirq(SmolStr),
     /// Nobody: the thread was switched out while it was runnable.
     Preempted,
     /// Nobody yet: the wait went on when the recording ended.
@@ -229,7 +247,7 @@ impl Waker {
     /// `[irq]`, `[softirq:NET_RX]`, `[preempted]`, `[not woken]`, `[unknown waker]`.
     pub fn label(&self) -> String {
         match self {
-            Self::Task(thread) => thread.comm.clone(),
+            Self::Task(thread) => thread.comm.to_string(),
             Self::Irq => "[irq]".into(),
             Self::Softirq(name) => format!("[softirq:{name}]"),
             Self::Preempted => "[preempted]".into(),
@@ -240,7 +258,7 @@ impl Waker {
 }
 
 /// One frame of a stack.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Frame {
     /// The demangled name of the function, where it is known for certain.
     pub name: Option<String>,

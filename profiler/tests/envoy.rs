@@ -107,3 +107,29 @@ fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
         assert_eq!(frame["name"], Value::Null, "{frame}");
     }
 }
+
+/// Both ways to listen serve, and a connection a request is one.
+#[test]
+fn listeners_shared_or_not_serve() {
+    if !privileged("listeners_shared_or_not_serve") {
+        return;
+    }
+    let offwake = Path::new(env!("CARGO_BIN_EXE_offwake"));
+    let demo = offwake.with_file_name("envoy-demo");
+    let cache: PathBuf = offwake.parent().unwrap().with_file_name("envoy");
+    for shared in [&["--shared-listener"][..], &[]] {
+        let output = Command::new(&demo)
+            .arg("--cache")
+            .arg(&cache)
+            .args(["--seconds", "2", "--requests-per-connection", "1"])
+            .args(shared)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let done: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+        assert_eq!(done["done"]["errors"], 0, "{printed}");
+        assert!(done["done"]["requests"].as_u64() > Some(100), "{printed}");
+        assert_eq!(done["done"]["requests"], done["done"]["connections"], "{printed}");
+    }
+}

@@ -1,11 +1,14 @@
 //! `offwake diff`: read → name → compare → render.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::ensure;
 use offwake::diff::Diff;
 use offwake::profile::Profile;
+use offwake::render::DiffFormat;
 use offwake::{render, report, symbolize};
 
 use super::config::Comparison;
@@ -27,10 +30,17 @@ pub(crate) fn run(job: &Comparison) -> anyhow::Result<ExitCode> {
             .map(|path| Ok(symbolize::name_later(source::read(path)?, &job.symbolize)))
             .collect()
     };
-    let (before, after) = (read(&job.before)?, read(&job.after)?);
+    let (before, after) = thread::scope(|scope| {
+        let after = scope.spawn(|| read(&job.after));
+        (read(&job.before), after.join())
+    });
+    let (before, after) = (before?, after.unwrap_or_else(|panic| resume_unwind(panic))?);
     let (before_runs, after_runs): (Vec<&Profile>, Vec<&Profile>) =
         (before.iter().collect(), after.iter().collect());
-    let diff = Diff::of_runs(&before_runs, &after_runs, job.options.clone())?;
+    let mut diff = Diff::of_runs(&before_runs, &after_runs, job.options.clone())?;
+    if job.outputs.iter().any(|output| output.format == DiffFormat::Svg) {
+        diff = diff.with_frames(&before_runs, &after_runs);
+    }
     let slower = regressions(job, &before_runs, &after_runs, &diff)?;
     let (before, after) = (report::combine(before)?, report::combine(after)?);
     let exit = results::write(sinks, &job.outputs, |format, out| {
@@ -64,7 +74,7 @@ fn regressions(
         watched.push((format!("waits through {path}"), row));
     }
     if watched.is_empty() {
-        watched.push(("all waits".into(), diff.total.clone()));
+        watched.push(("all waits".into(), diff.total));
     }
     let slower = watched.iter().filter_map(|(name, row)| {
         let percent = diff.percent(row);

@@ -4,7 +4,9 @@
 //! whole number (ns, or intervals) over a whole number (ns of recording, requests, or 1), and so is a
 //! difference. The differences of all rows add up to that of the totals.
 
+mod frames;
 mod group;
+mod names;
 mod noise;
 mod normal;
 #[cfg(test)]
@@ -13,16 +15,18 @@ mod tests;
 use std::cmp::Reverse;
 
 use anyhow::{Result, ensure};
-use hashbrown::HashMap;
 use regex::Regex;
 
+pub use frames::Frames;
+pub use group::By;
 pub(crate) use group::is_scheduler;
-pub use group::{By, Part};
+pub use names::{NameId, Names, Part};
 pub use noise::Significance;
 pub(crate) use normal::label;
 
 use crate::profile::{Metric, Profile, Wait};
-use group::{Keys, Parts};
+use group::Keys;
+use names::Interner;
 
 /// What values are divided by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,10 +98,8 @@ impl Sums {
 }
 
 /// A group on both sides.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
-    /// What is compared: one part, or with [`By::Stack`] the whole stack.
-    pub name: Vec<Part>,
     /// In the first profile, or in all runs before.
     pub before: Sums,
     /// In the second, or in all runs after.
@@ -106,18 +108,31 @@ pub struct Row {
     pub significance: Option<Significance>,
 }
 
+impl Row {
+    /// Whether there is anything to compare.
+    const fn is_compared(&self) -> bool {
+        self.before.value > 0 || self.after.value > 0
+    }
+}
+
 /// Two profiles, or repeated runs of each side, compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diff {
     /// How.
     pub options: Options,
     /// Every group that differs, the largest difference first.
-    pub rows: Vec<Row>,
+    pub rows: Vec<NameId>,
+    /// The names of the groups.
+    pub names: Names,
     /// All waits, also those of groups that do not differ. Its significance is not adjusted: it is one
     /// comparison.
     pub total: Row,
-    /// How many groups were compared, also those that do not differ.
+    /// How many groups were compared, also those that do not differ. Of repeated runs, without those that
+    /// have too few waits to tell anything.
     pub compared: usize,
+    /// The values of each frame of a graph, after [`Diff::with_frames`].
+    pub frames: Option<Frames>,
+    groups: Groups,
     divisors: Divisors,
 }
 
@@ -147,16 +162,50 @@ impl Diff {
         let divisors = Divisors::new(before, after, &options.scale)?;
         let metric = options.metric;
         let total = Table::new(before, after, metric, |_, _| true);
-        let mut rows = Table::grouped(before, after, options.by, metric).rows(Some(&divisors));
-        let compared =
-            rows.iter().filter(|row| row.before.value > 0 || row.after.value > 0).count();
-        let total = total.row(Vec::new(), Some(&divisors));
-        let mut diff = Self { options, rows: Vec::new(), total, compared, divisors };
-        rows.retain(|row| diff.numerator(row) != 0);
-        // Stable: equal ones stay in the order of their names.
-        rows.sort_by_key(|row| Reverse(diff.numerator(row).unsigned_abs()));
+        let test = total.test(0, &divisors);
+        let total = Row { significance: test.map(noise::Test::alone), ..total.row(0) };
+        let (names, groups, compared) =
+            Groups::new(before, after, options.by, metric, Some(&divisors));
+        let mut diff = Self {
+            options,
+            rows: Vec::new(),
+            names,
+            total,
+            compared,
+            frames: None,
+            groups,
+            divisors,
+        };
+        let size = |name: NameId| diff.numerator(&diff.row(name)).unsigned_abs();
+        let mut rows: Vec<(Reverse<u128>, NameId)> =
+            diff.names.ids().map(|name| (Reverse(size(name)), name)).collect();
+        rows.retain(|(size, _)| size.0 > 0);
+        let order = diff.names.order();
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| order(a.1, b.1)));
+        let rows = rows.into_iter().map(|(_, name)| name).collect();
+        drop(order);
         diff.rows = rows;
         Ok(diff)
+    }
+
+    /// The values of a group.
+    ///
+    /// # Panics
+    /// When the name is from elsewhere.
+    pub fn row(&self, name: NameId) -> Row {
+        self.groups.row(name)
+    }
+
+    /// The same, with the values of each frame of a graph where there are repeated runs.
+    ///
+    /// # Panics
+    /// When there are other numbers of runs than were compared.
+    pub fn with_frames(mut self, before: &[&Profile], after: &[&Profile]) -> Self {
+        assert_eq!(self.runs(), (before.len(), after.len()));
+        if before.len() > 1 {
+            self.frames = Frames::new(before, after, self.options.metric, &self.divisors);
+        }
+        self
     }
 
     /// What values before and after are divided by.
@@ -195,7 +244,7 @@ impl Diff {
     /// When there are other numbers of runs than were compared.
     pub fn paths(&self, before: &[&Profile], after: &[&Profile], paths: &[Regex]) -> Vec<Row> {
         assert_eq!(self.runs(), (before.len(), after.len()));
-        let mut parts = Parts::default();
+        let mut parts = Interner::default();
         let keys: Vec<Keys> = before
             .iter()
             .chain(after)
@@ -207,15 +256,18 @@ impl Diff {
             let mut matching: Vec<bool> = Vec::new();
             let table = Table::new(before, after, self.options.metric, |run, wait| {
                 keys[run].of(wait, &mut parts, &mut key);
-                let new = &parts.all()[matching.len()..];
+                let new = &parts.parts()[matching.len()..];
                 matching.extend(new.iter().map(|part| path.is_match(part.text())));
                 key.iter().any(|part| matching[*part as usize])
             });
-            table.row(vec![Part::Mark(path.as_str().into())], Some(&self.divisors))
+            (table.row(0), table.test(0, &self.divisors))
         };
-        let mut rows: Vec<Row> = paths.iter().map(&mut row).collect();
-        adjust(&mut rows);
-        rows
+        let (rows, tests): (Vec<Row>, Vec<Option<noise::Test>>) =
+            paths.iter().map(&mut row).unzip();
+        let tests: Option<Vec<noise::Test>> = tests.into_iter().collect();
+        let mut significances = tests.map(|tests| noise::adjust(&tests).into_iter());
+        let mut next = || significances.as_mut()?.next();
+        rows.into_iter().map(|row| Row { significance: next(), ..row }).collect()
     }
 }
 
@@ -257,11 +309,54 @@ impl Divisors {
 }
 
 /// Every stack of two profiles, also of those that do not differ, in order of name.
-pub fn stacks(before: &Profile, after: &Profile, metric: Metric) -> Vec<Row> {
-    Table::grouped(&[before], &[after], By::Stack, metric).rows(None)
+pub fn stacks(before: &Profile, after: &Profile, metric: Metric) -> (Names, Vec<(NameId, Row)>) {
+    let (names, groups, _) = Groups::new(&[before], &[after], By::Stack, metric, None);
+    let mut rows: Vec<NameId> = names.ids().collect();
+    let order = names.order();
+    rows.sort_unstable_by(|a, b| order(*a, *b));
+    drop(order);
+    let rows = rows.into_iter().map(|name| (name, groups.row(name))).collect();
+    (names, rows)
+}
+
+/// The values of each group, by the number of its name. There may be millions: rows are made when they
+/// are asked for.
+#[derive(Clone, Debug, PartialEq)]
+struct Groups {
+    table: Table,
+    /// Empty where it is not known.
+    significances: Vec<Significance>,
+}
+
+impl Groups {
+    /// Their names, they, and how many are compared.
+    fn new(
+        before: &[&Profile],
+        after: &[&Profile],
+        by: By,
+        metric: Metric,
+        divisors: Option<&Divisors>,
+    ) -> (Names, Self, usize) {
+        let (names, table) = Table::grouped(before, after, by, metric);
+        let tests: Option<Vec<noise::Test>> = divisors.and_then(|divisors| {
+            names.ids().map(|name| table.test(name.index(), divisors)).collect()
+        });
+        let compared = match &tests {
+            Some(tests) => tests.iter().filter(|test| test.can_tell()).count(),
+            None => names.ids().filter(|name| table.row(name.index()).is_compared()).count(),
+        };
+        let significances = tests.map(|tests| noise::adjust(&tests)).unwrap_or_default();
+        (names, Self { table, significances }, compared)
+    }
+
+    fn row(&self, name: NameId) -> Row {
+        let significance = self.significances.get(name.index()).copied();
+        Row { significance, ..self.table.row(name.index()) }
+    }
 }
 
 /// What each run has of each group.
+#[derive(Clone, Debug, PartialEq)]
 struct Table {
     /// How many runs are before.
     before: usize,
@@ -269,8 +364,6 @@ struct Table {
     runs: usize,
     /// Of group 0 in each run, of group 1, and so on.
     sums: Vec<Sums>,
-    /// The names, by group. Empty for a table of one group without a name.
-    names: Vec<Vec<Part>>,
 }
 
 impl Table {
@@ -288,80 +381,53 @@ impl Table {
                 sums[run].add(wait, metric);
             }
         }
-        Self { before: before.len(), runs, sums, names: Vec::new() }
+        Self { before: before.len(), runs, sums }
     }
 
-    fn grouped(before: &[&Profile], after: &[&Profile], by: By, metric: Metric) -> Self {
+    fn grouped(before: &[&Profile], after: &[&Profile], by: By, metric: Metric) -> (Names, Self) {
         let runs = before.len() + after.len();
-        let mut parts = Parts::default();
-        let mut groups: HashMap<Vec<u32>, usize> = HashMap::new();
+        let mut groups = Interner::default();
         let (mut sums, mut key) = (Vec::new(), Vec::new());
         for (run, profile) in before.iter().chain(after).enumerate() {
-            let keys = Keys::new(profile, by, &mut parts);
+            let keys = Keys::new(profile, by, &mut groups);
             for wait in &profile.waits {
-                keys.of(wait, &mut parts, &mut key);
-                let next = groups.len();
-                let group = *groups.entry_ref(key.as_slice()).or_insert(next);
-                if group == next {
+                keys.of(wait, &mut groups, &mut key);
+                let group = groups.name(&key);
+                if sums.len() == group * runs {
                     sums.resize(sums.len() + runs, Sums::default());
                 }
                 sums[group * runs + run].add(wait, metric);
             }
         }
-        let mut names = vec![Vec::new(); groups.len()];
-        for (key, group) in groups {
-            names[group] = parts.name(&key);
-        }
-        Self { before: before.len(), runs, sums, names }
+        (groups.into_names(), Self { before: before.len(), runs, sums })
     }
 
-    /// In order of name.
-    fn rows(mut self, divisors: Option<&Divisors>) -> Vec<Row> {
-        let names = std::mem::take(&mut self.names);
-        let mut rows: Vec<Row> = names
-            .into_iter()
-            .enumerate()
-            .map(|(group, name)| self.group(group, name, divisors))
-            .collect();
-        rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        adjust(&mut rows);
-        rows
-    }
-
-    /// The only one.
-    fn row(&self, name: Vec<Part>, divisors: Option<&Divisors>) -> Row {
-        self.group(0, name, divisors)
-    }
-
-    fn group(&self, group: usize, name: Vec<Part>, divisors: Option<&Divisors>) -> Row {
-        let sums = &self.sums[group * self.runs..][..self.runs];
-        let (before, after) = sums.split_at(self.before);
+    /// Whose significance is not known yet.
+    fn row(&self, group: usize) -> Row {
+        let (before, after) = self.runs_of(group);
         let all = |runs: &[Sums]| runs.iter().copied().fold(Sums::default(), Sums::plus);
-        let significance =
-            divisors.filter(|_| before.len() > 1 && after.len() > 1).map(|divisors| {
-                let runs = |sums: &[Sums], divisors: &[u64]| -> Vec<noise::Run> {
-                    let run = |(sums, divisor): (&Sums, &u64)| noise::Run {
-                        value: sums.value,
-                        count: sums.count,
-                        divisor: *divisor,
-                    };
-                    sums.iter().zip(divisors).map(run).collect()
-                };
-                let p = noise::p(&runs(before, &divisors.before), &runs(after, &divisors.after));
-                Significance { p, adjusted: p }
-            });
-        Row { name, before: all(before), after: all(after), significance }
+        Row { before: all(before), after: all(after), significance: None }
     }
-}
 
-/// Adjusts for the number of rows. Those that have nothing on either side are no comparison.
-fn adjust(rows: &mut [Row]) {
-    let is_compared = |row: &&mut Row| row.before.value > 0 || row.after.value > 0;
-    let significances: Vec<&mut Significance> =
-        rows.iter_mut().filter(is_compared).filter_map(|row| row.significance.as_mut()).collect();
-    let ps: Vec<f64> = significances.iter().map(|one| one.p).collect();
-    for (one, adjusted) in significances.into_iter().zip(noise::adjust(&ps)) {
-        *one = adjusted;
+    /// Nothing, with one run each.
+    fn test(&self, group: usize, divisors: &Divisors) -> Option<noise::Test> {
+        let (before, after) = self.runs_of(group);
+        if before.len() < 2 || after.len() < 2 {
+            return None;
+        }
+        let runs = |sums: &[Sums], divisors: &[u64]| -> Vec<noise::Run> {
+            let run = |(sums, divisor): (&Sums, &u64)| noise::Run {
+                value: sums.value,
+                count: sums.count,
+                divisor: *divisor,
+            };
+            sums.iter().zip(divisors).map(run).collect()
+        };
+        Some(noise::Test::new(&runs(before, &divisors.before), &runs(after, &divisors.after)))
+    }
+
+    fn runs_of(&self, group: usize) -> (&[Sums], &[Sums]) {
+        self.sums[group * self.runs..][..self.runs].split_at(self.before)
     }
 }
 

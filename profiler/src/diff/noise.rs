@@ -12,7 +12,12 @@
 //! stacks), it is a hundredth of the mean, and of the two limits there is the second only.
 //!
 //! Of many rows some look changed by chance: p is adjusted by the method of Benjamini and Hochberg, so
-//! that of the rows called significant at most 5 % are expected not to be.
+//! that of the rows called significant at most 5 % are expected not to be. Every comparison costs the
+//! others power, so those that could not tell anything are left out: rows with so few waits that not
+//! even all of them on one side would have p <= 5 % (about seven of three runs each). Waits of both
+//! sides together decide that, never how they are spread over the sides, so nothing is chosen for its
+//! result (Tarone 1990; Bourgon, Gentleman and Huber 2010). Where waits are not counted, every row is
+//! compared.
 
 use statrs::function::beta::beta_reg;
 
@@ -55,31 +60,85 @@ impl Run {
     }
 }
 
-/// How likely runs of one kind differ as much as these. Both sides have two or more.
-pub(super) fn p(before: &[Run], after: &[Run]) -> f64 {
-    debug_assert!(before.len() > 1 && after.len() > 1);
-    // The swapped sides give the same, bit by bit, as long as no sum runs over both.
-    let both = |of: fn(&Run) -> f64| {
-        before.iter().map(of).sum::<f64>() + after.iter().map(of).sum::<f64>()
-    };
-    let value = both(|run| run.value as f64);
-    if value == 0.0 {
-        return 1.0;
+/// What a comparison says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Test {
+    /// How likely runs of one kind differ as much as these.
+    p: f64,
+    /// The least that `p` can be with as many waits on both sides together.
+    least: f64,
+}
+
+impl Test {
+    /// Compares runs, two or more of each side.
+    pub(super) fn new(before: &[Run], after: &[Run]) -> Self {
+        debug_assert!(before.len() > 1 && after.len() > 1);
+        let pool = Pool::new(before, after);
+        if pool.value == 0.0 {
+            return Self { p: 1.0, least: 1.0 };
+        }
+        let side = |runs: &[Run]| pool.side(runs, &mut |run| run.rate());
+        let p = welch(&side(before), &side(after));
+        Self { p, least: pool.least(before, after).min(pool.least(after, before)) }
     }
-    let (count, divisor) = (both(|run| run.count as f64), both(|run| run.divisor as f64));
-    let shortest = before.iter().chain(after).map(|run| run.divisor).min().unwrap_or(1) as f64;
-    let offset = if count > 0.0 { value / count / 2.0 / shortest } else { value / divisor / 100.0 };
-    let side = |runs: &[Run]| {
+
+    /// Whether it counts among others: whether it could be significant.
+    pub(super) fn can_tell(self) -> bool {
+        self.least <= LEVEL
+    }
+
+    /// When it is the only one.
+    pub(super) fn alone(self) -> Significance {
+        Significance { p: self.p, adjusted: self.p }
+    }
+}
+
+/// Both sides together.
+struct Pool {
+    value: f64,
+    divisor: f64,
+    count: f64,
+    /// What is added to each rate.
+    offset: f64,
+}
+
+impl Pool {
+    fn new(before: &[Run], after: &[Run]) -> Self {
+        // The swapped sides give the same, bit by bit, as long as no sum runs over both.
+        let both = |of: fn(&Run) -> f64| {
+            before.iter().map(of).sum::<f64>() + after.iter().map(of).sum::<f64>()
+        };
+        let value = both(|run| run.value as f64);
+        let (count, divisor) = (both(|run| run.count as f64), both(|run| run.divisor as f64));
+        let shortest = before.iter().chain(after).map(|run| run.divisor).min().unwrap_or(1) as f64;
+        let offset =
+            if count > 0.0 { value / count / 2.0 / shortest } else { value / divisor / 100.0 };
+        Self { value, divisor, count, offset }
+    }
+
+    /// One side, were these the rates of its runs.
+    fn side(&self, runs: &[Run], rate: &mut dyn FnMut(&Run) -> f64) -> Side {
         let mean_divisor = mean(runs.iter().map(|run| run.divisor as f64));
-        let chance = if count > 0.0 { 1.0 / (count * mean_divisor / divisor + 0.5) } else { 0.0 };
-        let logs: Vec<f64> = runs.iter().map(|run| (run.rate() + offset).ln()).collect();
+        let chance = match self.count > 0.0 {
+            true => 1.0 / (self.count * mean_divisor / self.divisor + 0.5),
+            false => 0.0,
+        };
+        let logs: Vec<f64> = runs.iter().map(|run| (rate(run) + self.offset).ln()).collect();
         let mean = mean(logs.iter().copied());
         let freedom = logs.len() as f64 - 1.0;
         let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / freedom;
         let variance = variance.max(chance).max(MIN_DEVIATION.powi(2));
         Side { mean, square_error: variance / logs.len() as f64, freedom }
-    };
-    welch(&side(before), &side(after))
+    }
+
+    /// The least p with everything on the side `all`, evenly, and as much freedom as there can be.
+    fn least(&self, all: &[Run], nothing: &[Run]) -> f64 {
+        let divisor: f64 = all.iter().map(|run| run.divisor as f64).sum();
+        let all = self.side(all, &mut |_| self.value / divisor);
+        let nothing = self.side(nothing, &mut |_| 0.0);
+        let square_error = all.square_error + nothing.square_error;
+        tails((all.mean - nothing.mean).powi(2) / square_error, freedom_limit(&all, &nothing))
+    }
 }
 
 struct Side {
@@ -94,11 +153,17 @@ fn welch(a: &Side, b: &Side) -> f64 {
     let square_error = a.square_error + b.square_error;
     let freedom = square_error.powi(2)
         / (a.square_error.powi(2) / a.freedom + b.square_error.powi(2) / b.freedom);
-    // With two runs here and many there the two may agree by chance, and the formula then grants them
-    // the freedom of the many: no more than if both sides had as few.
-    let freedom = freedom.min(2.0 * a.freedom.min(b.freedom));
-    let square_t = (b.mean - a.mean).powi(2) / square_error;
-    // The tails of Student's distribution, without the cancellation of 1 - cdf.
+    tails((b.mean - a.mean).powi(2) / square_error, freedom.min(freedom_limit(a, b)))
+}
+
+/// With two runs here and many there the two may agree by chance, and Welch's formula then grants them
+/// the freedom of the many: no more than if both sides had as few.
+const fn freedom_limit(a: &Side, b: &Side) -> f64 {
+    2.0 * a.freedom.min(b.freedom)
+}
+
+/// The tails of Student's distribution, without the cancellation of 1 - cdf.
+fn tails(square_t: f64, freedom: f64) -> f64 {
     beta_reg(freedom / 2.0, 0.5, freedom / (freedom + square_t))
 }
 
@@ -107,14 +172,17 @@ fn mean(numbers: impl ExactSizeIterator<Item = f64>) -> f64 {
     numbers.sum::<f64>() / len
 }
 
-/// Adjusts for that these are many comparisons (Benjamini and Hochberg, 1995).
-pub(super) fn adjust(ps: &[f64]) -> Vec<Significance> {
-    let mut order: Vec<usize> = (0..ps.len()).collect();
-    order.sort_by(|a, b| ps[*a].total_cmp(&ps[*b]));
-    let mut all: Vec<_> = ps.iter().map(|&p| Significance { p, adjusted: p }).collect();
+/// Adjusts for that these are many comparisons (Benjamini and Hochberg, 1995). Those that cannot tell
+/// anything are none: they are not significant.
+pub(super) fn adjust(tests: &[Test]) -> Vec<Significance> {
+    let mut order: Vec<usize> = (0..tests.len()).filter(|&index| tests[index].can_tell()).collect();
+    order.sort_by(|a, b| tests[*a].p.total_cmp(&tests[*b].p));
+    let mut all: Vec<_> =
+        tests.iter().map(|test| Significance { p: test.p, adjusted: 1.0 }).collect();
+    let compared = order.len() as f64;
     let mut least = 1.0_f64;
     for (rank, index) in order.into_iter().enumerate().rev() {
-        least = least.min(ps[index] * ps.len() as f64 / (rank + 1) as f64);
+        least = least.min(tests[index].p * compared / (rank + 1) as f64);
         all[index].adjusted = least;
     }
     all
@@ -145,15 +213,24 @@ mod tests {
         }
     }
 
+    fn p(before: &[Run], after: &[Run]) -> f64 {
+        Test::new(before, after).p
+    }
+
     #[test]
     fn adjusted() {
-        let adjusted: Vec<f64> = adjust(&[0.04, 0.01, 0.03, 1.0])
-            .iter()
-            .map(|one| (one.adjusted * 1e6).round())
-            .collect();
+        let test = |p| Test { p, least: 0.0 };
+        let tests = [0.04, 0.01, 0.03, 1.0].map(test);
+        let adjusted: Vec<f64> =
+            adjust(&tests).iter().map(|one| (one.adjusted * 1e6).round()).collect();
         // 0.03 · 4 / 2 is more than 0.04 · 4 / 3.
         assert_eq!(adjusted, [53_333.0, 40_000.0, 53_333.0, 1e6]);
         assert!(adjust(&[]).is_empty());
+        // One that cannot tell anything changes nothing for the others.
+        let with_few =
+            adjust(&[tests[0], tests[1], Test { p: 0.6, least: 0.3 }, tests[2], tests[3]]);
+        assert_eq!((with_few[2].p, with_few[2].adjusted), (0.6, 1.0));
+        assert_eq!((with_few[1].adjusted * 1e6).round(), 40_000.0);
     }
 
     #[test]
@@ -225,11 +302,53 @@ mod tests {
             let mut row = |index: i32| {
                 let mut side =
                     || [0; 3].map(|_| simulate(&mut random, 0.5 * f64::from(index), 0.2));
-                p(&side(), &side())
+                Test::new(&side(), &side())
             };
-            let ps: Vec<f64> = (1..80).map(&mut row).collect();
-            wrong += usize::from(adjust(&ps).iter().any(|one| one.is_significant()));
+            let tests: Vec<Test> = (1..80).map(&mut row).collect();
+            wrong += usize::from(adjust(&tests).iter().any(|one| one.is_significant()));
         }
         assert!(wrong <= 10, "{wrong} of 200");
+    }
+
+    /// What is left out could not have been significant, and how waits are spread does not matter.
+    #[test]
+    fn few_waits_are_no_comparison() {
+        let mut random = Random(3);
+        let mut left_out = 0;
+        for round in 0_u32..4_000 {
+            let mut side = |runs: u64| -> Vec<Run> {
+                (0..runs).map(|_| simulate(&mut random, f64::from(round % 40) / 4.0, 0.5)).collect()
+            };
+            let (before, after) = (side(2 + u64::from(round % 3)), side(3));
+            let test = Test::new(&before, &after);
+            assert!(test.p >= test.least * (1.0 - 1e-9), "{before:?} {after:?}: {test:?}");
+            left_out += usize::from(!test.can_tell());
+        }
+        assert!((500..3_000).contains(&left_out), "{left_out}");
+        let split = |before: u64, after: u64| {
+            let run = |count| Run { value: count * 1_000, count, divisor: 1 << 30 };
+            Test::new(&[before, 0, 0].map(run), &[after, 0, 0].map(run)).can_tell()
+        };
+        assert!((0..=6).all(|before| !split(before, 6 - before)));
+        assert!((0..=8).all(|before| split(before, 8 - before)));
+    }
+
+    /// A change of one row among many with a handful of waits.
+    #[test]
+    fn few_waits_cost_no_power() {
+        let mut random = Random(11);
+        let (mut found, mut otherwise) = (0, 0);
+        for _ in 0..200 {
+            let mut test = |before: f64, after: f64| {
+                let mut side = |waits| [0; 3].map(|_| simulate(&mut random, waits, 0.1));
+                Test::new(&side(before), &side(after))
+            };
+            let mut tests = vec![test(200.0, 320.0)];
+            tests.extend((0..60).map(|_| test(0.3, 0.3)));
+            found += usize::from(adjust(&tests)[0].is_significant());
+            tests.iter_mut().for_each(|test| test.least = 0.0);
+            otherwise += usize::from(adjust(&tests)[0].is_significant());
+        }
+        assert!(found > 150 && found > 2 * otherwise, "{found} {otherwise} of 200");
     }
 }

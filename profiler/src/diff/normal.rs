@@ -1,5 +1,6 @@
 //! Names without what differs from build to build.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -22,11 +23,15 @@ static NOISE: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The label of a frame, the same for the same function in another build. Frames without a name are
 /// told apart by their module only: addresses move.
-pub(crate) fn label(frame: &Frame) -> String {
+pub(crate) fn label(frame: &Frame) -> Cow<'_, str> {
     match (&frame.name, &frame.module) {
-        (Some(name), _) => NOISE.replace_all(name, "").into_owned(),
-        (None, Some(module)) => format!("[{module}]"),
-        (None, None) => frame.label(),
+        // Every pattern has one of these.
+        (Some(name), _) if memchr::memchr3(b'.', b'[', b':', name.as_bytes()).is_none() => {
+            Cow::Borrowed(name)
+        }
+        (Some(name), _) => NOISE.replace_all(name, ""),
+        (None, Some(module)) => Cow::Owned(format!("[{module}]")),
+        (None, None) => Cow::Owned(frame.label()),
     }
 }
 
@@ -44,6 +49,7 @@ mod tests {
             line: None,
             inlined: false,
         })
+        .into_owned()
     }
 
     #[test]

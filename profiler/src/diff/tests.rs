@@ -49,16 +49,16 @@ fn a_profile_does_not_differ_from_itself() {
 
 #[test]
 fn differences_add_up_to_that_of_the_totals() {
-    let mut rows = 0;
+    let mut count = 0;
     for seed in 0..500 {
         let mut random = Random(seed);
         let (before, after) = two(&mut random);
         let diff = Diff::new(&before, &after, options(&mut random)).unwrap();
-        let sum: i128 = diff.rows.iter().map(|row| diff.numerator(row)).sum();
+        let sum: i128 = rows(&diff).iter().map(|row| diff.numerator(row)).sum();
         assert_eq!(sum, diff.numerator(&diff.total), "seed {seed}");
-        rows += diff.rows.len();
+        count += diff.rows.len();
     }
-    assert!(rows > 1_000);
+    assert!(count > 1_000);
 }
 
 #[test]
@@ -75,9 +75,8 @@ fn swapped_profiles_negate() {
         };
         let there = Diff::new(&before, &after, options).unwrap();
         let back = Diff::new(&after, &before, swapped).unwrap();
-        let names: Vec<_> = there.rows.iter().map(|row| &row.name).collect();
-        assert_eq!(names, back.rows.iter().map(|row| &row.name).collect::<Vec<_>>());
-        for (row, other) in there.rows.iter().zip(&back.rows) {
+        assert_eq!(names(&there), names(&back));
+        for (row, other) in rows(&there).iter().zip(&rows(&back)) {
             assert_eq!((row.before, row.after), (other.after, other.before));
             assert_eq!(there.numerator(row), -back.numerator(other));
         }
@@ -94,19 +93,19 @@ fn rows_are_the_waits() {
         let diff = Diff::new(&before, &after, options.clone()).unwrap();
         let mut sums: HashMap<Vec<Part>, i128> = HashMap::new();
         for (profile, sign) in [(&before, -1), (&after, 1)] {
-            let mut parts = Parts::default();
+            let mut parts = Interner::default();
             let keys = Keys::new(profile, options.by, &mut parts);
             for wait in &profile.waits {
                 let mut key = Vec::new();
                 keys.of(wait, &mut parts, &mut key);
-                *sums.entry(parts.name(&key)).or_default() +=
-                    sign * i128::from(options.metric.of(wait));
+                let name = key.iter().map(|part| parts.parts()[*part as usize].clone()).collect();
+                *sums.entry(name).or_default() += sign * i128::from(options.metric.of(wait));
             }
         }
         sums.retain(|_, sum| *sum != 0);
         assert_eq!(diff.rows.len(), sums.len());
-        for row in &diff.rows {
-            assert_eq!(sums[&row.name], diff.numerator(row));
+        for name in &diff.rows {
+            assert_eq!(sums[&parts(&diff, *name)], diff.numerator(&diff.row(*name)));
         }
     }
 }
@@ -115,11 +114,19 @@ fn folded(text: &str) -> Profile {
     crate::saved::read("x", text.as_bytes()).unwrap().profile
 }
 
+fn parts(diff: &Diff, name: NameId) -> Vec<Part> {
+    let numbers = diff.names.numbers(name).iter();
+    numbers.map(|number| diff.names.parts()[*number as usize].clone()).collect()
+}
+
+fn rows(diff: &Diff) -> Vec<Row> {
+    diff.rows.iter().map(|name| diff.row(*name)).collect()
+}
+
 fn names(diff: &Diff) -> Vec<String> {
-    diff.rows
-        .iter()
-        .map(|row| row.name.iter().map(Part::text).collect::<Vec<_>>().join(";"))
-        .collect()
+    let name =
+        |name: &NameId| parts(diff, *name).iter().map(Part::text).collect::<Vec<_>>().join(";");
+    diff.rows.iter().map(name).collect()
 }
 
 #[test]
@@ -150,7 +157,7 @@ fn rates_are_of_the_length() {
     assert!(error.starts_with("the length of the recording before is not known"), "{error}");
     before.meta.duration = Duration::from_secs(1);
     after.meta.duration = Duration::from_secs(2);
-    assert_eq!(Diff::new(&before, &after, Options::default()).unwrap().rows, []);
+    assert_eq!(Diff::new(&before, &after, Options::default()).unwrap().rows.len(), 0);
     let per = Options { scale: Scale::Per(vec![1], vec![1]), ..Options::default() };
     let diff = Diff::new(&before, &after, per).unwrap();
     assert_eq!((diff.percent(&diff.total), diff.rows.len()), (100.0, 1));
@@ -192,10 +199,10 @@ fn of_runs(before: &[Profile], after: &[Profile]) -> Diff {
 }
 
 fn significant(diff: &Diff) -> Vec<String> {
-    let is_significant = |row: &Row| row.significance.unwrap().is_significant();
-    let mut diff = diff.clone();
-    diff.rows.retain(is_significant);
-    names(&diff)
+    let is_significant = |name: &NameId| diff.row(*name).significance.unwrap().is_significant();
+    let mut some = diff.clone();
+    some.rows.retain(is_significant);
+    names(&some)
 }
 
 #[test]
@@ -209,8 +216,9 @@ fn a_change_of_repeated_runs_is_told_from_noise() {
         wrong += significant(&there).iter().filter(|name| *name != "g").count();
         let back = of_runs(&after, &before);
         assert_eq!(there.rows.len(), back.rows.len());
-        for (row, other) in there.rows.iter().zip(&back.rows) {
-            assert_eq!((&row.name, row.significance), (&other.name, other.significance));
+        assert_eq!(names(&there), names(&back));
+        for (row, other) in rows(&there).iter().zip(&rows(&back)) {
+            assert_eq!(row.significance, other.significance);
             assert_eq!(there.numerator(row), -back.numerator(other));
         }
         assert_eq!(there.total.significance, back.total.significance);
@@ -228,7 +236,9 @@ fn one_run_has_no_noise_to_compare_with() {
     let mut random = Random(1);
     let runs = runs(&mut random, 100);
     let one = Diff::new(&runs[0], &runs[1], Options::default()).unwrap();
-    assert!(one.total.significance.is_none() && one.rows.iter().all(|r| r.significance.is_none()));
+    assert!(
+        one.total.significance.is_none() && rows(&one).iter().all(|r| r.significance.is_none())
+    );
     let refused = |before: &[&Profile], after: &[&Profile]| {
         Diff::of_runs(before, after, Options::default()).unwrap_err().to_string()
     };
@@ -238,4 +248,28 @@ fn one_run_has_no_noise_to_compare_with() {
     let both = [&runs[0], &runs[1]];
     let error = Diff::of_runs(&both, &both, per).unwrap_err().to_string();
     assert!(error.starts_with("--per takes one number"), "{error}");
+}
+
+/// Each frame has the significance of the waits through it, and the innermost that of its stack.
+#[test]
+fn frames_of_a_graph_are_tested() {
+    let mut random = Random(1);
+    let (before, after) = (runs(&mut random, 100), runs(&mut random, 200));
+    let (before, after): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
+    let diff = Diff::of_runs(&before, &after, Options::default()).unwrap();
+    assert!(diff.frames.is_none());
+    let frames = diff.with_frames(&before, &after).frames.unwrap();
+    let significant = |stack: &[Part]| -> Vec<Option<bool>> {
+        frames.along(stack.iter()).map(|one| Some(one?.significance?.is_significant())).collect()
+    };
+    let frame = |name: &str| Part::Frame(name.into());
+    let thread = |name: &str| Part::Thread(name.into());
+    let stack =
+        |name, leaf, waker| [thread(name), frame(leaf), Part::Mark("--".into()), thread(waker)];
+    assert_eq!(significant(&stack("w", "g", "x"))[1..], [Some(true); 3]);
+    assert_eq!(significant(&stack("w", "f", "x"))[1..], [Some(false); 3]);
+    assert_eq!(significant(&stack("v", "h", "y")), [Some(false); 4]);
+    assert_eq!(significant(&[thread("v"), frame("g"), thread("x")]), [Some(false), None, None]);
+    let one = Diff::new(before[0], after[0], Options::default()).unwrap();
+    assert!(one.with_frames(&before[..1], &after[..1]).frames.is_none());
 }

@@ -10,7 +10,9 @@ mod waker;
 
 use offwake_shared::{Loss, StackEnd, TaskId, WaitKey, WaitState, WaitStats};
 
-use crate::profile::{Frame, FrameId, Histogram, Losses, Module, Profile, Thread, Wait, Waker};
+use crate::profile::{
+    Frame, FrameId, Histogram, Losses, Module, Profile, Stack, Thread, Wait, Waker,
+};
 use crate::recording::{Recording, StackId};
 use crate::symbolize::Symbols;
 
@@ -80,15 +82,15 @@ impl<'a> Merger<'a> {
         let waker_frames = self.kernel_stack(*waker_kernel);
         let waker = waker::classify(*waker_kind, waker_task, state, &self.names(waker_frames));
         self.count_if_broken(*sleeper_user, count, losses);
-        let mut waker_stack = Vec::new();
+        let mut waker_stack = Stack::new();
         match waker {
             Waker::Task(_) => {
                 self.count_if_broken(*waker_user, count, losses);
-                waker_stack.extend(waker_frames);
-                waker_stack.extend(self.user_stack(*waker_user));
+                waker_stack.extend_from_slice(waker_frames);
+                waker_stack.extend_from_slice(self.user_stack(*waker_user));
             }
             // The program that was interrupted has no part in it.
-            Waker::Irq | Waker::Softirq(_) => waker_stack.extend(waker_frames),
+            Waker::Irq | Waker::Softirq(_) => waker_stack.extend_from_slice(waker_frames),
             Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
         }
         Wait {
@@ -101,7 +103,8 @@ impl<'a> Merger<'a> {
             max_ns,
             histogram: Histogram::from(&histogram),
             sleeper_stack: [self.kernel_stack(*sleeper_kernel), self.user_stack(*sleeper_user)]
-                .concat(),
+                .concat()
+                .into(),
             waker_stack,
         }
     }
@@ -143,5 +146,5 @@ impl<'a> Merger<'a> {
 fn thread(task: &TaskId) -> Thread {
     let TaskId { tgid, tid, exec_id: _, flags: _, comm } = task;
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    Thread { pid: *tgid, tid: *tid, comm: String::from_utf8_lossy(&comm[..end]).into_owned() }
+    Thread { pid: *tgid, tid: *tid, comm: String::from_utf8_lossy(&comm[..end]).into() }
 }

@@ -14,7 +14,7 @@ use prost::Message;
 use super::fields::{Value, fields, packed};
 use super::schema::{self, KERNEL, comment, field, label};
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Meta, Module, Profile, Thread, Wait, Waker,
+    Frame, FrameId, Histogram, Losses, Meta, Module, Profile, Stack, Thread, Wait, Waker,
 };
 use crate::saved::Budget;
 
@@ -325,8 +325,8 @@ impl Reader<'_> {
             runqueue_ns: value(runqueue)?,
             max_ns: labels.number(label::MAX),
             histogram,
-            sleeper_stack: Vec::new(),
-            waker_stack: Vec::new(),
+            sleeper_stack: Stack::new(),
+            waker_stack: Stack::new(),
         };
         labels.texts.values().try_for_each(|text| self.budget.take_text(text))?;
         for &id in &halves[middle + 1..] {
@@ -342,7 +342,7 @@ impl Reader<'_> {
         self.tables.locations.get(&location).is_some_and(|location| location.mapping_id == 0)
     }
 
-    fn extend(&mut self, stack: &mut Vec<FrameId>, id: u64) -> Result<()> {
+    fn extend(&mut self, stack: &mut Stack, id: u64) -> Result<()> {
         if !self.stacks.contains_key(&id) {
             let ids = self.location(id).with_context(|| format!("location {id}"))?;
             self.stacks.insert(id, ids);

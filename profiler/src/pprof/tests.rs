@@ -130,7 +130,8 @@ fn the_kernel_is_known_by_the_name_of_its_mapping() {
     let frame = &mut profile.frames[0];
     (frame.name, frame.kernel, frame.file, frame.line) = (Some("f".into()), true, None, None);
     profile.waits.truncate(1);
-    (profile.waits[0].sleeper_stack, profile.waits[0].waker_stack) = (vec![0], vec![]);
+    (profile.waits[0].sleeper_stack, profile.waits[0].waker_stack) =
+        (vec![0].into(), vec![].into());
     for module in [None, Some("nvme")] {
         profile.frames[0].module = module.map(Into::into);
         let mut message = message(&profile);

@@ -6,6 +6,8 @@ use std::{env, fs};
 use offwake_shared::{Loss, WaitState};
 use quick_xml::events::Event;
 
+use smallvec::smallvec;
+
 use super::*;
 use crate::profile::{Frame, Histogram, Losses, Meta, Module, Thread, Wait, Waker};
 use crate::saved;
@@ -293,8 +295,8 @@ fn short_waits_are_not_lost_and_sums_are_rounded_once() {
         runqueue_ns: 0,
         max_ns: blocked_ns,
         histogram: Histogram::default(),
-        sleeper_stack: vec![],
-        waker_stack: vec![],
+        sleeper_stack: smallvec![],
+        waker_stack: smallvec![],
     };
     profile.waits = vec![wait(1, 1)];
     let line = |profile: &Profile| render(Format::Folded, profile, &RenderOptions::default());
@@ -347,8 +349,8 @@ fn waits_that_look_the_same_are_one() {
         runqueue_ns: 0,
         max_ns: 1000,
         histogram: histogram(&[1000]),
-        sleeper_stack: vec![id],
-        waker_stack: vec![],
+        sleeper_stack: smallvec![id],
+        waker_stack: smallvec![],
     };
     let frames = vec![frame(1, false), frame(2, false), frame(2, true)];
     let profile = Profile::new(meta(), Losses::default(), frames, (0..3).map(wait).collect());

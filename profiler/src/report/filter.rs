@@ -43,7 +43,8 @@ impl Filter {
             return profile;
         }
         let Profile { mut meta, losses, frames, mut waits, modules } = profile;
-        let sleeper = Names::new(self.sleeper.as_ref(), &waits, |wait| wait.sleeper.comm.clone());
+        let sleeper =
+            Names::new(self.sleeper.as_ref(), &waits, |wait| wait.sleeper.comm.to_string());
         let waker = Names::new(self.waker.as_ref(), &waits, |wait| wait.waker.label());
         let labels: Vec<String> = frames.iter().map(|frame| frame.label()).collect();
         let matching = |patterns: &[Regex]| -> Vec<bool> {

@@ -10,24 +10,29 @@
 //! `[preempted]`. A stack without `--` has an unknown waker. Kernel frames are known as such only where
 //! a `-` parts them from user frames.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use offwake_shared::WaitState;
+use smol_str::SmolStr;
 
 use super::{Budget, Loaded};
-use crate::profile::{Frame, FrameId, Histogram, Losses, Meta, Profile, Thread, Wait, Waker};
+use crate::profile::{
+    Frame, FrameId, Histogram, Losses, Meta, Profile, Stack, Thread, Wait, WaitSet, Waker,
+};
 
 /// The most bytes of a line.
 const MAX_LINE: usize = 4 << 20;
 
 /// What stands for the empty name of a thread.
-const UNNAMED: &str = "[unnamed]";
+const UNNAMED: &[u8] = b"[unnamed]";
 
 pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
     let mut reader = Reader::default();
-    let mut waits = Vec::new();
+    let mut waits = WaitSet::default();
     let mut budget = Budget::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let line = line.trim_ascii();
@@ -36,7 +41,7 @@ pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
             continue;
         }
         let wait = reader.line(line, &mut budget);
-        waits.push(wait.with_context(|| format!("line {}", index + 1))?);
+        waits.insert(wait.with_context(|| format!("line {}", index + 1))?);
     }
     ensure!(!waits.is_empty(), "there is no stack in it");
     let meta = Meta {
@@ -46,29 +51,44 @@ pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
         probe: "unknown".into(),
         targets: vec![format!("{name} (folded stacks)")],
     };
-    let profile = Profile::new(meta, Losses::default(), reader.frames, waits);
+    let profile = Profile::of_set(meta, Losses::default(), reader.frames, waits);
     let note = "folded stacks: their values are taken for µs off-CPU; counts, thread ids, losses and \
                 the length of the recording are not known";
     Ok(Loaded { profile, notes: vec![note.into()] })
 }
 
+/// What is between two `;` of a line.
+type Field<'a> = &'a [u8];
+
+/// A frame is looked up as the bytes that the file has for it: only what is new is decoded.
 #[derive(Default)]
-struct Reader {
+struct Reader<'a> {
     frames: Vec<Frame>,
-    user_ids: HashMap<String, FrameId>,
-    kernel_ids: HashMap<String, FrameId>,
+    user_ids: HashMap<Field<'a>, FrameId>,
+    kernel_ids: HashMap<Field<'a>, FrameId>,
+    /// Of the line, used again for the next.
+    fields: Vec<Field<'a>>,
 }
 
-impl Reader {
-    fn line(&mut self, line: &[u8], budget: &mut Budget) -> Result<Wait> {
+impl<'a> Reader<'a> {
+    fn line(&mut self, line: &'a [u8], budget: &mut Budget) -> Result<Wait> {
         ensure!(line.len() <= MAX_LINE, "more than {} MiB", MAX_LINE >> 20);
-        let line = String::from_utf8_lossy(line);
-        let (stack, value) = line.rsplit_once(' ').context("no value at its end")?;
-        let ns = nanoseconds(value).with_context(|| format!("{value:?} is no number of µs"))?;
-        let mut frames = stack.trim_end().split(';');
-        let sleeper = read_thread(frames.next().unwrap_or_default());
-        let frames: Vec<&str> = frames.collect();
-        let delimiter = frames.iter().position(|frame| *frame == "--");
+        let space = memchr::memrchr(b' ', line).context("no value at its end")?;
+        let (stack, value) = (line[..space].trim_ascii_end(), &line[space + 1..]);
+        let ns = nanoseconds(value)
+            .with_context(|| format!("{:?} is no number of µs", String::from_utf8_lossy(value)))?;
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        fields.extend(stack.split(|&byte| byte == b';'));
+        let wait = self.wait(&fields, ns, budget);
+        self.fields = fields;
+        wait
+    }
+
+    fn wait(&mut self, fields: &[Field<'a>], ns: u64, budget: &mut Budget) -> Result<Wait> {
+        let (sleeper, frames) = fields.split_first().context("no stack")?;
+        let sleeper = read_thread(sleeper);
+        let delimiter = frames.iter().position(|frame| *frame == b"--");
         let (sleeper_half, waker_half) = frames.split_at(delimiter.unwrap_or(frames.len()));
         let (waker, waker_half) = match waker_half {
             // Without `--`.
@@ -78,17 +98,19 @@ impl Reader {
             [_, half @ .., waker] => (read_waker(waker), half),
         };
         budget.take_text(&sleeper)?;
-        budget.take_text(&waker.label())?;
+        if let Waker::Task(Thread { comm: name, .. }) | Waker::Softirq(name) = &waker {
+            budget.take_text(name)?;
+        }
 
         // Without a delimiter nothing tells which frames are the kernel's.
         let (user, kernel) = split(sleeper_half).unwrap_or((sleeper_half, &[]));
-        let kernel = self.stack(kernel.iter().rev(), true, budget)?;
-        let user = self.stack(user.iter().rev(), false, budget)?;
-        let sleeper_stack = [kernel, user].concat();
+        let mut sleeper_stack = Stack::with_capacity(user.len() + kernel.len());
+        self.push(&mut sleeper_stack, kernel.iter().rev(), true, budget)?;
+        self.push(&mut sleeper_stack, user.iter().rev(), false, budget)?;
         let (kernel, user) = split(waker_half).unwrap_or((&[], waker_half));
-        let kernel = self.stack(kernel.iter(), true, budget)?;
-        let user = self.stack(user.iter(), false, budget)?;
-        let waker_stack = [kernel, user].concat();
+        let mut waker_stack = Stack::with_capacity(user.len() + kernel.len());
+        self.push(&mut waker_stack, kernel.iter(), true, budget)?;
+        self.push(&mut waker_stack, user.iter(), false, budget)?;
 
         let is_preempted = waker == Waker::Preempted;
         let (blocked_ns, runqueue_ns) = if is_preempted { (0, ns) } else { (ns, 0) };
@@ -106,57 +128,64 @@ impl Reader {
         })
     }
 
-    fn stack<'a>(
+    fn push<'b>(
         &mut self,
-        names: impl Iterator<Item = &'a &'a str>,
+        stack: &mut Stack,
+        names: impl Iterator<Item = &'b Field<'a>>,
         kernel: bool,
         budget: &mut Budget,
-    ) -> Result<Vec<FrameId>> {
-        names.map(|name| self.frame(name, kernel, budget)).collect()
+    ) -> Result<()>
+    where
+        'a: 'b,
+    {
+        for name in names {
+            stack.push(self.frame(name, kernel, budget)?);
+        }
+        Ok(())
     }
 
-    fn frame(&mut self, text: &str, kernel: bool, budget: &mut Budget) -> Result<FrameId> {
+    fn frame(&mut self, text: Field<'a>, kernel: bool, budget: &mut Budget) -> Result<FrameId> {
         budget.take_frame(text.len())?;
         let ids = if kernel { &mut self.kernel_ids } else { &mut self.user_ids };
-        if let Some(id) = ids.get(text) {
-            return Ok(*id);
+        match ids.entry(text) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(place) => {
+                let text = String::from_utf8_lossy(text);
+                budget.take_text(&text)?;
+                let id = FrameId::try_from(self.frames.len()).context("too many frames")?;
+                place.insert(id);
+                self.frames.push(read_frame(&text, kernel));
+                Ok(id)
+            }
         }
-        budget.take_text(text)?;
-        let id = FrameId::try_from(self.frames.len()).context("too many frames")?;
-        ids.insert(text.into(), id);
-        self.frames.push(read_frame(text, kernel));
-        Ok(id)
     }
 }
 
 /// The frames before and behind the `-` between user and kernel.
-fn split<'a, 'b>(half: &'a [&'b str]) -> Option<(&'a [&'b str], &'a [&'b str])> {
-    let at = half.iter().position(|frame| *frame == "-")?;
+fn split<'a, 'b>(half: &'a [Field<'b>]) -> Option<(&'a [Field<'b>], &'a [Field<'b>])> {
+    let at = half.iter().position(|frame| *frame == b"-")?;
     Some((&half[..at], &half[at + 1..]))
 }
 
 /// A number of µs, which may have decimals, in ns.
-fn nanoseconds(text: &str) -> Option<u64> {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !is_number(whole) || !is_number(decimals) {
+fn nanoseconds(text: &[u8]) -> Option<u64> {
+    let (whole, decimals) = match memchr::memchr(b'.', text) {
+        Some(point) => (&text[..point], &text[point + 1..]),
+        None => (text, &[][..]),
+    };
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    if whole.is_empty() || !decimals.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let decimals: String = decimals.chars().chain("000".chars()).take(3).collect();
-    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(decimals.parse().ok()?)
+    let append = |number: u64, byte: &u8| number.checked_mul(10)?.checked_add(digit(byte)?);
+    let us = whole.iter().try_fold(0, append)?;
+    let ns = decimals.iter().chain(b"000").take(3).try_fold(0, append)?;
+    us.checked_mul(1000)?.checked_add(ns)
 }
 
 fn read_frame(text: &str, kernel: bool) -> Frame {
     let label = unescape(text);
-    let frame = Frame {
-        name: None,
-        module: None,
-        offset: 0,
-        kernel,
-        file: None,
-        line: None,
-        inlined: false,
-    };
+    let frame = Frame { kernel, ..Frame::default() };
     let unnamed = || {
         let (module, offset) = label.strip_prefix('[')?.strip_suffix(']')?.rsplit_once("+0x")?;
         let offset = u64::from_str_radix(offset, 16).ok()?;
@@ -165,28 +194,39 @@ fn read_frame(text: &str, kernel: bool) -> Frame {
     match unnamed() {
         Some(unnamed) if unnamed.label() == label => unnamed,
         _ if label == frame.label() => frame,
-        _ => Frame { name: Some(label), ..frame },
+        _ => Frame { name: Some(label.into_owned()), ..frame },
     }
 }
 
-fn read_waker(text: &str) -> Waker {
-    let known = [Waker::Irq, Waker::Preempted, Waker::NotWoken, Waker::Unknown];
-    if let Some(waker) = known.into_iter().find(|waker| waker.label() == text) {
-        return waker;
+fn read_waker(text: &[u8]) -> Waker {
+    // No name of a thread begins like that: it would be escaped.
+    if text.first() == Some(&b'[') {
+        let known = [Waker::Irq, Waker::Preempted, Waker::NotWoken, Waker::Unknown];
+        if let Some(waker) = known.into_iter().find(|waker| waker.label().as_bytes() == text) {
+            return waker;
+        }
+        if let Some(name) = text.strip_prefix(b"[softirq:").and_then(|rest| rest.strip_suffix(b"]"))
+        {
+            return Waker::Softirq(unescape(&String::from_utf8_lossy(name)).into());
+        }
     }
-    match text.strip_prefix("[softirq:").and_then(|rest| rest.strip_suffix(']')) {
-        Some(name) => Waker::Softirq(unescape(name)),
-        None => Waker::Task(Thread { pid: 0, tid: 0, comm: read_thread(text) }),
-    }
+    Waker::Task(Thread { pid: 0, tid: 0, comm: read_thread(text) })
 }
 
-fn read_thread(text: &str) -> String {
-    if text == UNNAMED { String::new() } else { unescape(text) }
+fn read_thread(text: &[u8]) -> SmolStr {
+    if text == UNNAMED {
+        SmolStr::default()
+    } else {
+        unescape(&String::from_utf8_lossy(text)).into()
+    }
 }
 
 /// The name of which `text` is the escaped form: `\` with `x` and two hexadecimal digits, or with
 /// `u` and more of them in braces. Anything else is as others write it, and stays.
-fn unescape(text: &str) -> String {
+fn unescape(text: &str) -> Cow<'_, str> {
+    if memchr::memchr(b'\\', text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
     let mut name = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, escape)) = rest.split_once('\\') {
@@ -212,5 +252,5 @@ fn unescape(text: &str) -> String {
             rest = escape;
         }
     }
-    name + rest
+    Cow::Owned(name + rest)
 }

@@ -66,13 +66,13 @@ impl Random {
 
     fn thread(&mut self) -> Thread {
         let id = |random: &mut Self| random.one_of(&[0, 1, 7, u32::MAX]);
-        Thread { pid: id(self), tid: id(self), comm: self.name() }
+        Thread { pid: id(self), tid: id(self), comm: self.name().into() }
     }
 
     fn waker(&mut self) -> Waker {
         match self.below(6) {
             0 => Waker::Irq,
-            1 => Waker::Softirq(self.name()),
+            1 => Waker::Softirq(self.name().into()),
             2 => Waker::Preempted,
             3 => Waker::NotWoken,
             4 => Waker::Unknown,

@@ -107,13 +107,19 @@ pub(super) fn places(
     places
 }
 
-/// The names at some addresses, as the file counts, in the same order.
-pub(super) fn names(file: &File, addresses: &[u64]) -> Vec<Option<String>> {
-    let mut places = unnamed(addresses);
+/// Adds to places, whose addresses are as the file counts, what the file tells: the names of those that
+/// have none, inlined functions and lines.
+pub(super) fn complete(file: &File, mut places: Vec<Place>, wanted: &Wanted<'_>) -> Vec<Place> {
     if let Some(elf) = Elf::new(file) {
-        add_names(file, &elf, &mut places, &mut (0..addresses.len()).collect());
+        let mut nameless =
+            (0..places.len()).filter(|&index| places[index].name.is_none()).collect();
+        add_names(file, &elf, &mut places, &mut nameless);
+        if let Some(sections) = Sections::open(file, &elf) {
+            let all: Vec<usize> = (0..places.len()).collect();
+            add_inlined_and_lines(&sections, &mut places, &all, wanted);
+        }
     }
-    places.into_iter().map(|place| place.name).collect()
+    places
 }
 
 /// Adds to some of the places what DWARF knows of them.

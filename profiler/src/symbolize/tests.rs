@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use offwake_shared::WaitState;
 
+use smallvec::smallvec;
+
 use super::*;
 use crate::profile::{Histogram, Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Image, Meta};
@@ -400,8 +402,8 @@ fn names_that_come_later() {
         runqueue_ns: 0,
         max_ns: 1,
         histogram: Histogram::default(),
-        sleeper_stack: vec![0],
-        waker_stack: vec![],
+        sleeper_stack: smallvec![0],
+        waker_stack: smallvec![],
     };
     let profile = |modules: Vec<Module>| {
         let frames = frames(&recording);

@@ -6,6 +6,7 @@
 //! interleaved, and the medians compared, so that a machine that slows down meanwhile slows all of
 //! them.
 
+mod diff;
 mod load;
 mod programs;
 mod report;
@@ -35,6 +36,11 @@ struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    if let Some((part, args)) = args.split_first()
+        && part == "diff"
+    {
+        return diff::run(workspace, args);
+    }
     let options = parse(args)?;
     if !command::is_root() {
         bail!("the benchmark loads BPF programs: run it as root");

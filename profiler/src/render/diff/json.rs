@@ -8,7 +8,8 @@
 //!   "by": "wait",              what makes a row; the names that --by takes
 //!   "unit": "ms/s",            of before, after and delta: ms or waits, per s, per request, or sums
 //!   "runs": {"before": 3, "after": 3},   with more than one, before and after are all of a side
-//!   "compared": 40,            how many rows there are, also those that do not differ
+//!   "compared": 40,            how many rows there are, also those that do not differ; of repeated
+//!                              runs without those that have too few waits to tell anything
 //!   "total": {…},              as a row, without a name
 //!   "rows": [{                 what differs, the largest difference first
 //!     "name": "ep_poll",
@@ -29,7 +30,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{in_unit, name, unit};
+use super::{Labels, in_unit, unit};
 use crate::diff::{Diff, Row, Significance};
 use crate::profile::{Metric, Profile};
 use crate::render::json;
@@ -53,15 +54,16 @@ pub(super) fn write(
         unit: unit(diff),
         runs: BTreeMap::from([("after", diff.runs().1), ("before", diff.runs().0)]),
         compared: diff.compared,
-        total: Entry::new(diff, &diff.total),
+        total: Entry::new(diff, String::new(), &diff.total),
     };
     // The rows go inside, one a line.
     let head = serde_json::to_string(&head)?;
     let head = head.strip_suffix('}').unwrap_or(&head);
     write!(out, "{head},\n\"rows\":[")?;
-    for (index, row) in diff.rows.iter().enumerate() {
+    let labels = Labels::new(&diff.names);
+    for (index, name) in diff.rows.iter().enumerate() {
         out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut *out, &Entry::new(diff, row))?;
+        serde_json::to_writer(&mut *out, &Entry::new(diff, labels.name(*name), &diff.row(*name)))?;
     }
     out.write_all(b"\n]}\n")
 }
@@ -113,12 +115,12 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(diff: &Diff, row: &Row) -> Self {
+    fn new(diff: &Diff, name: String, row: &Row) -> Self {
         let (before, after) = diff.divisors();
         let (before, after) = (before as f64, after as f64);
         let percent = diff.percent(row);
         Self {
-            name: name(&row.name),
+            name,
             before: in_unit(diff, row.before.value as f64, before),
             after: in_unit(diff, row.after.value as f64, after),
             delta: in_unit(diff, diff.numerator(row) as f64, before * after),

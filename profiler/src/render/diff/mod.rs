@@ -1,16 +1,19 @@
 //! Two profiles compared ([`crate::diff`]), as text, JSON, or a flame graph.
 
 mod json;
+mod marks;
 mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::{escape, html};
-use crate::diff::{Diff, Part, Scale};
+use crate::diff::{Diff, Frames, NameId, Names, Part, Row, Scale};
 use crate::profile::{Metric, Profile};
+use marks::Marks;
 
 /// A format of a diff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +74,67 @@ fn in_unit(diff: &Diff, value: f64, divisor: f64) -> f64 {
     value / divisor * factor
 }
 
-/// The name of a row as in folded stacks.
-fn name(parts: &[Part]) -> String {
-    let part = |part: &Part| match part {
-        Part::Frame(name) => escape::frame(name),
-        Part::Thread(name) => escape::thread(name),
-        Part::Mark(name) => escape::name(name),
-    };
-    parts.iter().map(part).collect::<Vec<_>>().join(";")
+/// Names of rows, as in folded stacks. Each part is escaped once, and kept only where that changes it.
+struct Labels<'a> {
+    names: &'a Names,
+    escaped: HashMap<u32, String>,
+}
+
+impl<'a> Labels<'a> {
+    fn new(names: &'a Names) -> Self {
+        let escaped = names.parts().iter().zip(0..).filter_map(|(part, number)| {
+            let escaped = match part {
+                Part::Frame(name) => escape::frame(name),
+                Part::Thread(name) => escape::thread(name),
+                Part::Mark(name) => escape::name(name),
+            };
+            (escaped != part.text()).then_some((number, escaped))
+        });
+        Self { names, escaped: escaped.collect() }
+    }
+
+    fn push(&self, name: NameId, text: &mut String) {
+        for (index, number) in self.names.numbers(name).iter().enumerate() {
+            if index > 0 {
+                text.push(';');
+            }
+            text.push_str(self.part(*number));
+        }
+    }
+
+    fn part(&self, number: u32) -> &str {
+        match self.escaped.get(&number) {
+            Some(escaped) => escaped,
+            None => self.names.parts()[number as usize].text(),
+        }
+    }
+
+    /// The name, with a mark of what `describe` says of each frame.
+    fn marked(
+        &self,
+        name: NameId,
+        frames: &Frames,
+        marks: &mut Marks,
+        describe: &dyn Fn(&Row) -> String,
+    ) -> String {
+        let numbers = self.names.numbers(name);
+        let parts = numbers.iter().map(|number| &self.names.parts()[*number as usize]);
+        let mut text = String::new();
+        for (number, row) in numbers.iter().zip(frames.along(parts)) {
+            if !text.is_empty() {
+                text.push(';');
+            }
+            text.push_str(self.part(*number));
+            if let Some(row) = row {
+                marks.push(&mut text, describe(row));
+            }
+        }
+        text
+    }
+
+    fn name(&self, name: NameId) -> String {
+        let mut text = String::new();
+        self.push(name, &mut text);
+        text
+    }
 }

@@ -3,13 +3,17 @@
 //!
 //! What is not there any more has no width after, and what is new has none before. So it has a graph of
 //! its own below, with the widths of the other side. That one is still: two programs in one picture would be at odds.
+//!
+//! Of repeated runs the tooltips say how a frame changed, with all that is above it, and how significant
+//! that is: `p`, adjusted for the number of frames, with `*` where it is at most 5 %.
 
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, Color};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::{in_unit, name, unit};
+use super::marks::Marks;
+use super::{Labels, in_unit, unit};
 use crate::diff::{Base, Diff, Row, Scale, stacks};
 use crate::profile::{Metric, Profile};
 use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, shorten, write_empty};
@@ -21,7 +25,8 @@ pub(super) fn write(
     diff: &Diff,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let rows = stacks(before, after, diff.options.metric);
+    let (names, rows) = stacks(before, after, diff.options.metric);
+    let labels = Labels::new(&names);
     let scale = Widths::new(diff);
     let is_before = diff.options.base == Base::Before;
     // Of the side that is drawn, and of the other.
@@ -29,9 +34,15 @@ pub(super) fn write(
         let (before, after) = (scale.before(row), scale.after(row));
         if is_before { (before, after) } else { (after, before) }
     };
-    let lines = |wanted: fn((u64, u64)) -> bool, line: fn(String, (u64, u64)) -> String| {
-        let wanted = rows.iter().filter(|row| wanted(sides(row)));
-        wanted.map(|row| line(name(&row.name), sides(row))).collect::<Vec<String>>()
+    let mut marks = Marks::default();
+    let mut lines = |wanted: fn((u64, u64)) -> bool, line: fn(String, (u64, u64)) -> String| {
+        let wanted = rows.iter().filter(|(_, row)| wanted(sides(row)));
+        let describe = |row: &Row| describe(diff, row);
+        let mut name = |name| match &diff.frames {
+            Some(frames) => labels.marked(name, frames, &mut marks, &describe),
+            None => labels.name(name),
+        };
+        wanted.map(|(id, row)| line(name(*id), sides(row))).collect::<Vec<String>>()
     };
     // Inferno draws the last value.
     let there =
@@ -52,7 +63,7 @@ pub(super) fn write(
         write_empty(&graph.title, graph.subtitle.as_deref().unwrap_or_default(), &mut empty)?;
         text(empty)?
     } else {
-        draw(&mut graph, &there)?
+        draw(&mut graph, &there, &marks)?
     };
     if gone.is_empty() {
         return out.write_all(there.as_bytes());
@@ -64,8 +75,25 @@ pub(super) fn write(
         Base::Before => "Only after: what is new".into(),
     };
     graph.no_javascript = true;
-    let gone = draw(&mut graph, &gone)?;
+    let gone = draw(&mut graph, &gone, &marks)?;
     out.write_all(below(&there, &gone)?.as_bytes())
+}
+
+/// By how much a frame changed, with all above it, and how significant that is.
+fn describe(diff: &Diff, row: &Row) -> String {
+    let change = match diff.percent(row) {
+        new if new.is_infinite() => "new".into(),
+        percent => format!("{percent:+.1}%"),
+    };
+    match row.significance {
+        Some(one) => {
+            let mark = if one.is_significant() { "*" } else { "" };
+            let p =
+                if one.adjusted < 0.001 { "<0.001".into() } else { format!("{:.3}", one.adjusted) };
+            format!("{change}, p {p}{mark}")
+        }
+        None => change,
+    }
 }
 
 fn options(diff: &Diff) -> Options<'static> {
@@ -79,13 +107,13 @@ fn options(diff: &Diff) -> Options<'static> {
     graph
 }
 
-fn draw(graph: &mut Options<'_>, lines: &[String]) -> io::Result<String> {
+fn draw(graph: &mut Options<'_>, lines: &[String], marks: &Marks) -> io::Result<String> {
     // One value a line is a graph of one profile.
     graph.colors = "blue".parse().map_err(io::Error::other)?;
     graph.uicolor = Color { r: 0, g: 0, b: 0 };
     let mut svg = Vec::new();
     from_lines(graph, lines.iter().map(String::as_str), &mut svg)?;
-    text(svg)
+    Ok(marks.resolve(&text(svg)?))
 }
 
 fn text(svg: Vec<u8>) -> io::Result<String> {

@@ -104,9 +104,10 @@ fn widths_of_a_graph_are_those_after() {
     let mut total = || totals.next().unwrap().split_once('"').unwrap().0.parse::<u64>().unwrap();
     let all: u64 = after.waits.iter().map(|wait| wait.off_ns()).sum();
     let gone: u64 = stacks(&before, &after, Metric::Off)
+        .1
         .iter()
-        .filter(|row| row.after.value == 0)
-        .map(|row| row.before.value)
+        .filter(|(_, row)| row.after.value == 0)
+        .map(|(_, row)| row.before.value)
         .sum();
     assert_eq!((total(), total()), (all, gone));
 }
@@ -141,4 +142,34 @@ fn widths_before() {
         rects.map(|rect| rect.split("fill=\"").nth(1).unwrap()[..16].to_owned()).collect::<Vec<_>>()
     };
     assert_ne!(rects(&svg), rects(&swapped));
+}
+
+#[test]
+fn tooltips_tell_the_significance_of_repeated_runs() {
+    let (mut before, mut after) = two();
+    // More than a handful.
+    for wait in before.waits.iter_mut().chain(&mut after.waits) {
+        wait.count *= 10_000;
+    }
+    let svg = |before: &[&Profile], after: &[&Profile]| {
+        let diff = Diff::of_runs(before, after, Options::default()).unwrap();
+        let mut out = Vec::new();
+        let diff = diff.with_frames(before, after);
+        write_diff(DiffFormat::Svg, before[0], after[0], &diff, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let titles = |svg: &str| -> Vec<String> {
+        let titles = svg.split("<title>").skip(1);
+        titles.map(|rest| rest.split("</title>").next().unwrap().to_owned()).collect()
+    };
+    let (once, twice) = (svg(&[&before], &[&after]), svg(&[&before, &before], &[&after, &after]));
+    let (once, twice) = (titles(&once), titles(&twice));
+    assert!(once.iter().all(|title| !title.contains(", p ")));
+    assert!(twice.iter().any(|title| title.ends_with(", p <0.001*)")), "{twice:?}");
+    let frames = twice.iter().filter(|title| !title.starts_with("all ("));
+    assert!(
+        frames.clone().all(|title| title.contains("%, p ") || title.contains("new, p ")),
+        "{twice:?}"
+    );
+    assert!(!twice.iter().any(|title| title.contains(|c: char| c.is_control())));
 }

@@ -120,7 +120,7 @@ pub(super) fn facts(before: &Profile, after: &Profile) -> Vec<(&'static str, Str
 }
 
 fn normalize(frame: &Frame) -> Frame {
-    let name = Some(diff::label(frame));
+    let name = Some(diff::label(frame).into_owned());
     Frame { name, offset: 0, file: None, line: None, inlined: false, ..frame.clone() }
 }
 

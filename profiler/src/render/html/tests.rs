@@ -128,7 +128,7 @@ fn size_grows_with_what_differs() {
     profile.waits.extend((0..1000).map(|tid| {
         let mut wait = wait.clone();
         wait.sleeper.tid = 10_000 + tid;
-        wait.sleeper_stack = wait.sleeper_stack.repeat(10);
+        wait.sleeper_stack = wait.sleeper_stack.repeat(10).into();
         wait
     }));
     let each = (len(&profile) - before) / 1000;

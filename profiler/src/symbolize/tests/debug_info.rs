@@ -437,3 +437,97 @@ fn lines_are_those_of_addr2line() {
         assert!(depths > 2 * addresses.len(), "{depths} of {}", addresses.len());
     }
 }
+
+/// As [`INLINED`], in a process that waits.
+const INLINED_IN_CPP: &str = r#"
+#include <cstdio>
+extern "C" char in_get[], in_worker[];
+namespace app {
+struct Queue {
+    int value;
+    inline __attribute__((always_inline)) int get(int by) {
+        int taken = value * by;
+        __asm__ volatile(".globl in_get\nin_get: nop\nnop");
+        return taken;
+    }
+};
+__attribute__((noinline)) int worker(Queue &queue) {
+    __asm__ volatile(".globl in_worker\nin_worker: nop\nnop");
+    return queue.get(3) + 1;
+}
+}
+int main(int argc, char **) {
+    app::Queue queue{argc};
+    int value = app::worker(queue);
+    printf("%p %p\n", in_get, in_worker);
+    fflush(stdout);
+    getchar();
+    return value == 0;
+}
+"#;
+
+/// Frames of a saved profile whose debug file comes later are those that a recording has with it,
+/// whatever was known when it was saved.
+#[test]
+fn debug_files_that_come_later_tell_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    compile("g++", INLINED_IN_CPP, &program, &["-O2", "-g", "-Wl,--build-id"]);
+    let debug = build_id_debug_path(dir.path(), &program);
+    run(Command::new("objcopy")
+        .args(["--only-keep-debug", "-w", "--strip-symbol=in_*"])
+        .arg(&program)
+        .arg(&debug));
+    let named = dir.path().join("named");
+    run(Command::new("objcopy")
+        .args(["--strip-debug", "-w", "--strip-symbol=in_*"])
+        .arg(&program)
+        .arg(&named));
+    strip(&program);
+    let options = |lines| Options { debug_dirs: vec![dir.path().into()], lines };
+    let label = |frames: &[Frame]| -> Vec<String> {
+        frames.iter().map(|it| format!("{} {:?} {}", it.label(), it.line, it.inlined)).collect()
+    };
+
+    for file in [&program, &named] {
+        std::fs::rename(file, dir.path().join("running")).unwrap();
+        let target = Target::start(&dir.path().join("running"));
+        let [get, worker] = target.addresses[..] else { panic!("{:?}", target.addresses) };
+        let recording = target.record(&[get, worker + 1, get + 1]);
+        let saved = |options: &Options| {
+            let symbols = symbolize(&recording, options, &mut |_, _| ());
+            let wait = Wait {
+                sleeper: Thread { pid: 1, tid: 1, comm: "t".into() },
+                waker: Waker::Unknown,
+                state: WaitState::Other,
+                count: 1,
+                blocked_ns: 1,
+                runqueue_ns: 0,
+                max_ns: 1,
+                histogram: Histogram::default(),
+                sleeper_stack: symbols.stacks[&STACK].iter().copied().collect(),
+                waker_stack: smallvec![],
+            };
+            let module = Module {
+                name: "running".into(),
+                path: String::new(),
+                build_id: build_id(&File::open(dir.path().join("running")).unwrap()),
+            };
+            let meta = recording.meta.clone();
+            Profile::new(meta, recording.losses, symbols.frames, vec![wait]).with_modules([module])
+        };
+        let plain = saved(&Options::default());
+        assert_eq!(plain.waits[0].sleeper_stack.len(), 3);
+        for lines in [false, true] {
+            let complete = saved(&options(lines));
+            let labels = label(&complete.frames);
+            assert!(labels[0].starts_with("app::Queue::get(int)"), "{labels:?}");
+            assert!(labels[0].ends_with(if lines { "Some(9) true" } else { "None true" }));
+            assert_eq!(complete.waits[0].sleeper_stack.len(), 5);
+            assert_eq!(name_later(plain.clone(), &options(lines)), complete);
+            // What was told already is not told twice.
+            let without_lines = saved(&options(false));
+            assert_eq!(name_later(without_lines, &options(lines)), complete);
+        }
+    }
+}
