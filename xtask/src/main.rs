@@ -36,6 +36,7 @@ usage: cargo xtask TASK
   dist              build offwake as one static binary
   vm [OPTIONS]      run the tests on other kernels, in virtual machines (Debian, root)
                       --kernel NAME  only this one of 5.10, 6.1, 6.1-rt, 6.12, 7.2; may be repeated
+                      --quick        only one test for each kind of wait and of stack
                       --probe NAME   with this probe, whether or not the kernel has it; may be repeated
   rules             check the dependency rules of the source, and what the README says
 ";

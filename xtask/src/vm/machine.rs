@@ -27,6 +27,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) directory: &'a Path,
     pub(crate) programs: &'a Programs,
     pub(crate) debian: &'a Path,
+    /// Whether to run only the tests of `--quick`.
+    pub(crate) is_quick: bool,
     /// What executes its instructions.
     pub(crate) accelerator: &'static str,
 }
@@ -110,7 +112,8 @@ impl Machine<'_> {
     /// The first process's script.
     fn init(&self, run: Option<(&str, &[&Suite])>) -> String {
         let (probe, suites) = run.unwrap_or_default();
-        let suites = if run.is_some() { suites::script(suites) } else { String::new() };
+        let suites =
+            if run.is_some() { suites::script(suites, self.is_quick) } else { String::new() };
         let manifest = self.workspace.root.join("profiler");
         include_str!("init.sh")
             .replace("PROBE=NAME", &format!("PROBE={probe}"))

@@ -35,6 +35,7 @@ struct Options {
     kernels: Vec<&'static Kernel>,
     /// Empty: what each kernel has.
     probes: Vec<String>,
+    is_quick: bool,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
@@ -50,6 +51,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
         directory: &directory,
         programs: &programs,
         debian: &debian,
+        is_quick: options.is_quick,
         accelerator: machine::accelerator(),
     };
     let mut table = Table::default();
@@ -69,9 +71,13 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
 
 impl Options {
     fn parse(args: &[OsString]) -> Result<Self> {
-        let mut options = Self { kernels: Vec::new(), probes: Vec::new() };
+        let mut options = Self { kernels: Vec::new(), probes: Vec::new(), is_quick: false };
         let mut words = args.iter().map(|arg| arg.to_string_lossy());
         while let Some(option) = words.next() {
+            if option == "--quick" {
+                options.is_quick = true;
+                continue;
+            }
             let value = words.next().with_context(|| format!("{option} needs a name"))?;
             match &*option {
                 "--kernel" => {
