@@ -36,7 +36,7 @@ pub(crate) fn directory(workspace: &Workspace) -> PathBuf {
 
 /// A directory that tests of a static build may write to, as their compiler was told.
 pub(crate) fn test_directory(workspace: &Workspace) -> PathBuf {
-    target(workspace).join("tmp")
+    target(workspace).join(TARGET).join("tmp")
 }
 
 /// A cargo that builds statically.
