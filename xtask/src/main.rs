@@ -5,9 +5,11 @@ mod bpf;
 mod child;
 mod command;
 mod demo;
+mod dist;
 mod packages;
 mod rules;
 mod test;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -31,6 +33,10 @@ usage: cargo xtask TASK
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)
+  dist              build offwake as one static binary
+  vm [OPTIONS]      run the tests on other kernels, in virtual machines (Debian, root)
+                      --kernel NAME  only this one of 5.10, 6.1, 6.1-rt, 6.12, 7.2; may be repeated
+                      --probe NAME   with this probe, whether or not the kernel has it; may be repeated
   rules             check the dependency rules of the source, and what the README says
 ";
 
@@ -59,6 +65,8 @@ fn run(args: &[OsString]) -> Result<()> {
         Some("test") => test::run(&workspace, args),
         Some("bench") => bench::run(&workspace, args),
         Some("bpf") => bpf::run(&workspace, args),
+        Some("dist") => dist::run(&workspace, args),
+        Some("vm") => vm::run(&workspace, args),
         Some("rules") => rules::run(&workspace, args),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

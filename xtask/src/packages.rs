@@ -55,6 +55,19 @@ pub(crate) const FOR_BENCH: &[Need<'_>] = &[
     Need::new("wakeuptime", "libbpf-tools"),
 ];
 
+/// The emulator, what goes into its machines, and the compilers of that.
+pub(crate) const FOR_VM: &[Need<'_>] = &[
+    Need::new("qemu-system-x86_64", "qemu-system-x86"),
+    Need::new("busybox", "busybox-static"),
+    Need::new("cpio", "cpio"),
+    Need::new("xz", "xz-utils"),
+    Need::new("zstd", "zstd"),
+    Need::new("mke2fs", "e2fsprogs"),
+    Need::new("g++", "g++"),
+    Need::new("make", "make"),
+    Need::new("/usr/include/event2/event.h", "libevent-dev"),
+];
+
 /// Debian's Rust with `core` for BPF.
 pub(crate) const FOR_BPF: &[Need<'_>] = &[
     Need::new("/usr/bin/rustc", "rustc-web"),

@@ -6,6 +6,7 @@ use crate::support::check::hidden;
 use crate::support::kernel::{children, on_cpu_ns, state, stolen_ns, voluntary_switches};
 use crate::support::profile::{Wait, has, names, sum};
 use crate::support::recorder::Recorder;
+use crate::support::speed::amount;
 use crate::support::target::Target;
 use crate::support::{signal, until};
 
@@ -105,7 +106,7 @@ fn partners_of_perf_bench_wake_each_other_as_often_as_the_kernel_counted() {
     let pids = [first, second];
     // Both play, and are no longer starting.
     for pid in pids {
-        until("the play to begin", || (voluntary_switches(pid, pid) > 1_000).then_some(()));
+        until("the play to begin", || (voluntary_switches(pid, pid) > amount(1_000)).then_some(()));
     }
     let stop = || {
         for pid in pids {
@@ -120,7 +121,9 @@ fn partners_of_perf_bench_wake_each_other_as_often_as_the_kernel_counted() {
         signal(pid, libc::SIGCONT);
     }
     for (pid, before) in pids.into_iter().zip(before) {
-        until("the play", || (voluntary_switches(pid, pid) > before + 20_000).then_some(()));
+        until("the play", || {
+            (voluntary_switches(pid, pid) > before + amount(20_000)).then_some(())
+        });
     }
     let after = stop();
     let profile = recorder.stop().profile;

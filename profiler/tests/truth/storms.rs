@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use crate::support::check::{Floor, check, hidden, never};
 use crate::support::profile::{Profile, has, names, sum};
 use crate::support::recorder::Recorder;
+use crate::support::speed::amount;
 use crate::support::target::{Target, Truth, Waker};
 
 #[test]
 fn a_wake_up_that_races_the_switch_out_is_attributed() {
     let _turn = turn!();
-    let mut target = Target::start("race", &["--count", "60000"]);
+    let count = amount(60_000);
+    let mut target = Target::start("race", &["--count", &count.to_string()]);
     let recorder = Recorder::start(&["-p", &target.players()]);
     let play = target.play();
     let profile = recorder.stop().profile;
@@ -21,7 +23,7 @@ fn a_wake_up_that_races_the_switch_out_is_attributed() {
     let bar = truth.count / 1000 + profile.lost("switch_in_missed");
     assert!(waits.unknown <= bar, "{} of {} wakers are unknown", waits.unknown, truth.count);
     // It was a race: some wake-ups came before the switch-out and left run-queue time only.
-    assert!(waits.seen > 1_000, "{waits:?}");
+    assert!(waits.seen > count / 60, "{waits:?}");
 }
 
 #[derive(Debug)]
@@ -92,5 +94,5 @@ fn a_storm_of_switches_is_counted_to_the_last() {
     let rate = all.seen as f64 / play.seconds;
     eprintln!("{} switches seen in {:.1} s: {rate:.0} a second", all.seen, play.seconds);
     // How many a CPU can do is the machine's; that these are a storm is the test's.
-    assert!(rate > 20_000.0, "{rate} switches a second");
+    assert!(rate > amount(20_000) as f64, "{rate} switches a second");
 }

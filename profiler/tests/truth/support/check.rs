@@ -1,6 +1,7 @@
 //! Comparing what a target says with what offwake says.
 
 use super::profile::{Profile, Wait, has, names, sum};
+use super::speed;
 use super::target::{Truth, Waker};
 
 /// How far the blocked time may be from the truth: 2 %, and for each wait a floor.
@@ -21,7 +22,7 @@ impl Floor {
 
     /// Asserts that two sums over `count` waits agree.
     pub(crate) fn assert_near(self, told: u64, seen: u64, count: u64, what: &str) {
-        let slack = told / 50 + self.0 * count;
+        let slack = told / 50 + speed::allowance(self.0) * count;
         assert!(
             told.abs_diff(seen) <= slack,
             "{what}: told {told} ns, seen {seen} ns, {count} waits: more than {slack} ns apart"

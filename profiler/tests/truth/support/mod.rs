@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod kernel;
 pub(crate) mod profile;
 pub(crate) mod recorder;
+pub(crate) mod speed;
 pub(crate) mod target;
 
 use std::fs::OpenOptions;
@@ -78,9 +79,12 @@ pub(crate) fn example(name: &str) -> PathBuf {
 
 /// A target in C++.
 pub(crate) fn cpp_example(name: &str) -> PathBuf {
-    let profile = PathBuf::from(env!("CARGO_BIN_EXE_offwake"));
-    let target = profile.ancestors().nth(2).expect("target/PROFILE/offwake");
-    let path = target.join("cpp").join(name);
+    let directory = env::var_os("OFFWAKE_EXAMPLES").map(PathBuf::from);
+    let of_make = || {
+        let profile = PathBuf::from(env!("CARGO_BIN_EXE_offwake"));
+        profile.ancestors().nth(2).expect("target/PROFILE/offwake").to_owned()
+    };
+    let path = directory.unwrap_or_else(of_make).join("cpp").join(name);
     assert!(
         path.is_file(),
         "{} is missing: run `cargo xtask test`, or `make -C examples/cpp`",

@@ -1,5 +1,6 @@
 //! offwake at work.
 
+use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -43,10 +44,14 @@ impl Recorder {
         recorder
     }
 
-    /// Starts a command line that ends with the arguments of an offwake. Returns at once.
+    /// Starts a command line that ends with the arguments of an offwake. Returns at once. Where
+    /// `OFFWAKE_TEST_PROBE` names a probe, it records with that.
     pub(crate) fn spawn(mut command: Command, outputs: &[&str], args: &[&str]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let create = |name: &str| File::create(directory.path().join(name)).expect("a file");
+        if let Some(probe) = env::var_os("OFFWAKE_TEST_PROBE") {
+            command.arg("--probe").arg(probe);
+        }
         for output in [&["out.json"], outputs].concat() {
             command.arg("-o").arg(directory.path().join(output));
         }

@@ -1,0 +1,22 @@
+//! Machines that are slow, because another one emulates them: there, times are allowed to be less exact, and
+//! targets do less. Who slept, who woke whom, and how often stays what it is.
+
+use std::env;
+
+/// How much slower an emulated CPU is, at least.
+const FACTOR: u64 = 20;
+
+/// Whether `OFFWAKE_SLOW` says that this machine is slow.
+pub(crate) fn is_slow() -> bool {
+    env::var_os("OFFWAKE_SLOW").is_some()
+}
+
+/// A time that is allowed to pass beside what is measured.
+pub(crate) fn allowance(ns: u64) -> u64 {
+    if is_slow() { ns * FACTOR } else { ns }
+}
+
+/// How often a target does something.
+pub(crate) fn amount(count: u64) -> u64 {
+    if is_slow() { count / FACTOR } else { count }
+}

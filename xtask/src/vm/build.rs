@@ -1,0 +1,97 @@
+//! What goes into the virtual machine: all of it is static.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::debian;
+use super::suites::Suite;
+use crate::workspace::Workspace;
+use crate::{command, dist};
+
+/// What was built.
+pub(crate) struct Programs {
+    /// The profiler.
+    pub(crate) offwake: PathBuf,
+    /// An example that needs nothing.
+    pub(crate) condvar: PathBuf,
+    /// The image of a disk with all of it, with the tests and the examples.
+    pub(crate) disk: PathBuf,
+}
+
+/// Builds everything.
+pub(crate) fn programs(
+    workspace: &Workspace,
+    directory: &Path,
+    suites: &[&Suite],
+) -> Result<Programs> {
+    let content = directory.join("tests");
+    let _ = fs::remove_dir_all(&content);
+    fs::create_dir_all(content.join("cpp"))?;
+    let take = |from: &Path, name: &str| {
+        let to = content.join(name);
+        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))
+    };
+
+    let offwake = dist::offwake(workspace)?;
+    take(&offwake, "offwake")?;
+    for suite in suites {
+        take(&test_executable(workspace, suite.target)?, suite.target)?;
+    }
+    let mut examples = dist::cargo(workspace, "build");
+    command::run(examples.args(["-p", "offwake-examples", "--bins"]))?;
+    let built = dist::directory(workspace);
+    for source in fs::read_dir(workspace.root.join("examples/src/bin"))? {
+        let source = source?.path();
+        let name = source.file_stem().context("a source without a name")?.to_string_lossy();
+        take(&built.join(&*name), &name)?;
+    }
+    make_cpp(workspace, &content.join("cpp"))?;
+    copy_files(
+        &workspace.root.join("profiler/tests/unwind/targets"),
+        &content.join("sources/targets"),
+    )?;
+
+    let disk = directory.join("tests.ext4");
+    debian::make_image(&disk, &content, "1G")?;
+    Ok(Programs { offwake, condvar: built.join("condvar"), disk })
+}
+
+/// The example in C++, with the libevent that the tests of this machine use.
+fn make_cpp(workspace: &Workspace, into: &Path) -> Result<()> {
+    let libevent = workspace.target.join("cpp/libevent");
+    let mut make = Command::new("make");
+    make.current_dir(&workspace.root).args(["-C", "examples/cpp", "LDFLAGS=-static"]);
+    make.arg(format!("OUT={}", into.display()));
+    command::run(make.arg(format!("LIBEVENT={}", libevent.display())))
+}
+
+/// Builds a test, and asks cargo where it is.
+fn test_executable(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    let mut cargo = dist::cargo(workspace, "test");
+    cargo.args(["-p", "offwake", "--no-run", "--message-format=json-render-diagnostics"]);
+    cargo.args(["--test", name]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = cargo.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("building the test {name} failed ({})", output.status);
+    }
+    let messages = String::from_utf8(output.stdout)?;
+    let found = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|message| message["target"]["name"] == name && message["executable"].is_string());
+    let path = found.as_ref().and_then(|message| message["executable"].as_str());
+    Ok(path.with_context(|| format!("cargo has built no test {name}"))?.into())
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The kernels, from Debian's packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::apt::{self, Apt};
+use crate::workspace;
+
+/// A kernel by its name on the command line.
+pub(crate) struct Kernel {
+    /// Its name on the command line and in the table.
+    pub(crate) name: &'static str,
+    /// Where it is: archive and suite, the best first.
+    suites: &'static [(&'static str, &'static str)],
+    /// How the name of its package begins.
+    prefix: &'static str,
+    /// How it ends.
+    suffix: &'static str,
+    /// The beginning in the name of the package with its modules, if that is another one.
+    modules: Option<&'static str>,
+}
+
+/// All of them, the oldest first.
+pub(crate) const ALL: [Kernel; 5] = [
+    Kernel {
+        name: "5.10",
+        suites: &[("debian-security", "bullseye-security"), ("debian", "bullseye")],
+        prefix: "linux-image-5.10.0-",
+        suffix: "-cloud-amd64-unsigned",
+        modules: None,
+    },
+    Kernel {
+        name: "6.1",
+        suites: &[("debian-security", "bookworm-security"), ("debian", "bookworm")],
+        prefix: "linux-image-6.1.0-",
+        suffix: "-cloud-amd64-unsigned",
+        modules: None,
+    },
+    Kernel {
+        name: "6.1-rt",
+        suites: &[("debian-security", "bookworm-security"), ("debian", "bookworm")],
+        prefix: "linux-image-6.1.0-",
+        suffix: "-rt-amd64-unsigned",
+        modules: None,
+    },
+    Kernel {
+        name: "6.12",
+        suites: &[("debian", "trixie"), ("debian", "bookworm-backports")],
+        prefix: "linux-image-6.12.",
+        suffix: "-cloud-amd64-unsigned",
+        modules: None,
+    },
+    Kernel {
+        name: "7.2",
+        suites: &[("debian", "sid")],
+        prefix: "linux-binary-7.2.",
+        suffix: "-cloud-amd64",
+        modules: Some("linux-modules-7.2."),
+    },
+];
+
+/// How many versions of a suite are tried: mirrors list some that are gone.
+const TRIES: usize = 4;
+
+/// A kernel that can be booted.
+pub(crate) struct Image {
+    /// What QEMU loads.
+    pub(crate) vmlinuz: PathBuf,
+    /// The directory with its modules.
+    pub(crate) modules: PathBuf,
+    /// The package that it is from.
+    pub(crate) package: String,
+}
+
+impl Kernel {
+    /// Gets the newest version of the kernel, or what an earlier run has got.
+    pub(crate) fn get(&self, directory: &Path) -> Result<Image> {
+        let own = directory.join("kernels").join(self.name);
+        let (root, done) = (own.join("root"), own.join("package"));
+        if !done.exists() {
+            // What an interrupted run left is worth nothing.
+            let _ = fs::remove_dir_all(&own);
+            fs::create_dir_all(&root)?;
+            let package = self.fetch(directory, &root)?;
+            fs::write(&done, package)?;
+        }
+        let package = workspace::read(&done)?.trim().to_owned();
+        let is_kernel = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
+        };
+        let files = workspace::files_below(&root)?;
+        let vmlinuz = files.into_iter().find(is_kernel);
+        let vmlinuz = vmlinuz.with_context(|| format!("no vmlinuz in {package}"))?;
+        Ok(Image { vmlinuz, modules: root, package })
+    }
+
+    fn fetch(&self, directory: &Path, root: &Path) -> Result<String> {
+        let mut last = None;
+        for &(archive, suite) in self.suites {
+            let apt = Apt::of(&directory.join("apt"), archive, suite)?;
+            for package in apt.newest(self.prefix, self.suffix)?.into_iter().take(TRIES) {
+                match self.unpack(&apt, &package, root) {
+                    Ok(()) => return Ok(package),
+                    Err(error) => {
+                        eprintln!("{package} cannot be had: {error:#}");
+                        last = Some(error);
+                    }
+                }
+            }
+        }
+        match last {
+            Some(error) => Err(error),
+            None => bail!("no package {}*{} is listed", self.prefix, self.suffix),
+        }
+    }
+
+    fn unpack(&self, apt: &Apt, package: &str, root: &Path) -> Result<()> {
+        apt::unpack(&apt.download(package)?, root)?;
+        if let Some(modules) = self.modules {
+            let rest = package.strip_prefix(self.prefix).unwrap_or_default();
+            apt::unpack(&apt.download(&format!("{modules}{rest}"))?, root)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! The result: a line for each kernel, probe and suite.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::console::Outcome;
+
+/// Lines, in the order in which they were added.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    rows: Vec<[String; 5]>,
+    failures: usize,
+    /// Tests that are not for a virtual machine, and why.
+    left_out: BTreeSet<(&'static str, &'static str, &'static str)>,
+}
+
+impl Table {
+    /// How many lines are failures.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures
+    }
+
+    /// Adds a failure of a kernel as a whole.
+    pub(crate) fn failure(&mut self, kernel: &str, release: &str, probe: &str, why: &str) {
+        self.failures += 1;
+        self.row(kernel, release, probe, "", format!("FAILED: {why}"));
+    }
+
+    /// Adds a suite that a kernel cannot run, which is no failure.
+    pub(crate) fn left_out(
+        &mut self,
+        kernel: &str,
+        release: &str,
+        probe: &str,
+        suite: &str,
+        why: &str,
+    ) {
+        self.row(kernel, release, probe, suite, format!("not here: {why}"));
+    }
+
+    /// Adds what became of a suite; `None`: it did not begin.
+    pub(crate) fn outcome(
+        &mut self,
+        kernel: &str,
+        release: &str,
+        probe: &str,
+        suite: &'static str,
+        outcome: Option<&Outcome>,
+        left_out: &[(&'static str, &'static str)],
+    ) {
+        self.left_out.extend(left_out.iter().map(|&(test, why)| (suite, test, why)));
+        let good = outcome.is_some_and(Outcome::is_good);
+        self.failures += usize::from(!good);
+        let mut result = match outcome {
+            None => "FAILED: did not begin".into(),
+            Some(outcome) if good && outcome.passed == 0 => "ok".into(),
+            Some(outcome) if good => format!("ok: {} passed", outcome.passed),
+            Some(Outcome { passed, failed, status }) => {
+                let end = match status {
+                    None => "did not end, ".to_owned(),
+                    Some(_) if failed.is_empty() => format!("status {}, ", status.unwrap_or(0)),
+                    Some(_) => String::new(),
+                };
+                let names = failed.join(", ");
+                format!("FAILED: {end}{passed} passed, {} failed: {names}", failed.len())
+            }
+        };
+        if !left_out.is_empty() {
+            result += &format!(", {} not for a VM", left_out.len());
+        }
+        self.row(kernel, release, probe, suite, result);
+    }
+
+    fn row(&mut self, kernel: &str, release: &str, probe: &str, suite: &str, result: String) {
+        let row = [kernel, release, probe, suite].map(str::to_owned);
+        let [kernel, release, probe, suite] = row;
+        self.rows.push([kernel, release, probe, suite, result]);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["kernel", "release", "probe", "suite", "result"].map(str::to_owned);
+        let rows: Vec<_> = std::iter::once(&head).chain(&self.rows).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+        let widths = [0, 1, 2, 3].map(width);
+        for row in rows {
+            for (cell, width) in row.iter().zip(widths) {
+                write!(f, "{cell:width$}  ")?;
+            }
+            writeln!(f, "{}", row[4])?;
+        }
+        for (suite, test, why) in &self.left_out {
+            writeln!(f, "not for a VM: {suite}: {test} needs {why}")?;
+        }
+        Ok(())
+    }
+}
