@@ -9,40 +9,44 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::architecture::{Architecture, X86_64};
 use crate::command;
 use crate::workspace::Workspace;
 
-/// The only architecture that offwake records on.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    if !args.is_empty() {
-        bail!("dist takes no arguments");
-    }
-    println!("{}", offwake(workspace)?.display());
+    let architecture = match args {
+        [] => Some(&X86_64),
+        [name] => name.to_str().and_then(Architecture::named),
+        _ => None,
+    };
+    let Some(architecture) = architecture else { bail!("dist takes an architecture, if anything") };
+    println!("{}", offwake(workspace, architecture)?.display());
     Ok(())
 }
 
 /// Builds the profiler, and says where it is.
-pub(crate) fn offwake(workspace: &Workspace) -> Result<PathBuf> {
-    command::run(cargo(workspace, "build").args(["-p", "offwake"]))?;
-    Ok(directory(workspace).join("offwake"))
+pub(crate) fn offwake(workspace: &Workspace, architecture: &Architecture) -> Result<PathBuf> {
+    architecture.ensure(workspace)?;
+    command::run(cargo(workspace, architecture, "build").args(["-p", "offwake"]))?;
+    Ok(directory(workspace, architecture).join("offwake"))
 }
 
 /// Where static builds of programs are.
-pub(crate) fn directory(workspace: &Workspace) -> PathBuf {
-    target(workspace).join(TARGET).join("release")
+pub(crate) fn directory(workspace: &Workspace, architecture: &Architecture) -> PathBuf {
+    target(workspace).join(architecture.target).join("release")
 }
 
 /// A directory that tests of a static build may write to, as their compiler was told.
-pub(crate) fn test_directory(workspace: &Workspace) -> PathBuf {
-    target(workspace).join(TARGET).join("tmp")
+pub(crate) fn test_directory(workspace: &Workspace, architecture: &Architecture) -> PathBuf {
+    target(workspace).join(architecture.target).join("tmp")
 }
 
 /// A cargo that builds statically.
-pub(crate) fn cargo(workspace: &Workspace, task: &str) -> Command {
+pub(crate) fn cargo(workspace: &Workspace, architecture: &Architecture, task: &str) -> Command {
     let mut cargo = command::cargo(&workspace.root);
-    cargo.args([task, "--locked", "--release", "--target", TARGET]);
+    cargo.args([task, "--locked", "--release", "--target", architecture.target]);
+    let linker = architecture.target.to_uppercase().replace('-', "_");
+    cargo.env(format!("CARGO_TARGET_{linker}_LINKER"), architecture.linker);
     cargo.env("CARGO_TARGET_DIR", target(workspace));
     // In the place of the flags in .cargo/config.toml, and with the same meaning.
     cargo.env("RUSTFLAGS", "-Cforce-frame-pointers=yes -Ctarget-feature=+crt-static");

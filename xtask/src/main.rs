@@ -1,5 +1,6 @@
 //! `cargo xtask`: what cargo alone does not do.
 
+mod architecture;
 mod bench;
 mod bpf;
 mod child;
@@ -35,7 +36,7 @@ usage: cargo xtask TASK
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)
-  dist              build offwake as one static binary
+  dist [ARCH]       build offwake as one static binary, for x86_64 (default) or aarch64
   vm [OPTIONS]      run the tests on other kernels, in virtual machines (Debian, root)
                       --kernel NAME  only this one of 5.10, 6.1, 6.1-rt, 6.12, 7.2; may be repeated
                       --quick        only one test for each kind of wait and of stack

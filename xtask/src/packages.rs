@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::command;
 
 /// Something that a Debian package brings.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Need<'a> {
     /// A program, or an absolute path of a file.
     what: &'a str,
@@ -58,7 +59,7 @@ pub(crate) const FOR_BENCH: &[Need<'_>] = &[
 /// The emulator, what goes into its machines, and the compilers of that.
 pub(crate) const FOR_VM: &[Need<'_>] = &[
     Need::new("qemu-system-x86_64", "qemu-system-x86"),
-    Need::new("busybox", "busybox-static"),
+    Need::new("qemu-system-aarch64", "qemu-system-arm"),
     Need::new("cpio", "cpio"),
     Need::new("xz", "xz-utils"),
     Need::new("zstd", "zstd"),

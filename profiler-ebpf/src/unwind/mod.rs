@@ -9,6 +9,7 @@ mod memory;
 mod table;
 
 use core::ffi::c_void;
+use core::hint::black_box;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_loop;
@@ -126,7 +127,12 @@ fn take_frame(walk: &mut Walk, stack: &mut Stack) -> Step {
     // what is none is stored as if it were one: where a signal interrupted the program, and where the
     // handler of a signal returns to, which nobody called from.
     let is_exact = walk.is_return == 0 || kind == CfaKind::Signal as u8;
-    stack.frames[len] = walk.pc.wrapping_add(u64::from(is_exact && len != 0));
+    // Compared once more: up to 6.1 the verifier forgets the first time where the compiler has put the
+    // number aside.
+    let Some(frame) = stack.frames.get_mut(black_box(len)) else {
+        return Step::End(StackEnd::Truncated);
+    };
+    *frame = walk.pc.wrapping_add(u64::from(is_exact && len != 0));
     stack.len = len as u16 + 1;
     let Some(rule) = rule else { return Step::End(StackEnd::Unmapped) };
     // SAFETY: as above.

@@ -43,13 +43,11 @@ fn padding(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The vectors for interrupts (arch/arm64/kernel/entry.S): from the kernel, and from programs of 64 and 32
-/// bits. A fast interrupt (`fiq`) is one as well.
+/// The vectors for interrupts (arch/arm64/kernel/entry.S, since 5.14): from the kernel, and from programs of
+/// 64 and of 32 bits. A fast interrupt (`fiq`) is one as well.
 fn is_interrupt_entry(name: &str) -> bool {
     let vector = ["el1h_64_", "el0t_64_", "el0t_32_"].iter().find_map(|of| name.strip_prefix(of));
-    // As 5.10 has them.
-    let old = ["el1_", "el0_"].iter().find_map(|of| name.strip_prefix(of));
-    matches!(vector.or(old), Some("irq" | "fiq"))
+    matches!(vector, Some("irq" | "fiq"))
 }
 
 #[cfg(test)]
@@ -58,11 +56,12 @@ mod tests {
 
     #[test]
     fn exceptions_are_no_interrupts() {
-        for name in ["el1h_64_irq", "el0t_64_irq", "el0t_32_fiq", "el1_irq"] {
+        for name in ["el1h_64_irq", "el0t_64_irq", "el0t_32_fiq"] {
             assert!(is_interrupt_entry(name), "{name}");
         }
-        // The C functions behind the vectors lie elsewhere, and every stack has the vector too.
-        for name in ["el1h_64_sync", "el0t_64_error", "el0t_64_irq_handler", "el1t_64_irq"] {
+        // The C functions behind the vectors lie elsewhere, and every stack has the vector too. The last is
+        // of a hypervisor.
+        for name in ["el1h_64_sync", "el0t_64_error", "el0t_64_irq_handler", "el1_irq"] {
             assert!(!is_interrupt_entry(name), "{name}");
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn for_each_function(mut visit: impl FnMut(u64, &str)) -> Result<()> 
 /// `finish_task_switch.isra.0` in many kernels.
 ///
 /// # Errors
-/// As [`for_each_function`].
+/// When the table of symbols cannot be read, or hides addresses.
 pub fn find(names: &[&str]) -> Result<Vec<Option<String>>> {
     let mut found = vec![None; names.len()];
     for_each_function(|_, symbol| {

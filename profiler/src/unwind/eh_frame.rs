@@ -263,8 +263,7 @@ impl<'a> Reader<'a> {
         let mut machine =
             Machine::new(self.architecture, &self.section, &entry, None, &mut self.remembered);
         let mut instructions = entry.instructions(&self.section, self.bases);
-        let mut is_sound =
-            entry.return_address_register().0 == self.architecture.facts().dwarf.return_address;
+        let mut is_sound = true;
         while is_sound {
             match instructions.next() {
                 Ok(Some(instruction)) => is_sound = machine.run(instruction).is_ok(),

@@ -146,6 +146,12 @@ impl<'s, 'a> Machine<'s, 'a> {
 
     /// The rule of the state.
     pub(super) fn rule(&self) -> UnwindRule {
+        // A function written by hand may have its return address elsewhere all along: the C library of
+        // aarch64 has one.
+        let column = self.architecture.facts().dwarf.return_address;
+        if self.cie.return_address_register().0 != column {
+            return only(CfaKind::Unsupported);
+        }
         self.state.rule(self.architecture)
     }
 

@@ -7,17 +7,25 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::architecture::Architecture;
 use crate::command;
 
 /// The packages of one suite.
 pub(crate) struct Apt {
+    architecture: &'static Architecture,
     directory: PathBuf,
 }
 
 impl Apt {
     /// Fetches the lists of a suite. `archive`: `debian` or `debian-security`.
-    pub(crate) fn of(directory: &Path, archive: &str, suite: &str) -> Result<Self> {
-        let apt = Self { directory: directory.join(suite) };
+    pub(crate) fn of(
+        directory: &Path,
+        architecture: &'static Architecture,
+        archive: &str,
+        suite: &str,
+    ) -> Result<Self> {
+        let directory = directory.join(format!("{suite}-{}", architecture.debian));
+        let apt = Self { architecture, directory };
         for name in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(apt.directory.join(name))?;
         }
@@ -73,11 +81,12 @@ impl Apt {
             "-oDir::Etc::sourceparts=/dev/null",
             // The directory is ours, not the user's that apt drops to.
             "-oAPT::Sandbox::User=root",
-            "-oAPT::Architecture=amd64",
-            "-oAPT::Architectures=amd64",
             "-oAcquire::Languages=none",
             "-oAcquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
         ]);
+        for option in ["APT::Architecture", "APT::Architectures"] {
+            command.arg(format!("-o{option}={}", self.architecture.debian));
+        }
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::debian;
 use super::suites::Suite;
+use crate::architecture::{Architecture, X86_64};
 use crate::workspace::Workspace;
 use crate::{command, dist};
 
@@ -18,6 +19,8 @@ pub(crate) struct Programs {
     pub(crate) offwake: PathBuf,
     /// An example that needs nothing.
     pub(crate) condvar: PathBuf,
+    /// A shell, and what it runs.
+    pub(crate) busybox: PathBuf,
     /// The image of a disk with all of it, with the tests and the examples.
     pub(crate) disk: PathBuf,
 }
@@ -25,10 +28,11 @@ pub(crate) struct Programs {
 /// Builds everything.
 pub(crate) fn programs(
     workspace: &Workspace,
+    architecture: &'static Architecture,
     directory: &Path,
     suites: &[&Suite],
 ) -> Result<Programs> {
-    let content = directory.join("tests");
+    let content = directory.join(format!("tests-{}", architecture.debian));
     let _ = fs::remove_dir_all(&content);
     fs::create_dir_all(content.join("cpp"))?;
     let take = |from: &Path, name: &str| {
@@ -36,28 +40,31 @@ pub(crate) fn programs(
         fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))
     };
 
-    let offwake = dist::offwake(workspace)?;
+    let offwake = dist::offwake(workspace, architecture)?;
     take(&offwake, "offwake")?;
     for suite in suites {
-        take(&test_executable(workspace, suite.target)?, suite.target)?;
+        take(&test_executable(workspace, architecture, suite.target)?, suite.target)?;
     }
-    let mut examples = dist::cargo(workspace, "build");
+    let mut examples = dist::cargo(workspace, architecture, "build");
     command::run(examples.args(["-p", "offwake-examples", "--bins"]))?;
-    let built = dist::directory(workspace);
+    let built = dist::directory(workspace, architecture);
     for source in fs::read_dir(workspace.root.join("examples/src/bin"))? {
         let source = source?.path();
         let name = source.file_stem().context("a source without a name")?.to_string_lossy();
         take(&built.join(&*name), &name)?;
     }
-    make_cpp(workspace, &content.join("cpp"))?;
+    if *architecture == X86_64 {
+        make_cpp(workspace, &content.join("cpp"))?;
+    }
     copy_files(
         &workspace.root.join("profiler/tests/unwind/targets"),
         &content.join("sources/targets"),
     )?;
 
-    let disk = directory.join("tests.ext4");
+    let disk = directory.join(format!("tests-{}.ext4", architecture.debian));
     debian::make_image(&disk, &content, "1G")?;
-    Ok(Programs { offwake, condvar: built.join("condvar"), disk })
+    let busybox = debian::busybox(directory, architecture)?;
+    Ok(Programs { offwake, condvar: built.join("condvar"), busybox, disk })
 }
 
 /// The example in C++, with the libevent that the tests of this machine use.
@@ -70,8 +77,12 @@ fn make_cpp(workspace: &Workspace, into: &Path) -> Result<()> {
 }
 
 /// Builds a test, and asks cargo where it is.
-fn test_executable(workspace: &Workspace, name: &str) -> Result<PathBuf> {
-    let mut cargo = dist::cargo(workspace, "test");
+fn test_executable(
+    workspace: &Workspace,
+    architecture: &Architecture,
+    name: &str,
+) -> Result<PathBuf> {
+    let mut cargo = dist::cargo(workspace, architecture, "test");
     cargo.args(["-p", "offwake", "--no-run", "--message-format=json-render-diagnostics"]);
     cargo.args(["--test", name]).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = cargo.output().context("cannot start cargo")?;

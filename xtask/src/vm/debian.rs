@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::apt::Apt;
+use super::apt::{self, Apt};
+use crate::architecture::Architecture;
 use crate::{command, workspace};
 
 /// What the tests run beside offwake.
@@ -29,14 +30,15 @@ const LINKS: [(&str, &str); 2] = [("usr/bin/perf", "perf_5.10"), ("bin/sh", "das
 const SIZE: &str = "2G";
 
 /// Makes the image, or takes what an earlier run has made.
-pub(crate) fn image(directory: &Path) -> Result<PathBuf> {
-    let image = directory.join("debian-11.ext4");
-    let stamp = directory.join("debian-11.packages");
+pub(crate) fn image(directory: &Path, architecture: &'static Architecture) -> Result<PathBuf> {
+    let name = format!("debian-11-{}", architecture.debian);
+    let image = directory.join(format!("{name}.ext4"));
+    let stamp = directory.join(format!("{name}.packages"));
     let wanted = PACKAGES.join("\n");
     if image.exists() && workspace::read(&stamp).is_ok_and(|made_of| made_of == wanted) {
         return Ok(image);
     }
-    let root = directory.join("debian-11");
+    let root = directory.join(name);
     let _ = fs::remove_dir_all(&root);
     for name in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "dev", "proc", "sys", "tmp"] {
         fs::create_dir_all(root.join(name))?;
@@ -45,7 +47,7 @@ pub(crate) fn image(directory: &Path) -> Result<PathBuf> {
     for name in ["bin", "sbin", "lib", "lib64"] {
         std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name))?;
     }
-    let apt = Apt::of(&directory.join("apt"), "debian", "bullseye")?;
+    let apt = Apt::of(&directory.join("apt"), architecture, "debian", "bullseye")?;
     let debs = apt.download_closure(&PACKAGES)?;
     eprintln!("unpacking {} packages of Debian 11", debs.len());
     for deb in debs {
@@ -65,6 +67,16 @@ pub(crate) fn image(directory: &Path) -> Result<PathBuf> {
     fs::remove_dir_all(&root)?;
     fs::write(&stamp, wanted)?;
     Ok(image)
+}
+
+/// The static busybox that a machine of this architecture starts with.
+pub(crate) fn busybox(directory: &Path, architecture: &'static Architecture) -> Result<PathBuf> {
+    let root = directory.join(format!("busybox-{}", architecture.debian));
+    if !root.exists() {
+        let apt = Apt::of(&directory.join("apt"), architecture, "debian", "bookworm")?;
+        apt::unpack(&apt.download("busybox-static")?, &root)?;
+    }
+    Ok(root.join("bin/busybox"))
 }
 
 /// Makes the image of a disk with the content of a directory.

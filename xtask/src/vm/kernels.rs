@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::apt::{self, Apt};
+use crate::architecture::{AARCH64, Architecture, X86_64};
 use crate::workspace;
 
 /// A kernel by its name on the command line.
 pub(crate) struct Kernel {
     /// Its name on the command line and in the table.
     pub(crate) name: &'static str,
+    pub(crate) architecture: &'static Architecture,
     /// Where it is: archive and suite, the best first.
     suites: &'static [(&'static str, &'static str)],
     /// How the name of its package begins.
@@ -22,10 +24,11 @@ pub(crate) struct Kernel {
     modules: Option<&'static str>,
 }
 
-/// All of them, the oldest first.
-pub(crate) const ALL: [Kernel; 5] = [
+/// All of them: of x86-64, the oldest first, and then of others.
+pub(crate) const ALL: [Kernel; 6] = [
     Kernel {
         name: "5.10",
+        architecture: &X86_64,
         suites: &[("debian-security", "bullseye-security"), ("debian", "bullseye")],
         prefix: "linux-image-5.10.0-",
         suffix: "-cloud-amd64-unsigned",
@@ -33,6 +36,7 @@ pub(crate) const ALL: [Kernel; 5] = [
     },
     Kernel {
         name: "6.1",
+        architecture: &X86_64,
         suites: &[("debian-security", "bookworm-security"), ("debian", "bookworm")],
         prefix: "linux-image-6.1.0-",
         suffix: "-cloud-amd64-unsigned",
@@ -40,6 +44,7 @@ pub(crate) const ALL: [Kernel; 5] = [
     },
     Kernel {
         name: "6.1-rt",
+        architecture: &X86_64,
         suites: &[("debian-security", "bookworm-security"), ("debian", "bookworm")],
         prefix: "linux-image-6.1.0-",
         suffix: "-rt-amd64-unsigned",
@@ -47,6 +52,7 @@ pub(crate) const ALL: [Kernel; 5] = [
     },
     Kernel {
         name: "6.12",
+        architecture: &X86_64,
         suites: &[("debian", "trixie"), ("debian", "bookworm-backports")],
         prefix: "linux-image-6.12.",
         suffix: "-cloud-amd64-unsigned",
@@ -54,10 +60,19 @@ pub(crate) const ALL: [Kernel; 5] = [
     },
     Kernel {
         name: "7.2",
+        architecture: &X86_64,
         suites: &[("debian", "sid")],
         prefix: "linux-binary-7.2.",
         suffix: "-cloud-amd64",
         modules: Some("linux-modules-7.2."),
+    },
+    Kernel {
+        name: "arm64",
+        architecture: &AARCH64,
+        suites: &[("debian-security", "bookworm-security"), ("debian", "bookworm")],
+        prefix: "linux-image-6.1.0-",
+        suffix: "-cloud-arm64-unsigned",
+        modules: None,
     },
 ];
 
@@ -99,7 +114,7 @@ impl Kernel {
     fn fetch(&self, directory: &Path, root: &Path) -> Result<String> {
         let mut last = None;
         for &(archive, suite) in self.suites {
-            let apt = Apt::of(&directory.join("apt"), archive, suite)?;
+            let apt = Apt::of(&directory.join("apt"), self.architecture, archive, suite)?;
             for package in apt.newest(self.prefix, self.suffix)?.into_iter().take(TRIES) {
                 match self.unpack(&apt, &package, root) {
                     Ok(()) => return Ok(package),

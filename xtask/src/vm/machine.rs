@@ -13,6 +13,7 @@ use super::console::Console;
 use super::kernels::Image;
 use super::modules;
 use super::suites::{self, Suite};
+use crate::architecture::Architecture;
 use crate::child::Group;
 use crate::workspace::Workspace;
 use crate::{command, dist};
@@ -23,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(25 * 60);
 
 /// What all boots have in common.
 pub(crate) struct Machine<'a> {
+    pub(crate) architecture: &'static Architecture,
     pub(crate) workspace: &'a Workspace,
     pub(crate) directory: &'a Path,
     pub(crate) programs: &'a Programs,
@@ -34,10 +36,12 @@ pub(crate) struct Machine<'a> {
 }
 
 /// The kernel's virtual machines where they work, else emulation.
-pub(crate) fn accelerator() -> &'static str {
+pub(crate) fn accelerator(architecture: &Architecture) -> &'static str {
     // Some machines have the device, and QEMU cannot set up a CPU with it. One that stands still shows that.
     let mut qemu = Command::new("sh");
-    qemu.args(["-c", "echo quit | qemu-system-x86_64 -accel kvm -cpu max -S -nodefaults -display none -monitor stdio"]);
+    let stands = "-accel kvm -S -nodefaults -display none -monitor stdio";
+    qemu.args(["-c", &format!("echo quit | \"$0\" \"$@\" {stands}"), architecture.qemu]);
+    qemu.args(architecture.machine);
     match command::capture(&mut qemu) {
         Ok(_) => "kvm",
         Err(_) => "tcg,thread=multi",
@@ -56,8 +60,9 @@ impl Machine<'_> {
         let what = format!("{name}-{}", run.map_or("check", |(probe, _)| probe));
         let initrd = self.initrd(&what, kernel, run)?;
         let log = self.directory.join(format!("{what}.log"));
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-accel", self.accelerator, "-cpu", "max", "-smp", "2"]);
+        let mut qemu = Command::new(self.architecture.qemu);
+        qemu.args(self.architecture.machine);
+        qemu.args(["-accel", self.accelerator, "-smp", "2"]);
         qemu.args(["-m", MEMORY_MIB, "-nodefaults", "-no-reboot", "-display", "none"]);
         for disk in [self.debian, &self.programs.disk] {
             // Nothing of a run is left.
@@ -65,7 +70,9 @@ impl Machine<'_> {
             qemu.arg("-drive").arg(drive);
         }
         qemu.arg("-kernel").arg(&kernel.vmlinuz).arg("-initrd").arg(&initrd);
-        qemu.args(["-append", "console=ttyS0 panic=-1 loglevel=4 oops=panic"]);
+        let console = self.architecture.console;
+        let append = format!("console={console} panic=-1 loglevel=4 oops=panic");
+        qemu.arg("-append").arg(append);
         qemu.args(["-serial", "stdio"]);
         eprintln!("+ qemu: {what} ({}), see {}", kernel.package, log.display());
         qemu.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(Stdio::inherit());
@@ -92,8 +99,7 @@ impl Machine<'_> {
         for name in ["bin", "debian", "dev", "proc", "sys", "tmp"] {
             fs::create_dir_all(root.join(name))?;
         }
-        let busybox = command::find_program("busybox").unwrap_or_else(|| "busybox".into());
-        fs::copy(busybox, root.join("bin/busybox"))?;
+        fs::copy(&self.programs.busybox, root.join("bin/busybox"))?;
         symlink("busybox", root.join("bin/sh"))?;
         fs::copy(&self.programs.offwake, root.join("bin/offwake"))?;
         fs::copy(&self.programs.condvar, root.join("bin/condvar"))?;
@@ -111,14 +117,18 @@ impl Machine<'_> {
 
     /// The first process's script.
     fn init(&self, run: Option<(&str, &[&Suite])>) -> String {
-        let (probe, suites) = run.unwrap_or_default();
-        let suites =
-            if run.is_some() { suites::script(suites, self.is_quick) } else { String::new() };
+        let (probe, _) = run.unwrap_or_default();
+        let suites = if let Some((_, suites)) = run {
+            suites::script(suites, self.architecture, self.is_quick)
+        } else {
+            String::new()
+        };
         let manifest = self.workspace.root.join("profiler");
+        let writable = dist::test_directory(self.workspace, self.architecture);
         include_str!("init.sh")
             .replace("PROBE=NAME", &format!("PROBE={probe}"))
             .replace("offwake PROBE", &format!("offwake --probe {probe}"))
-            .replace("WRITABLE", &dist::test_directory(self.workspace).display().to_string())
+            .replace("WRITABLE", &writable.display().to_string())
             .replace("MANIFEST", &manifest.display().to_string())
             .replace("\nSUITES\n", &format!("\n{suites}\n"))
     }

@@ -24,6 +24,7 @@ use self::kernels::Kernel;
 use self::machine::Machine;
 use self::suites::{CFI, Suite, TRUTH};
 use self::table::Table;
+use crate::architecture::{AARCH64, X86_64};
 use crate::workspace::Workspace;
 use crate::{child, packages};
 
@@ -44,21 +45,29 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     child::unwind_on_signals()?;
     let directory = workspace.target.join("vm");
     fs::create_dir_all(&directory)?;
-    let programs = build::programs(workspace, &directory, &[&TRUTH, &CFI])?;
-    let debian = debian::image(&directory)?;
-    let machine = Machine {
-        workspace,
-        directory: &directory,
-        programs: &programs,
-        debian: &debian,
-        is_quick: options.is_quick,
-        accelerator: machine::accelerator(),
-    };
     let mut table = Table::default();
-    for kernel in &options.kernels {
-        if let Err(error) = test(&machine, kernel, &options.probes, &mut table) {
-            // A kernel that cannot be had is no reason to leave out the others, but one to fail.
-            table.failure(kernel.name, "", "", &format!("{error:#}"));
+    for architecture in [&X86_64, &AARCH64] {
+        let kernels = options.kernels.iter().filter(|it| it.architecture == architecture);
+        let kernels: Vec<&Kernel> = kernels.copied().collect();
+        if kernels.is_empty() {
+            continue;
+        }
+        let programs = build::programs(workspace, architecture, &directory, &[&TRUTH, &CFI])?;
+        let debian = debian::image(&directory, architecture)?;
+        let machine = Machine {
+            architecture,
+            workspace,
+            directory: &directory,
+            programs: &programs,
+            debian: &debian,
+            is_quick: options.is_quick,
+            accelerator: machine::accelerator(architecture),
+        };
+        for kernel in kernels {
+            if let Err(error) = test(&machine, kernel, &options.probes, &mut table) {
+                // A kernel that cannot be had is no reason to leave out the others, but one to fail.
+                table.failure(kernel.name, "", "", &format!("{error:#}"));
+            }
         }
     }
     print!("\n{table}");
@@ -127,7 +136,7 @@ fn test(
             suites.push(&CFI);
         }
         let (said, log) = machine.boot(kernel.name, &image, Some((&probe, &suites)))?;
-        let good = add(table, kernel.name, &probe, &said, &suites);
+        let good = add(table, kernel, &probe, &said, &suites);
         if !good {
             show_tail(&log)?;
         }
@@ -139,12 +148,13 @@ fn test(
 }
 
 /// Adds what a boot said to the table. Returns whether all is well.
-fn add(table: &mut Table, kernel: &str, probe: &str, said: &Console, suites: &[&Suite]) -> bool {
+fn add(table: &mut Table, kernel: &Kernel, probe: &str, said: &Console, suites: &[&Suite]) -> bool {
     let before = table.failures();
-    table.outcome(kernel, &said.release, probe, "bare", said.suites.get("bare"), &[]);
+    table.outcome(kernel.name, &said.release, probe, "bare", said.suites.get("bare"), &[]);
     for suite in suites {
         let outcome = said.suites.get(suite.name);
-        table.outcome(kernel, &said.release, probe, suite.name, outcome, suite.left_out);
+        let left_out = suite.left_out(kernel.architecture);
+        table.outcome(kernel.name, &said.release, probe, suite.name, outcome, &left_out);
     }
     table.failures() == before
 }

@@ -2,6 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::architecture::{AARCH64, Architecture};
+
+/// A test, or how the names of several begin; and why it cannot run.
+pub(crate) type LeftOut = (&'static str, &'static str);
+
 /// Tests of one kind.
 pub(crate) struct Suite {
     /// Its name in the table.
@@ -9,7 +14,9 @@ pub(crate) struct Suite {
     /// The target of `cargo test`.
     pub(crate) target: &'static str,
     /// Tests that are not for a virtual machine, and why.
-    pub(crate) left_out: &'static [(&'static str, &'static str)],
+    left_out: &'static [LeftOut],
+    /// Those that are not for one of aarch64, either.
+    left_out_of_aarch64: &'static [LeftOut],
     /// The tests of `--quick`: one for each kind of waker, of state and of stack.
     quick: &'static [&'static str],
 }
@@ -19,6 +26,7 @@ pub(crate) const TRUTH: Suite = Suite {
     name: "truth",
     target: "truth",
     left_out: &[],
+    left_out_of_aarch64: &[("waits::cpp_has_names_as_the_source_has_them", "a compiler for C++")],
     quick: &[
         "accounts::partners_of_perf_bench",
         "behaviours::pids_are_those_of_the_own_namespace",
@@ -38,15 +46,27 @@ pub(crate) const CFI: Suite = Suite {
         ("runtimes::javascript", "Node.js"),
         ("runtimes::musl", "a compiler for musl"),
     ],
+    left_out_of_aarch64: &[
+        ("shapes::", "assembly of x86-64"),
+        ("oracles::an_event_loop_of_libevent", "a compiler for C++"),
+    ],
     quick: &["oracles::examples", "shapes::frames_of_all_kinds", "wakers::creators"],
 };
 
+impl Suite {
+    /// The tests that are not for a virtual machine, and why.
+    pub(crate) fn left_out(&self, architecture: &Architecture) -> Vec<LeftOut> {
+        let more = if *architecture == AARCH64 { self.left_out_of_aarch64 } else { &[] };
+        [self.left_out, more].concat()
+    }
+}
+
 /// Lines of shell that run a suite.
-pub(crate) fn script(suites: &[&Suite], is_quick: bool) -> String {
+pub(crate) fn script(suites: &[&Suite], architecture: &Architecture, is_quick: bool) -> String {
     let mut lines = String::from("suite bare record\ndebian\n");
     for suite in suites {
         let _ = write!(lines, "suite {} run_tests /offwake/{}", suite.name, suite.target);
-        for (test, _) in suite.left_out {
+        for (test, _) in suite.left_out(architecture) {
             let _ = write!(lines, " --skip {test}");
         }
         if is_quick {

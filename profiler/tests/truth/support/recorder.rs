@@ -55,10 +55,6 @@ impl Recorder {
         for output in [&["out.json"], outputs].concat() {
             command.arg("-o").arg(directory.path().join(output));
         }
-        // The whole suite for a kind of probe that is not this kernel's best.
-        if let Ok(probe) = std::env::var("OFFWAKE_TEST_PROBE") {
-            command.args(["--probe", &probe]);
-        }
         command.args(args).stdin(Stdio::null()).stdout(create("stdout")).stderr(create("stderr"));
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child, directory }
