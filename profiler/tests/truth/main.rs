@@ -8,6 +8,7 @@ mod accounts;
 mod behaviours;
 mod filters;
 mod outputs;
+mod probes;
 mod storms;
 mod symbols;
 mod waits;

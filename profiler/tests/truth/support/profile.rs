@@ -16,6 +16,7 @@ pub(crate) struct Profile {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Recording {
     pub(crate) seconds: f64,
+    pub(crate) probe: String,
     pub(crate) targets: Vec<String>,
 }
 
@@ -93,7 +94,7 @@ impl Profile {
         const STRANGERS: u64 = 20;
         let intervals = sum(&self.waits, |wait| wait.count);
         let missing = self.lost("unwind_tables_missing");
-        let may_miss = std::env::var("OFFWAKE_TEST_PROBE").is_ok_and(|probe| probe != "btf");
+        let may_miss = !self.recording.probe.starts_with("btf ");
         for (cause, &count) in &self.losses {
             let is_expected = match cause.as_str() {
                 "switch_in_missed" | "unknown_waker" => true,

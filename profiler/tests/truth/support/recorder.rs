@@ -49,7 +49,8 @@ impl Recorder {
     pub(crate) fn spawn(mut command: Command, outputs: &[&str], args: &[&str]) -> Self {
         let directory = TempDir::new().expect("a directory");
         let create = |name: &str| File::create(directory.path().join(name)).expect("a file");
-        if let Some(probe) = env::var_os("OFFWAKE_TEST_PROBE") {
+        let is_told = args.contains(&"--probe");
+        if let Some(probe) = env::var_os("OFFWAKE_TEST_PROBE").filter(|_| !is_told) {
             command.arg("--probe").arg(probe);
         }
         for output in [&["out.json"], outputs].concat() {
