@@ -136,7 +136,12 @@ fn without_type_information() {
         "exec unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && exec \"$@\"' sh \"$@\"",
     );
     let target = Target::sleeping();
-    sandbox.assert_fails(&["-p", &target.pid()], &["BTF", "CONFIG_DEBUG_INFO_BTF"]);
+    // Classic tracepoints and frame pointers do without.
+    let pid = target.pid();
+    for asked in [["--probe", "btf"], ["--probe", "kprobe"], ["--unwind", "cfi"]] {
+        let args = ["-p", &pid, asked[0], asked[1]];
+        sandbox.assert_fails(&args, &["type information (BTF)"]);
+    }
 }
 
 /// What `kernel.kptr_restrict=2` shows.
