@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use offwake_shared::{MAX_FRAMES, filter};
 
-use super::probe::Flavour;
+use super::btf::KernelTypes;
 use super::{Config, Filter, offsets, registers};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
@@ -20,11 +20,13 @@ pub(super) struct Constants {
 }
 
 impl Constants {
-    /// Looks up where this kernel has what the programs read. `unwind`: by call frame information.
+    /// Looks up where this kernel has what the programs read. `of_probe`: those of the kind of probe;
+    /// `types`: the kernel's, if they are known; `unwind`: by call frame information.
     pub(super) fn new(
         config: &Config,
         filter: &Filter,
-        flavour: &Flavour,
+        of_probe: &[(&'static str, u32)],
+        types: Option<&KernelTypes>,
         unwind: bool,
     ) -> Result<Self> {
         let max = MAX_FRAMES as u32;
@@ -38,10 +40,10 @@ impl Constants {
             ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
             ("UNWIND", u32::from(unwind)),
             ("OWN_NAMESPACE", system::pid_namespace()?),
-            ("HAS_TYPES", u32::from(flavour.types.is_some())),
+            ("HAS_TYPES", u32::from(types.is_some())),
         ];
-        words.extend(&flavour.words);
-        if let Some(types) = &flavour.types {
+        words.extend(of_probe);
+        if let Some(types) = types {
             words.extend(offsets::of_members(types)?);
             words.extend(registers::offsets(types)?);
         }

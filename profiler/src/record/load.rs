@@ -14,6 +14,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
 use offwake_shared::{Counters, ExistingThread, MAX_UNWIND_RULES, ThreadState, UNWIND_CHUNK};
 
+use super::btf::KernelTypes;
 use super::constants::Constants;
 use super::probe::{Flavour, Probe};
 use super::{Capacity, Config, Filter, UnwindChoice, kernel, untyped, unwind};
@@ -68,11 +69,14 @@ impl Probes {
     /// When none of the kinds of probe that are wanted works here: what was tried, and why not.
     pub(super) fn load(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
         raise_memory_limit();
+        let types = KernelTypes::of_running_kernel().ok();
         let candidates = Probe::candidates(config.probe);
         let mut tried = Vec::new();
         for &probe in candidates {
-            let flavour = Flavour::find(probe);
-            match flavour.and_then(|flavour| Self::load_flavour(flavour, config, filter, unwind)) {
+            let types = types.as_ref();
+            let loaded = Flavour::find(probe, types)
+                .and_then(|flavour| Self::load_flavour(flavour, types, config, filter, unwind));
+            match loaded {
                 Ok(mut probes) => {
                     probes.why = match (candidates.len(), tried.is_empty()) {
                         (1, _) => "as asked".into(),
@@ -94,16 +98,17 @@ impl Probes {
 
     fn load_flavour(
         flavour: Flavour,
+        types: Option<&KernelTypes>,
         config: &Config,
         filter: &Filter,
         unwind: bool,
     ) -> Result<Self> {
-        let unwinds = unwind && flavour.types.is_some();
+        let unwinds = unwind && flavour.has_types;
         if unwind && !unwinds && config.unwind == UnwindChoice::Cfi {
             bail!("--unwind cfi needs the kernel's type information (BTF): use --unwind fp");
         }
-        let constants = Constants::new(config, filter, &flavour, unwinds)?;
-        let btf = match flavour.types {
+        let constants = Constants::new(config, filter, &flavour.words, types, unwinds)?;
+        let btf = match types {
             Some(_) => Some(Btf::from_sys_fs().context("cannot read the kernel's BTF")?),
             None => None,
         };
@@ -200,7 +205,7 @@ impl Probes {
 
     /// Whether the kernel's types are known.
     pub(super) fn has_types(&self) -> bool {
-        self.flavour.types.is_some()
+        self.flavour.has_types
     }
 
     /// Starts the recording.
@@ -241,7 +246,7 @@ impl Probes {
     /// The threads that exist now and pass the filter, except for its cgroup.
     pub(super) fn existing_threads(&mut self) -> Result<Vec<ExistingThread>> {
         const LEN: usize = size_of::<ExistingThread>();
-        if self.flavour.types.is_none() {
+        if !self.flavour.has_types {
             return Ok(untyped::existing_threads(&self.filter));
         }
         let program = existing(&mut self.bpf);

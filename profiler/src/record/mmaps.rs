@@ -6,15 +6,14 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aya_obj::generated::{
-    PERF_FLAG_FD_CLOEXEC, perf_event_attr, perf_event_mmap_page, perf_event_type, perf_sw_ids,
-    perf_type_id,
-};
+use aya_obj::generated::{perf_event_mmap_page, perf_event_type, perf_sw_ids, perf_type_id};
 use hashbrown::HashSet;
+
+use super::descriptor;
 
 /// Pages of one ring, beside the one of its header: a power of two. A record has the name of a file:
 /// there is room for hundreds.
@@ -66,31 +65,14 @@ unsafe impl Send for Ring {}
 
 impl Ring {
     fn open(cpu: i32) -> io::Result<Self> {
-        // SAFETY: the type is plain data, for which zeros are valid.
-        let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
-        attr.type_ = perf_type_id::PERF_TYPE_SOFTWARE as u32;
-        attr.size = size_of::<perf_event_attr>() as u32;
-        attr.config = perf_sw_ids::PERF_COUNT_SW_DUMMY as u64;
-        attr.set_mmap(1);
-        attr.set_watermark(1);
-        // Whoever polls is woken by the first byte.
-        attr.__bindgen_anon_2.wakeup_watermark = 1;
-        let (any_process, no_group) = (-1, -1);
-        // SAFETY: the attribute is as large as it says.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_perf_event_open,
-                &raw const attr,
-                any_process,
-                cpu,
-                no_group,
-                PERF_FLAG_FD_CLOEXEC,
-            )
-        };
-        let fd = i32::try_from(fd).ok().filter(|&fd| fd >= 0);
-        let fd = fd.ok_or_else(io::Error::last_os_error)?;
-        // SAFETY: the descriptor is new and ours.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let kind = perf_type_id::PERF_TYPE_SOFTWARE as u32;
+        let config = perf_sw_ids::PERF_COUNT_SW_DUMMY as u64;
+        let fd = descriptor::perf_event(cpu, kind, config, |attr| {
+            attr.set_mmap(1);
+            attr.set_watermark(1);
+            // Whoever polls is woken by the first byte.
+            attr.__bindgen_anon_2.wakeup_watermark = 1;
+        })?;
         // SAFETY: the call takes no pointers.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         // SAFETY: a new mapping, wherever the kernel puts it.

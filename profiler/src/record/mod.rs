@@ -6,6 +6,7 @@ mod collect;
 mod command;
 mod config;
 mod constants;
+mod descriptor;
 mod existing;
 mod kernel;
 mod load;

@@ -25,9 +25,11 @@ pub(super) fn require() -> Result<()> {
 
 /// See [`super::check`].
 pub(super) fn check() -> Vec<Capability> {
-    let mut found = vec![kernel(), privileges(), lockdown(), btf()];
-    found.extend(probes());
-    found.extend([jit(), symbols(), frames(), unwinding(), cgroup()]);
+    let types = KernelTypes::of_running_kernel();
+    let known = types.as_ref().ok();
+    let mut found = vec![kernel(), privileges(), lockdown(), btf(&types)];
+    found.extend(probes(known));
+    found.extend([jit(), symbols(), frames(), unwinding(known.is_some()), cgroup()]);
     found
 }
 
@@ -163,9 +165,9 @@ fn lockdown() -> Capability {
     }
 }
 
-fn btf() -> Capability {
+fn btf(types: &Result<KernelTypes>) -> Capability {
     const NAME: &str = "type information (BTF)";
-    match KernelTypes::of_running_kernel() {
+    match types {
         Ok(_) => ok(NAME, "/sys/kernel/btf/vmlinux".into()),
         Err(error) => {
             degraded(NAME, format!("{error:#}: only --probe tracepoint works, with frame pointers"))
@@ -174,11 +176,11 @@ fn btf() -> Capability {
 }
 
 /// Each kind of probe, and which one is used.
-fn probes() -> Vec<Capability> {
+fn probes(types: Option<&KernelTypes>) -> Vec<Capability> {
     let mut used = None;
     let mut found: Vec<Capability> = Probe::ALL
         .into_iter()
-        .map(|probe| match Flavour::find(probe) {
+        .map(|probe| match Flavour::find(probe, types) {
             Ok(flavour) => {
                 let is_first = used.is_none();
                 used.get_or_insert(probe);
@@ -233,9 +235,9 @@ fn frames() -> Capability {
     }
 }
 
-fn unwinding() -> Capability {
+fn unwinding(has_types: bool) -> Capability {
     const NAME: &str = "user stacks";
-    let needs_types = KernelTypes::of_running_kernel().is_err().then_some("needs BTF");
+    let needs_types = (!has_types).then_some("needs BTF");
     match needs_types.or(why_not_unwind(kernel::version())) {
         None => {
             ok(NAME, "by call frame information (cfi), and by frame pointers without it".into())

@@ -1,11 +1,11 @@
 //! What to record: checked, described, and watched for its end.
 
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
 use super::command::Command;
+use super::descriptor::owned;
 use super::{Config, Filter};
 use crate::snapshot::{process, system};
 
@@ -101,18 +101,13 @@ impl Targets {
 
 fn pidfd(pid: u32) -> Result<OwnedFd> {
     // SAFETY: the call takes no pointers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
-    if fd >= 0 {
-        let fd = i32::try_from(fd).expect("a file descriptor");
-        // SAFETY: the descriptor is new and ours.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let fd = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) });
+    let error = match fd {
         // A zombie: its parent has not asked for its exit code.
-        if is_readable(&fd) {
-            bail!("process {pid} has ended");
-        }
-        return Ok(fd);
-    }
-    let error = io::Error::last_os_error();
+        Ok(fd) if is_readable(&fd) => bail!("process {pid} has ended"),
+        Ok(fd) => return Ok(fd),
+        Err(error) => error,
+    };
     match error.raw_os_error() {
         Some(libc::ESRCH) => bail!("process {pid} has ended"),
         // A thread that does not lead its process (kernel/fork.c, pidfd_open).

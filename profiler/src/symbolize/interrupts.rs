@@ -5,7 +5,6 @@ use std::ops::Range;
 use anyhow::{Result, bail};
 
 use super::kallsyms;
-
 use crate::arch::Architecture;
 
 /// The kernel text that interrupts enter through: any stack that holds an address of it was taken

@@ -377,6 +377,22 @@ fn debug_file_by_build_id() {
     assert_eq!(frames_with(&recording, &options(dir.path()))[0].name, None);
 }
 
+/// A wait with this stack of the sleeper.
+fn wait_in(stack: impl IntoIterator<Item = FrameId>) -> Wait {
+    Wait {
+        sleeper: Thread { pid: 1, tid: 1, comm: "t".into() },
+        waker: Waker::Unknown,
+        state: WaitState::Other,
+        count: 1,
+        blocked_ns: 1,
+        runqueue_ns: 0,
+        max_ns: 1,
+        histogram: Histogram::default(),
+        sleeper_stack: stack.into_iter().collect(),
+        waker_stack: smallvec![],
+    }
+}
+
 /// A profile that was recorded without the debug file gets its names when that is there.
 #[test]
 fn names_that_come_later() {
@@ -393,18 +409,7 @@ fn names_that_come_later() {
         path: program.display().to_string(),
         build_id,
     };
-    let wait = Wait {
-        sleeper: Thread { pid: 1, tid: 1, comm: "t".into() },
-        waker: Waker::Unknown,
-        state: WaitState::Other,
-        count: 1,
-        blocked_ns: 1,
-        runqueue_ns: 0,
-        max_ns: 1,
-        histogram: Histogram::default(),
-        sleeper_stack: smallvec![0],
-        waker_stack: smallvec![],
-    };
+    let wait = wait_in([0]);
     let profile = |modules: Vec<Module>| {
         let frames = frames(&recording);
         Profile::new(recording.meta.clone(), recording.losses, frames, vec![wait.clone()])

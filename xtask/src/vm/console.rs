@@ -88,7 +88,7 @@ impl Console {
 
 /// The name of a capability that is there.
 fn capability(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("ok ").or_else(|| line.strip_prefix("degraded "))?;
+    let rest = line.strip_prefix("ok ")?;
     rest.trim_start().split("  ").next()
 }
 
@@ -114,7 +114,7 @@ mod tests {
     fn marks_and_tests() {
         let text = "noise\r\n@offwake kernel 6.1.0\r\n@offwake begin check\r\n\
             ok        kernel       6.1.0\r\nok        probe btf    used\r\n\
-            missing   probe kprobe  no\r\nok        user stacks  by cfi\r\n\
+            missing   probe kprobe  no\r\ndegraded  probe tracepoint  no\r\nok        user stacks  by cfi\r\n\
             @offwake end check 1\r\n@offwake begin truth\r\ntest a::b ... ok\r\n\
             test c ... FAILED\r\n[ 1.0] x@offwake end truth 101\r\n@offwake begin cfi\r\n";
         let console = Console::parse(text);

@@ -117,12 +117,9 @@ impl Machine<'_> {
 
     /// The first process's script.
     fn init(&self, run: Option<(&str, &[&Suite])>) -> String {
-        let (probe, _) = run.unwrap_or_default();
-        let suites = if let Some((_, suites)) = run {
-            suites::script(suites, self.architecture, self.is_quick)
-        } else {
-            String::new()
-        };
+        let (probe, suites) = run.map_or_else(Default::default, |(probe, suites)| {
+            (probe, suites::script(suites, self.architecture, self.is_quick))
+        });
         let manifest = self.workspace.root.join("profiler");
         let writable = dist::test_directory(self.workspace, self.architecture);
         include_str!("init.sh")

@@ -3,12 +3,14 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use aya::programs::{BtfTracePoint, KProbe, Program, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf};
-use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr, perf_type_id};
+use aya_obj::generated::perf_type_id;
+
+use crate::record::descriptor;
 
 /// A program, and where it stands.
 pub(in crate::record) struct Hook {
@@ -105,27 +107,9 @@ fn attach_to_event(program: &Program, id: u64) -> Result<OwnedFd> {
     /// `_IOW('$', 8, __u32)` and `_IO('$', 0)` (include/uapi/linux/perf_event.h).
     const SET_BPF: libc::c_ulong = 0x4004_2408;
     const ENABLE: libc::c_ulong = 0x2400;
-    // SAFETY: the type is plain data, for which zeros are valid.
-    let mut attr: perf_event_attr = unsafe { std::mem::zeroed() };
-    attr.type_ = perf_type_id::PERF_TYPE_TRACEPOINT as u32;
-    attr.size = size_of::<perf_event_attr>() as u32;
-    attr.config = id;
-    let (any_process, first_cpu, no_group) = (-1, 0, -1);
-    // SAFETY: the attribute is as large as it says.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attr,
-            any_process,
-            first_cpu,
-            no_group,
-            PERF_FLAG_FD_CLOEXEC,
-        )
-    };
-    let fd = i32::try_from(fd).ok().filter(|&fd| fd >= 0);
-    let fd = fd.ok_or_else(io::Error::last_os_error).context("perf_event_open")?;
-    // SAFETY: the descriptor is new and ours.
-    let event = unsafe { OwnedFd::from_raw_fd(fd) };
+    let kind = perf_type_id::PERF_TYPE_TRACEPOINT as u32;
+    let first_cpu = 0;
+    let event = descriptor::perf_event(first_cpu, kind, id, |_| {}).context("perf_event_open")?;
     let program = program.fd()?.as_fd().as_raw_fd();
     for (name, request, argument) in [("SET_BPF", SET_BPF, program), ("ENABLE", ENABLE, 0)] {
         // SAFETY: these requests take a number.

@@ -54,8 +54,8 @@ impl Probe {
 /// A kind of probe that this kernel has, and what it takes to use it.
 pub(super) struct Flavour {
     pub(super) probe: Probe,
-    /// The kernel's types; `None` where they are not known and not needed.
-    pub(super) types: Option<KernelTypes>,
+    /// Whether the kernel's types are known.
+    pub(super) has_types: bool,
     /// What to attach, in this order. Wake-ups come first: an interval that is seen to begin must be
     /// seen to end.
     pub(super) hooks: Vec<Hook>,
@@ -64,21 +64,20 @@ pub(super) struct Flavour {
 }
 
 impl Flavour {
-    /// Looks for what a kind of probe needs.
+    /// Looks for what a kind of probe needs. `types`: the kernel's, if they are known.
     ///
     /// # Errors
     /// When this kernel or these privileges do not have it: what is missing.
-    pub(super) fn find(probe: Probe) -> Result<Self> {
-        let types = KernelTypes::of_running_kernel().ok();
+    pub(super) fn find(probe: Probe, types: Option<&KernelTypes>) -> Result<Self> {
         let needed = "it needs the kernel's type information (BTF)";
         match probe {
             Probe::Btf => Self::btf(types.context(needed)?),
             Probe::Kprobe => Self::kprobe(types.context(needed)?),
-            Probe::Tracepoint => Self::tracepoint(types),
+            Probe::Tracepoint => Self::tracepoint(types.is_some()),
         }
     }
 
-    fn btf(types: KernelTypes) -> Result<Self> {
+    fn btf(types: &KernelTypes) -> Result<Self> {
         let hooks = ["sched_waking", "sched_wakeup_new", "sched_switch"]
             .map(|name| Hook { program: name, point: Point::Btf(name) });
         for Hook { program: name, .. } in &hooks {
@@ -90,10 +89,10 @@ impl Flavour {
         // `bpf_get_current_task_btf` is of 5.11.
         let direct = u32::from(kernel::version() >= kernel::Version(5, 11, 0));
         let words = vec![("READ_DIRECT", direct)];
-        Ok(Self { probe: Probe::Btf, types: Some(types), hooks: hooks.into(), words })
+        Ok(Self { probe: Probe::Btf, has_types: true, hooks: hooks.into(), words })
     }
 
-    fn kprobe(types: KernelTypes) -> Result<Self> {
+    fn kprobe(types: &KernelTypes) -> Result<Self> {
         ensure!(
             Path::new("/sys/bus/event_source/devices/kprobe").exists(),
             "this kernel has no kprobes (CONFIG_KPROBE_EVENTS), or /sys is not mounted"
@@ -112,12 +111,12 @@ impl Flavour {
             ("TASK_ON_RQ", task(&["on_rq"])?),
             ("TASK_DELAYED", task(&["se", "sched_delayed"]).unwrap_or(0)),
         ];
-        Ok(Self { probe: Probe::Kprobe, types: Some(types), hooks, words })
+        Ok(Self { probe: Probe::Kprobe, has_types: true, hooks, words })
     }
 
     /// Without the kernel's types this needs nothing but the descriptions of its records.
-    fn tracepoint(types: Option<KernelTypes>) -> Result<Self> {
-        if types.is_none() && system::pid_namespace()? != 0 {
+    fn tracepoint(has_types: bool) -> Result<Self> {
+        if !has_types && system::pid_namespace()? != 0 {
             bail!(
                 "without the kernel's type information (BTF) nobody knows which pids of this pid \
                  namespace are meant: run offwake in the initial one"
@@ -135,24 +134,24 @@ impl Flavour {
             anyhow::Ok(())
         };
         add("sched", "sched_waking", "tracepoint_waking", &[("WAKING_PID", "pid")])?;
-        if types.is_none() {
+        if !has_types {
             add("sched", "sched_process_exec", "tracepoint_exec", &[])?;
             let fields = [("NEW_PID", "pid"), ("NEW_FLAGS", "clone_flags")];
             add("task", "task_newtask", "tracepoint_new", &fields)?;
         }
         let fields = [("SWITCH_PREV_STATE", "prev_state"), ("SWITCH_NEXT_PID", "next_pid")];
         add("sched", "sched_switch", "tracepoint_switch", &fields)?;
-        if types.is_some() {
+        if has_types {
             let point = Point::Raw("sched_wakeup_new");
             hooks.insert(1, Hook { program: "raw_new", point });
         }
-        Ok(Self { probe: Probe::Tracepoint, types, hooks, words })
+        Ok(Self { probe: Probe::Tracepoint, has_types, hooks, words })
     }
 
     /// What stands where, in a few words.
     pub(super) fn describe(&self) -> String {
         let points: Vec<String> = self.hooks.iter().map(|hook| hook.point.to_string()).collect();
-        let types = if self.types.is_some() { "" } else { ", without type information (BTF)" };
+        let types = if self.has_types { "" } else { ", without type information (BTF)" };
         format!("{}{types}", points.join(", "))
     }
 }

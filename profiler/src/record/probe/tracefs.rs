@@ -3,11 +3,12 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 
 use super::hooks::Event;
+use crate::record::descriptor::owned;
 
 /// The root of a tracefs.
 pub(super) struct Tracefs {
@@ -111,14 +112,6 @@ fn mount() -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
         owned(libc::syscall(libc::SYS_fsmount, fd, FSMOUNT_CLOEXEC, 0))
-    }
-}
-
-fn owned(result: i64) -> io::Result<OwnedFd> {
-    match i32::try_from(result) {
-        // SAFETY: the system call returned a new descriptor.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

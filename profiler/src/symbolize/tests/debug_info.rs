@@ -496,18 +496,7 @@ fn debug_files_that_come_later_tell_all() {
         let recording = target.record(&[get, worker + 1, get + 1]);
         let saved = |options: &Options| {
             let symbols = symbolize(&recording, options, &mut |_, _| ());
-            let wait = Wait {
-                sleeper: Thread { pid: 1, tid: 1, comm: "t".into() },
-                waker: Waker::Unknown,
-                state: WaitState::Other,
-                count: 1,
-                blocked_ns: 1,
-                runqueue_ns: 0,
-                max_ns: 1,
-                histogram: Histogram::default(),
-                sleeper_stack: symbols.stacks[&STACK].iter().copied().collect(),
-                waker_stack: smallvec![],
-            };
+            let wait = wait_in(symbols.stacks[&STACK].iter().copied());
             let module = Module {
                 name: "running".into(),
                 path: String::new(),
