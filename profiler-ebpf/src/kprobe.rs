@@ -57,5 +57,5 @@ fn task_argument(ctx: &ProbeContext) -> Task {
 
 #[inline(always)]
 fn argument(ctx: &ProbeContext, offset: &Global<u32>) -> u64 {
-    memory::read(ctx.as_ptr() as u64 + u64::from(offset.load()))
+    memory::read_at(ctx.as_ptr() as u64, offset)
 }

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 /// The value at an address; 0 where it cannot be read. An `Option` would be more honest, but the compiler
@@ -19,4 +20,10 @@ pub fn read<T: Copy + Default>(address: u64) -> T {
         );
     }
     value
+}
+
+/// The value at an offset that user space has set, from `base` on; see [`read`].
+#[inline(always)]
+pub fn read_at<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {
+    read(base + u64::from(offset.load()))
 }

@@ -198,8 +198,7 @@ impl Task {
         let leader = self.member::<usize>(&TASK_GROUP_LEADER) as *const u8;
         let born: u64 = member(leader, &TASK_START_TIME);
         let execs = u64::from(self.member::<u32>(&TASK_EXEC_ID));
-        let mixed = (born ^ execs).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as u32
+        exec_id_of(born ^ execs)
     }
 
     /// The identity of this task under the current thread's name: of the current thread, or of
@@ -224,6 +223,12 @@ impl Task {
             comm,
         }
     }
+}
+
+/// A [`TaskId::exec_id`] of what tells one program from others.
+#[inline(always)]
+pub const fn exec_id_of(seed: u64) -> u32 {
+    (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
 /// The process and the thread of a task, as offwake's own pid namespace shows them; both 0 where

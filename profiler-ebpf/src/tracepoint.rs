@@ -38,9 +38,11 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
             state => state,
         }
     };
-    let id = bpf_get_current_pid_tgid();
-    if HAS_TYPES.load() == 0 && state.is_none() && (id >> 32) as u32 == id as u32 {
-        untyped::forget(id as u32);
+    if HAS_TYPES.load() == 0 && state.is_none() {
+        let id = bpf_get_current_pid_tgid();
+        if (id >> 32) as u32 == id as u32 {
+            untyped::forget(id as u32);
+        }
     }
     wait::begin(&ctx, prev, state, now);
     wait::end(field(&ctx, &SWITCH_NEXT_PID), now);
@@ -93,5 +95,5 @@ fn tracepoint_exec(_ctx: TracePointContext) -> u32 {
 /// A field of the record.
 #[inline(always)]
 fn field<T: Copy + Default>(ctx: &TracePointContext, offset: &Global<u32>) -> T {
-    memory::read(ctx.as_ptr() as u64 + u64::from(offset.load()))
+    memory::read_at(ctx.as_ptr() as u64, offset)
 }

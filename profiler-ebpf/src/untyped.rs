@@ -1,10 +1,10 @@
 //! What identifies programs where the kernel's types are not known.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-
-use crate::count;
-use crate::maps::EXEC_IDS;
 use offwake_shared::Loss;
+
+use crate::maps::EXEC_IDS;
+use crate::{count, task};
 
 /// See [`offwake_shared::TaskId::exec_id`]. 0: the program that the process has run since before the
 /// recording.
@@ -18,7 +18,7 @@ pub fn exec_id(tgid: u32) -> u32 {
 #[inline(always)]
 pub fn new_exec_id(tgid: u32) -> u32 {
     let now = unsafe { bpf_ktime_get_ns() };
-    let id = (now.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 | 1;
+    let id = task::exec_id_of(now) | 1;
     if EXEC_IDS.insert(tgid, id, 0).is_err() {
         count::lost(Loss::ThreadsFull);
     }

@@ -123,20 +123,22 @@ pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
     if thread.off_since == 0 {
         return;
     }
-    let is_new = thread.state == WaitState::New as u32;
-    let ids = Ids { tgid: thread.sleeper.tgid, tid: thread.sleeper.tid };
-    // It may be in a cgroup, of which nobody can tell at its switch-out.
-    if !is_new && !target::is_in_cgroup() {
-        thread.off_since = 0;
-        thread.woken_at = 0;
-        return;
-    }
-    if !is_new && is_wanted(now.wrapping_sub(thread.off_since)) {
-        let Some(scratch) = scratch(SWITCH) else { return };
-        // Its name may be another one by now.
-        thread.sleeper = current.id(ids);
-        thread.sleeper_kernel = stack::kernel(ctx, scratch);
-        thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper);
+    // A new thread has no stacks yet, and its creator's cgroup was looked at.
+    if thread.state != WaitState::New as u32 {
+        // Nobody could tell at its switch-out.
+        if !target::is_in_cgroup() {
+            thread.off_since = 0;
+            thread.woken_at = 0;
+            return;
+        }
+        if is_wanted(now.wrapping_sub(thread.off_since)) {
+            let Some(scratch) = scratch(SWITCH) else { return };
+            let ids = Ids { tgid: thread.sleeper.tgid, tid: thread.sleeper.tid };
+            // Its name may be another one by now.
+            thread.sleeper = current.id(ids);
+            thread.sleeper_kernel = stack::kernel(ctx, scratch);
+            thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper);
+        }
     }
     finish(thread, now);
 }
