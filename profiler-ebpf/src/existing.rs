@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{seq_file, task_struct};
+use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::generated::{bpf_get_task_stack, bpf_seq_write};
 use offwake_shared::{ExistingThread, MAX_FRAMES, StackContext};
 
@@ -13,15 +13,12 @@ use crate::{target, task};
 /// `struct bpf_iter__task` (kernel/bpf/task_iter.c).
 #[repr(C)]
 struct Context {
-    meta: *const Meta,
+    /// To a `struct bpf_iter_meta` (include/linux/bpf.h), which begins with a pointer to a `seq_file`. Not a
+    /// type of its own: LLVM writes those that only pointers name into the BTF in the order of their
+    /// addresses in its memory, and with two of them no build would be as the last.
+    meta: *const *mut c_void,
     /// Null behind the last task.
     task: *const task_struct,
-}
-
-/// The beginning of `struct bpf_iter_meta` (include/linux/bpf.h).
-#[repr(C)]
-struct Meta {
-    seq: *mut seq_file,
 }
 
 /// Writes a thread that passes the filter, but for its cgroup.
@@ -58,7 +55,7 @@ extern "C" fn existing(ctx: *const Context) -> i32 {
         value.kernel.len = if bytes > 0 { (bytes >> 3) as u16 } else { 0 };
         // What does not fit is asked for again by the kernel.
         bpf_seq_write(
-            (*(*ctx).meta).seq,
+            (*(*ctx).meta).cast(),
             (value as *const ExistingThread).cast::<c_void>(),
             size_of::<ExistingThread>() as u32,
         );
