@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,37 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{line}` failed ({status})");
     }
     Ok(())
+}
+
+/// What a command said, and how it ended.
+pub(crate) struct Run {
+    pub(crate) succeeded: bool,
+    /// Standard output and standard error, as they came; what is not UTF-8 is replaced.
+    pub(crate) output: String,
+}
+
+/// Prints the command, runs it, and passes on what it prints, which is the result, too.
+pub(crate) fn run_and_listen(command: &mut Command) -> Result<Run> {
+    let line = show(command);
+    eprintln!("+ {line}");
+    let (mut from, to) = io::pipe().context("cannot make a pipe")?;
+    command.stdout(to.try_clone()?).stderr(to);
+    let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
+    // The command holds the other end of the pipe until it is given another one.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let (mut output, mut buffer) = (Vec::new(), [0; 1 << 14]);
+    loop {
+        let length =
+            from.read(&mut buffer).with_context(|| format!("cannot read from `{line}`"))?;
+        if length == 0 {
+            break;
+        }
+        io::stdout().write_all(&buffer[..length])?;
+        output.extend_from_slice(&buffer[..length]);
+    }
+    let status = child.wait().with_context(|| format!("`{line}`"))?;
+    let output = String::from_utf8_lossy(&output).into_owned();
+    Ok(Run { succeeded: status.success(), output })
 }
 
 /// Runs the command silently and gives its standard output. What it says on standard error is
