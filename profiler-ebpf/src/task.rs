@@ -119,10 +119,13 @@ impl Task {
             return self.registers_on_stack();
         }
         // SAFETY: the task is the kernel's, and user space set the offsets to those of members of
-        // 8 bytes.
+        // 8 or 4 bytes.
         unsafe {
             let regs = bpf_task_pt_regs(self.0.cast_mut()) as *const u8;
-            arch::user_registers(|offset| *regs.add(offset as usize).cast::<u64>())
+            arch::user_registers(
+                |offset| *regs.add(offset as usize).cast::<u64>(),
+                |offset| *regs.add(offset as usize).cast::<i32>(),
+            )
         }
     }
 
@@ -143,7 +146,7 @@ impl Task {
     fn registers_on_stack(self) -> UserRegisters {
         let stack: u64 = self.member(&TASK_STACK);
         let regs = stack.wrapping_add(u64::from(REGS_FROM_STACK.load())) as *const u8;
-        arch::user_registers(|offset| read_at(regs, offset))
+        arch::user_registers(|offset| read_at(regs, offset), |offset| read_at(regs, offset))
     }
 
     /// For how long a thread that is being switched out has run since it was switched in, in ns

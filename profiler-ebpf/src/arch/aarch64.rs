@@ -31,11 +31,11 @@ pub const WORDS: usize = 4;
 /// Bytes around an address in `lr` that are taken for the same function.
 const NEAR: u64 = 1024;
 
-/// The registers in its program of a thread whose `pt_regs` these are. `register`: 8 bytes at an offset.
+/// The registers in its program of a thread whose `pt_regs` these are. `register`: 8 bytes at an offset;
+/// `half`: 4 bytes. The verifier reads `pt_regs` by its members, and takes no more than one at once.
 #[inline(always)]
-pub fn user_registers(register: impl Fn(u32) -> u64) -> UserRegisters {
-    // 4 bytes, and others behind them.
-    let syscall = register(REGS_SYSCALL.load()) as i32;
+pub fn user_registers(register: impl Fn(u32) -> u64, half: impl Fn(u32) -> i32) -> UserRegisters {
+    let syscall = half(REGS_SYSCALL.load());
     // `PSR_MODE_EL0t` (`user_mode` in arch/arm64/include/asm/ptrace.h). A worker of the kernel that shares
     // the memory of a process was never in a program, nor does it return to one.
     let is_user = register(REGS_PSTATE.load()) & 0xf == 0;

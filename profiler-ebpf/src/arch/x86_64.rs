@@ -35,8 +35,9 @@ pub const WORDS: usize = 8;
 const SPAN: u64 = 8 * WORDS as u64;
 
 /// The registers in its program of a thread whose `pt_regs` these are. `read`: 8 bytes at an offset.
+/// None has 4.
 #[inline(always)]
-pub fn user_registers(read: impl Fn(u32) -> u64) -> UserRegisters {
+pub fn user_registers(read: impl Fn(u32) -> u64, _: impl Fn(u32) -> i32) -> UserRegisters {
     let register = |offset: &Global<u32>| read(offset.load());
     // The lowest bits are the privilege level. A worker of the kernel that shares the memory
     // of a process was never in a program, nor does it return to one.
