@@ -48,30 +48,40 @@ impl Profile {
     }
 
     /// The same, of waits that were told apart already.
-    pub(crate) fn of_set(meta: Meta, losses: Losses, frames: Vec<Frame>, waits: WaitSet) -> Self {
+    pub(crate) fn of_set(
+        meta: Meta,
+        losses: Losses,
+        mut frames: Vec<Frame>,
+        waits: WaitSet,
+    ) -> Self {
         let given = frames.len();
         // With frames sorted by content, comparing ranks is comparing contents.
-        let (ranks, mut sorted) = rank(frames);
+        let ranks = rank(&mut frames);
         let mut waits = waits.into_waits();
         for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
             *id = ranks[*id as usize];
         }
         // Waits that differ in frames that are equal are the same.
-        if sorted.len() < given {
+        if frames.len() < given {
             waits = WaitSet::from(waits).into_waits();
         }
         wait_set::sort(&mut waits);
 
-        let mut numbers: Vec<Option<FrameId>> = vec![None; sorted.len()];
+        let mut numbers: Vec<Option<FrameId>> = vec![None; frames.len()];
         let mut used = Vec::new();
         for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
-            let rank = *id as usize;
-            *id = *numbers[rank].get_or_insert_with(|| {
-                used.push(std::mem::take(&mut sorted[rank]));
+            let rank = *id;
+            *id = *numbers[rank as usize].get_or_insert_with(|| {
+                used.push(rank);
                 (used.len() - 1) as FrameId
             });
         }
-        Self { meta, losses, frames: used, waits, modules: Vec::new() }
+        let kept = used.len();
+        let unused = (0..frames.len() as FrameId).filter(|rank| numbers[*rank as usize].is_none());
+        used.extend(unused);
+        wait_set::arrange(&mut frames, used);
+        frames.truncate(kept);
+        Self { meta, losses, frames, waits, modules: Vec::new() }
     }
 
     /// The same with these modules: those that a user frame names, in canonical order.
@@ -106,19 +116,22 @@ impl Profile {
     }
 }
 
-/// The rank of each frame in order of content, and the frames in that order, equal ones once.
-fn rank(mut frames: Vec<Frame>) -> (Vec<FrameId>, Vec<Frame>) {
+/// Puts the frames in order of content, equal ones once, and returns the place of each. There is no room
+/// for all of them twice.
+fn rank(frames: &mut Vec<Frame>) -> Vec<FrameId> {
     let mut order: Vec<FrameId> = (0..frames.len() as FrameId).collect();
     order.sort_unstable_by(|a, b| frames[*a as usize].cmp(&frames[*b as usize]));
-    let (mut ranks, mut sorted) = (vec![0; frames.len()], Vec::<Frame>::new());
-    for id in order {
-        let frame = std::mem::take(&mut frames[id as usize]);
-        if sorted.last() != Some(&frame) {
-            sorted.push(frame);
+    let mut ranks = vec![0; frames.len()];
+    let mut rank = 0;
+    for (index, id) in order.iter().enumerate() {
+        if index > 0 && frames[*id as usize] != frames[order[index - 1] as usize] {
+            rank += 1;
         }
-        ranks[id as usize] = (sorted.len() - 1) as FrameId;
+        ranks[*id as usize] = rank;
     }
-    (ranks, sorted)
+    wait_set::arrange(frames, order);
+    frames.dedup();
+    ranks
 }
 
 /// A program or library that frames are in.

@@ -39,7 +39,7 @@ usage: cargo xtask TASK
                       --rounds N    how often each is measured (default 3)
                       --envoy FILE  this Envoy, not the one that is fetched
                       --gate        fail beyond 1 s after the stop of Envoy and 3 s of the stacks, 0.5 s of
-                                    start-up with fp, and 150 MB with fp or 250 MB with cfi
+                                    start-up with fp, and 150 MB with fp or 250 MB with cfi, BPF maps included
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)

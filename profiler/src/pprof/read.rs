@@ -116,28 +116,27 @@ impl<'a> Tables<'a> {
             }
             field::MAPPING => {
                 check_length("mappings", self.mappings.len())?;
-                budget.take(entry::<schema::Mapping>() + size_of::<u64>())?;
+                budget.take(size_of::<u64>())?;
                 let mapping = schema::Mapping::decode(bytes)?;
                 self.mapping_ids.push(mapping.id);
-                insert("mapping", &mut self.mappings, mapping.id, mapping)?;
+                insert("mapping", &mut self.mappings, mapping.id, mapping, budget)?;
             }
             field::LOCATION => {
                 let location = schema::Location::decode(bytes)?;
                 self.lines += location.line.len();
-                budget.take(entry::<schema::Location>() + size_of_val(&location.line[..]))?;
+                budget.take(size_of_val(&location.line[..]))?;
                 check_length("locations", self.locations.len())?;
                 check_length("lines", self.lines)?;
-                insert("location", &mut self.locations, location.id, location)?;
+                insert("location", &mut self.locations, location.id, location, budget)?;
             }
             field::FUNCTION => {
                 check_length("functions", self.functions.len())?;
-                budget.take(entry::<schema::Function>())?;
                 let function = schema::Function::decode(bytes)?;
-                insert("function", &mut self.functions, function.id, function)?;
+                insert("function", &mut self.functions, function.id, function, budget)?;
             }
             field::STRING_TABLE => {
                 check_length("strings", self.strings.len())?;
-                budget.take(size_of_val(&bytes))?;
+                budget.take(size_of::<&str>())?;
                 self.strings.push(str::from_utf8(bytes).context("a string that is no UTF-8")?);
             }
             field::COMMENT => {
@@ -236,19 +235,21 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// What an entry of a table by id takes: that may be half empty, and be moved.
-const fn entry<T>() -> usize {
-    7 * (size_of::<(u64, T)>() + 1) / 2
-}
-
 /// Fails when a table is full.
 fn check_length(what: &str, length: usize) -> Result<()> {
     ensure!(length < MAX_ENTRIES, "more than {MAX_ENTRIES} {what}");
     Ok(())
 }
 
-fn insert<T>(what: &str, table: &mut HashMap<u64, T>, id: u64, value: T) -> Result<()> {
+fn insert<T>(
+    what: &str,
+    table: &mut HashMap<u64, T>,
+    id: u64,
+    value: T,
+    budget: &mut Budget,
+) -> Result<()> {
     ensure!(id != 0, "a {what} has the id 0");
+    budget.take_entry::<(u64, T)>(table.len(), table.capacity())?;
     ensure!(table.insert(id, value).is_none(), "a second {what} has the id {id}");
     Ok(())
 }
@@ -368,7 +369,9 @@ impl Reader<'_> {
     fn extend(&mut self, stack: &mut Stack, id: u64) -> Result<()> {
         if !self.stacks.contains_key(&id) {
             let ids = self.location(id).with_context(|| format!("location {id}"))?;
-            self.budget.take(entry::<Vec<FrameId>>() + size_of_val(&ids[..]) + 16)?;
+            self.budget.take_allocation(size_of_val(&ids[..]))?;
+            let (length, capacity) = (self.stacks.len(), self.stacks.capacity());
+            self.budget.take_entry::<(u64, Vec<FrameId>)>(length, capacity)?;
             self.stacks.insert(id, ids);
         }
         for &frame in &self.stacks[&id] {

@@ -91,7 +91,7 @@ pub(super) fn sort(waits: &mut [Wait]) {
 }
 
 /// Puts into each place the item that `order` has for it, without room for all of them twice.
-fn arrange<T>(items: &mut [T], mut order: Vec<u32>) {
+pub(super) fn arrange<T>(items: &mut [T], mut order: Vec<u32>) {
     for start in 0..order.len() {
         let mut place = start;
         // Along a cycle, until it comes back to its start; places that are done lead to themselves.

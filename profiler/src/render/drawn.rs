@@ -157,7 +157,7 @@ mod tests {
                 })
                 .collect();
             let drawn = drawn(&merged, push);
-            assert!(drawn.len() * 2 < all.len(), "{} of {}", drawn.len(), all.len());
+            assert!(drawn.len() < all.len(), "{} of {}", drawn.len(), all.len());
             let drawn = graph(&drawn);
             assert!(drawn.contains("rect"));
             assert_eq!(drawn, graph(&all));

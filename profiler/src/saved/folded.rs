@@ -27,9 +27,6 @@ use crate::profile::{
 /// The most bytes of a line.
 const MAX_LINE: usize = 4 << 20;
 
-/// What a field takes in the table that finds it, in bytes: it may be half empty, and be moved.
-const FIELD_TABLES: usize = 7 * (size_of::<(Field<'_>, FrameId)>() + 1) / 2;
-
 /// What stands for the empty name of a thread.
 const UNNAMED: &[u8] = b"[unnamed]";
 
@@ -152,11 +149,12 @@ impl<'a> Reader<'a> {
     fn frame(&mut self, text: Field<'a>, kernel: bool, budget: &mut Budget) -> Result<FrameId> {
         budget.take_place(text.len())?;
         let ids = if kernel { &mut self.kernel_ids } else { &mut self.user_ids };
+        let (length, capacity) = (ids.len(), ids.capacity());
         match ids.entry(text) {
             Entry::Occupied(known) => Ok(*known.get()),
             Entry::Vacant(place) => {
                 let frame = read_frame(&String::from_utf8_lossy(text), kernel);
-                budget.take(FIELD_TABLES)?;
+                budget.take_entry::<(Field<'_>, FrameId)>(length, capacity)?;
                 budget.take_frame(&frame)?;
                 let id = FrameId::try_from(self.frames.len()).context("too many frames")?;
                 place.insert(id);

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use crate::profile::{Frame, Profile, Stack, Wait, Waker};
 
 /// The most memory that reading one file takes, in bytes.
-const MAX_MEMORY: u64 = 416 << 20;
+const MAX_MEMORY: u64 = 408 << 20;
 
 /// The most bytes of all stacks of a profile, had each frame its name.
 const MAX_STACKS: u64 = 4 << 30;
@@ -20,11 +20,11 @@ const FRAME: u64 = 8;
 /// What an allocation takes beside what it is for, about, in bytes.
 const ALLOCATION: usize = 16;
 
-/// What a wait takes in the tables that find equal ones and sort them.
-const WAIT_TABLES: usize = 48;
+/// What a wait takes in the tables that find equal ones, which may be half empty, and sort them.
+const WAIT_TABLES: usize = 40;
 
-/// In how many tables frames are at once while they are numbered.
-const FRAME_TABLES: usize = 3;
+/// What a frame takes in the tables that sort and number frames.
+const FRAME_TABLES: usize = 16;
 
 /// What a text of this many bytes takes if it is short: nothing of its own.
 const SHORT: usize = 23;
@@ -69,9 +69,27 @@ impl Budget {
         self.memory = MAX_MEMORY.min(self.memory + bytes as u64);
     }
 
+    /// For one more entry of this kind in a hash table with so many, and room for so many: when it is full,
+    /// it is copied to one twice as large.
+    pub(crate) fn take_entry<T>(&mut self, length: usize, capacity: usize) -> Result<()> {
+        if length < capacity {
+            return Ok(());
+        }
+        // Of 8 places 7 are used, and each has a byte of its own.
+        let bytes = |entries: usize| entries * (size_of::<T>() + 1) / 7 * 8;
+        self.take(bytes(2 * capacity.max(3)))?;
+        self.give_back(bytes(capacity));
+        Ok(())
+    }
+
+    /// For so many bytes of memory of their own.
+    pub(crate) fn take_allocation(&mut self, bytes: usize) -> Result<()> {
+        self.take(bytes + ALLOCATION)
+    }
+
     /// For a text that is kept.
     pub(crate) fn take_text(&mut self, text: &str) -> Result<()> {
-        self.take(text.len() + ALLOCATION)
+        self.take_allocation(text.len())
     }
 
     /// For a frame that was not known, and its texts.
@@ -80,7 +98,7 @@ impl Budget {
         for text in [name, module, file].into_iter().flatten() {
             self.take_text(text)?;
         }
-        self.take(FRAME_TABLES * size_of::<Frame>() + ALLOCATION)
+        self.take(size_of::<Frame>() + FRAME_TABLES)
     }
 
     /// For a wait that was not known.

@@ -24,7 +24,7 @@ const PLAY: Duration = Duration::from_secs(120);
 /// From the start of a recording to when it surely records.
 const SETTLE: Duration = Duration::from_secs(3);
 const WALKS: [&str; 2] = ["fp", "cfi"];
-/// Bytes that a recording of Envoy may take, by walk.
+/// Bytes that a recording of Envoy may take, with the BPF maps, by walk.
 const MAX_BYTES: [u64; 2] = [150_000_000, 250_000_000];
 /// Seconds.
 const MAX_START_UP: f64 = 0.5;
@@ -45,6 +45,7 @@ struct Figures {
     start_up: Vec<f64>,
     after: Vec<f64>,
     cpu: Vec<f64>,
+    /// The most of all rounds, with the BPF maps.
     bytes: u64,
     /// What offwake said last, of its memory and of losses.
     said: Vec<String>,
@@ -241,9 +242,16 @@ fn measure(
         start_up: vec![start_up],
         after: vec![time.as_secs_f64()],
         cpu: vec![cpu.as_secs_f64()],
-        bytes,
+        bytes: bytes + bytes_of_maps(&said).context("offwake did not tell its BPF maps")?,
         said: said.lines().map(str::to_owned).collect(),
     })
+}
+
+/// Bytes of the BPF maps, of what offwake says at its end.
+fn bytes_of_maps(said: &str) -> Option<u64> {
+    let (_, rest) = said.split_once(" at its peak, and ")?;
+    let megabytes: f64 = rest.split_once(" MB")?.0.parse().ok()?;
+    Some((megabytes * 1e6) as u64)
 }
 
 fn parse(args: &[OsString]) -> Result<Options> {
@@ -262,4 +270,17 @@ fn parse(args: &[OsString]) -> Result<Options> {
     ensure!(options.rounds >= 1, "bench user: --rounds must be at least 1");
     ensure!((1..=3600).contains(&options.seconds), "bench user: --seconds must be from 1 to 3600");
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_and_medians() {
+        let said = "offwake: memory: 51.8 MB at its peak, and 77.7 MB of BPF maps\n";
+        assert_eq!(bytes_of_maps(said), Some(77_700_000));
+        assert_eq!(bytes_of_maps("offwake: 3 intervals\n"), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+    }
 }
