@@ -27,6 +27,8 @@ pub struct Recording {
     pub files: Vec<MappedFile>,
     /// What is missing.
     pub losses: Losses,
+    /// Bytes of all BPF maps together; 0 where the kernel does not tell.
+    pub bpf_bytes: u64,
     /// How user stacks were unwound; `None`: by frame pointers.
     pub unwind: Option<UnwindFigures>,
     /// What could not be done, one line each.

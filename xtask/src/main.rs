@@ -33,6 +33,13 @@ usage: cargo xtask TASK
                       --gate        fail if offwake costs more than libbpf-tools, or cfi more than 1.5 x fp
   bench diff        what `offwake diff` takes for 100 MB of folded stacks: seconds and memory
                       --gate        fail beyond 500 MB, and where the machine is idle beyond 3 s
+  bench user        what offwake takes beside the probes: start-up, seconds from the stop to the graph, peak
+                    of its memory; for 50,000 distinct stacks and for Envoy (root)
+                      --seconds S   how long Envoy is recorded (default 60)
+                      --rounds N    how often each is measured (default 3)
+                      --envoy FILE  this Envoy, not the one that is fetched
+                      --gate        fail beyond 1 s after the stop of Envoy and 3 s of the stacks, 0.5 s of
+                                    start-up with fp, and 150 MB with fp or 250 MB with cfi
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)

@@ -45,7 +45,7 @@ const OUTPUT_FORMATS: [Entry; 6] = [
     (
         "pprof (.pb.gz)",
         "Everything that was recorded, in the standard format of saved profiles, compressed: offwake report \
-         makes any other format of it, and go tool pprof, speedscope, Parca and Pyroscope open it. Its \
+         makes any other format of it, and go tool pprof and speedscope open it. Its \
          values are off-cpu, blocked, run-queue (nanoseconds) and count. A stack is that of the flame \
          graph, with a function -- between sleeper and waker; threads, state and kind of waker are labels.",
     ),

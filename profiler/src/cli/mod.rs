@@ -10,6 +10,7 @@ mod diff;
 mod examples;
 mod generate;
 mod man;
+mod memory;
 mod output;
 mod progress;
 mod record;

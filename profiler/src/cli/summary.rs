@@ -79,6 +79,7 @@ mod tests {
             images: Default::default(),
             files: Vec::new(),
             losses: Losses::default(),
+            bpf_bytes: 0,
             unwind: None,
             warnings: Vec::new(),
         }

@@ -18,6 +18,10 @@ use crate::profile::{
 };
 use crate::saved::Budget;
 
+/// The most bytes that a byte of a message becomes while it is decoded: two of them may be a label, or a
+/// line, in a list that is moved as it grows.
+const MOST_DECODED: usize = 64;
+
 /// The most entries of a table: samples, locations, lines of locations, …
 const MAX_ENTRIES: usize = 1 << 22;
 
@@ -25,25 +29,20 @@ const MAX_ENTRIES: usize = 1 << 22;
 ///
 /// # Errors
 /// One line that tells what is wrong, and at which byte.
-pub(crate) fn read(bytes: &[u8]) -> Result<Profile> {
-    let tables = Tables::read(bytes)?;
+pub(crate) fn read(bytes: &[u8], budget: &mut Budget) -> Result<Profile> {
+    let tables = Tables::read(bytes, budget)?;
     let types = tables.sample_types()?;
-    let mut reader = Reader {
-        tables: &tables,
-        types,
-        budget: Budget::new(),
-        frames: Vec::new(),
-        stacks: HashMap::new(),
-    };
+    let mut reader =
+        Reader { tables: &tables, types, budget, frames: Vec::new(), stacks: HashMap::new() };
     let mut waits = Vec::with_capacity(tables.samples.len());
     for (offset, bytes) in &tables.samples {
         let context = || format!("sample at byte {offset}");
-        let sample = schema::Sample::decode(*bytes).with_context(context)?;
-        waits.push(reader.wait(&sample).with_context(context)?);
+        let wait = reader.wait(bytes).with_context(context)?;
+        waits.push(wait);
     }
     let frames = reader.frames;
-    let (meta, losses) = tables.meta()?;
-    let modules = tables.modules()?;
+    let (meta, losses) = tables.meta(budget)?;
+    let modules = tables.modules(budget)?;
     Ok(Profile::new(meta, losses, frames, waits).with_modules(modules))
 }
 
@@ -65,14 +64,14 @@ struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self> {
+    fn read(bytes: &'a [u8], budget: &mut Budget) -> Result<Self> {
         let mut tables = Self::default();
         for field in fields(bytes) {
             let field = field?;
             let context = || format!("byte {}", field.offset);
             match field.value {
-                Value::Number(number) => tables.add_number(field.number, number),
-                Value::Bytes(bytes) => tables.add_bytes(field.number, field.offset, bytes),
+                Value::Number(number) => tables.add_number(field.number, number, budget),
+                Value::Bytes(bytes) => tables.add_bytes(field.number, field.offset, bytes, budget),
                 Value::Other => Ok(()),
             }
             .with_context(context)?;
@@ -81,12 +80,13 @@ impl<'a> Tables<'a> {
         Ok(tables)
     }
 
-    fn add_number(&mut self, field: u64, number: u64) -> Result<()> {
+    fn add_number(&mut self, field: u64, number: u64, budget: &mut Budget) -> Result<()> {
         match field {
             field::TIME_NANOS => self.time_nanos = number as i64,
             field::DURATION_NANOS => self.duration_nanos = number as i64,
             field::COMMENT => {
                 check_length("comments", self.comments.len())?;
+                budget.take(size_of_val(&number))?;
                 self.comments.push(number as i64);
             }
             _ => {}
@@ -94,7 +94,16 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn add_bytes(&mut self, field: u64, offset: usize, bytes: &'a [u8]) -> Result<()> {
+    fn add_bytes(
+        &mut self,
+        field: u64,
+        offset: usize,
+        bytes: &'a [u8],
+        budget: &mut Budget,
+    ) -> Result<()> {
+        if field != field::STRING_TABLE && field != field::SAMPLE {
+            budget.expect(MOST_DECODED * bytes.len())?;
+        }
         match field {
             field::SAMPLE_TYPE => {
                 ensure!(self.types.len() < 64, "more than 64 types of values");
@@ -102,10 +111,12 @@ impl<'a> Tables<'a> {
             }
             field::SAMPLE => {
                 check_length("samples", self.samples.len())?;
+                budget.take(size_of_val(&(offset, bytes)))?;
                 self.samples.push((offset, bytes));
             }
             field::MAPPING => {
                 check_length("mappings", self.mappings.len())?;
+                budget.take(entry::<schema::Mapping>() + size_of::<u64>())?;
                 let mapping = schema::Mapping::decode(bytes)?;
                 self.mapping_ids.push(mapping.id);
                 insert("mapping", &mut self.mappings, mapping.id, mapping)?;
@@ -113,22 +124,25 @@ impl<'a> Tables<'a> {
             field::LOCATION => {
                 let location = schema::Location::decode(bytes)?;
                 self.lines += location.line.len();
+                budget.take(entry::<schema::Location>() + size_of_val(&location.line[..]))?;
                 check_length("locations", self.locations.len())?;
                 check_length("lines", self.lines)?;
                 insert("location", &mut self.locations, location.id, location)?;
             }
             field::FUNCTION => {
                 check_length("functions", self.functions.len())?;
+                budget.take(entry::<schema::Function>())?;
                 let function = schema::Function::decode(bytes)?;
                 insert("function", &mut self.functions, function.id, function)?;
             }
             field::STRING_TABLE => {
                 check_length("strings", self.strings.len())?;
+                budget.take(size_of_val(&bytes))?;
                 self.strings.push(str::from_utf8(bytes).context("a string that is no UTF-8")?);
             }
             field::COMMENT => {
                 for number in packed(bytes) {
-                    self.add_number(field, number?)?;
+                    self.add_number(field, number?, budget)?;
                 }
             }
             _ => {}
@@ -155,7 +169,7 @@ impl<'a> Tables<'a> {
         }
     }
 
-    fn meta(&self) -> Result<(Meta, Losses)> {
+    fn meta(&self, budget: &mut Budget) -> Result<(Meta, Losses)> {
         let since = Duration::from_nanos(self.time_nanos.unsigned_abs());
         let started = if self.time_nanos < 0 {
             SystemTime::UNIX_EPOCH - since
@@ -172,7 +186,6 @@ impl<'a> Tables<'a> {
             targets: Vec::new(),
         };
         let mut losses = Losses::default();
-        let mut budget = Budget::new();
         for &index in &self.comments {
             let text = self.string(index)?;
             budget.take_text(text)?;
@@ -190,9 +203,8 @@ impl<'a> Tables<'a> {
         Ok((meta, losses))
     }
 
-    fn modules(&self) -> Result<Vec<Module>> {
+    fn modules(&self, budget: &mut Budget) -> Result<Vec<Module>> {
         let mut modules = Vec::new();
-        let mut budget = Budget::new();
         for id in &self.mapping_ids {
             let mapping = &self.mappings[id];
             let build_id = self.string(mapping.build_id)?;
@@ -202,7 +214,11 @@ impl<'a> Tables<'a> {
                 && is_module
             {
                 let path = self.string(mapping.filename)?;
-                budget.take_text(path)?;
+                for text in [name, path, build_id] {
+                    budget.take_text(text)?;
+                }
+                // A second one, while they are sorted out.
+                budget.take(2 * size_of::<Module>())?;
                 modules.push(Module {
                     name: name.into(),
                     path: path.into(),
@@ -218,6 +234,11 @@ impl<'a> Tables<'a> {
         let Some(kernel) = mapping.kernel else { return Ok(Place::by_convention(file)) };
         Ok(Place { kernel, module: mapping.module.map(|module| self.string(module)).transpose()? })
     }
+}
+
+/// What an entry of a table by id takes: that may be half empty, and be moved.
+const fn entry<T>() -> usize {
+    7 * (size_of::<(u64, T)>() + 1) / 2
 }
 
 /// Fails when a table is full.
@@ -289,15 +310,17 @@ impl<'a> Place<'a> {
 struct Reader<'a> {
     tables: &'a Tables<'a>,
     types: Types,
-    budget: Budget,
+    budget: &'a mut Budget,
     frames: Vec<Frame>,
     /// The frames of each location that was used.
     stacks: HashMap<u64, Vec<FrameId>>,
 }
 
 impl Reader<'_> {
-    fn wait(&mut self, sample: &schema::Sample) -> Result<Wait> {
-        let schema::Sample { location_id, value, label, histogram } = sample;
+    fn wait(&mut self, sample: &[u8]) -> Result<Wait> {
+        self.budget.expect(MOST_DECODED * sample.len())?;
+        let schema::Sample { location_id, value, label, histogram } =
+            &schema::Sample::decode(sample)?;
         let Types { blocked, runqueue, count, all } = self.types;
         ensure!(value.len() == all, "it has {} values instead of {all}", value.len());
         let value = |index: usize| {
@@ -328,13 +351,13 @@ impl Reader<'_> {
             sleeper_stack: Stack::new(),
             waker_stack: Stack::new(),
         };
-        labels.texts.values().try_for_each(|text| self.budget.take_text(text))?;
         for &id in &halves[middle + 1..] {
             self.extend(&mut wait.sleeper_stack, id)?;
         }
         for &id in halves[..middle].iter().rev() {
             self.extend(&mut wait.waker_stack, id)?;
         }
+        self.budget.take_wait(&wait)?;
         Ok(wait)
     }
 
@@ -345,13 +368,14 @@ impl Reader<'_> {
     fn extend(&mut self, stack: &mut Stack, id: u64) -> Result<()> {
         if !self.stacks.contains_key(&id) {
             let ids = self.location(id).with_context(|| format!("location {id}"))?;
+            self.budget.take(entry::<Vec<FrameId>>() + size_of_val(&ids[..]) + 16)?;
             self.stacks.insert(id, ids);
         }
         for &frame in &self.stacks[&id] {
             // What its name takes; of an unnamed one, about.
             let frame_ref = &self.frames[frame as usize];
             let name = frame_ref.name.as_ref().or(frame_ref.module.as_ref());
-            self.budget.take_frame(name.map_or(0, String::len))?;
+            self.budget.take_place(name.map_or(0, String::len))?;
             stack.push(frame);
         }
         Ok(())
@@ -392,18 +416,18 @@ impl Reader<'_> {
                 None => None,
             };
             let is_last = index + 1 == location.line.len();
-            for text in [Some(name), module, file].into_iter().flatten() {
-                self.budget.take_text(text)?;
-            }
-            self.frames.push(Frame {
+            let frame = Frame {
                 name: (!is_unnamed).then(|| name.into()),
                 file: file.map(Into::into),
                 line: number,
                 inlined: !is_last || line.inlined.unwrap_or(false),
                 ..place.clone()
-            });
+            };
+            self.budget.take_frame(&frame)?;
+            self.frames.push(frame);
         }
         if location.line.is_empty() {
+            self.budget.take_frame(&place)?;
             self.frames.push(place);
         }
         ensure!(self.frames.len() <= MAX_ENTRIES, "more than {MAX_ENTRIES} frames");

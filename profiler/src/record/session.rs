@@ -140,7 +140,7 @@ pub(super) fn record(
         );
     }
     let Collected { waits, stacks, .. } = collected;
-    Ok(Recording { meta, waits, stacks, images, files, losses, unwind, warnings })
+    Ok(Recording { meta, waits, stacks, images, files, losses, bpf_bytes, unwind, warnings })
 }
 
 /// See [`super::measure`]. `None`: user stacks are walked by frame pointers.

@@ -163,7 +163,7 @@ impl<'a> Wait<'a> {
 }
 
 /// Where each bucket begins, and its count.
-fn histogram(histogram: &Histogram) -> Vec<(u64, u64)> {
+pub(super) fn histogram(histogram: &Histogram) -> Vec<(u64, u64)> {
     let buckets = histogram.counts().iter().enumerate();
     buckets
         .filter(|(_, count)| **count > 0)

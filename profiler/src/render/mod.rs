@@ -5,6 +5,7 @@
 
 mod colors;
 mod diff;
+mod drawn;
 mod escape;
 mod folded;
 mod html;

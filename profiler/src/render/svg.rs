@@ -1,7 +1,8 @@
 //! The off-wake flame graph, by inferno: sleepers grow from the bottom, their wakers stand upside
 //! down on top of them.
 //!
-//! Frames narrower than 0.01 % of the graph are not drawn. Widths are exact (ns), texts are in µs.
+//! Frames narrower than 0.01 % of the graph are not drawn, and inferno does not get to see what is above
+//! the first of them (`drawn`). Widths are exact (ns), texts are in µs.
 //!
 //! # Colours
 //! inferno chooses a colour by a frame's name, but the same function can be in a sleeper and in a
@@ -9,12 +10,14 @@
 //! names cannot contain (they are escaped); the palette is keyed by both, and [`Unmark`] takes the
 //! characters out of what inferno writes. Titles and search see clean names.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, PaletteMap};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::stacks::{Role, merge_stacks};
+use super::drawn::drawn;
+use super::stacks::{Identity, MergedStacks, Role};
 use super::{RenderOptions, colors, escape, human};
 use crate::profile::{Metric, Profile};
 
@@ -46,24 +49,26 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let title = title(profile, options);
     let subtitle = subtitle(profile);
-    let stacks = merge_stacks(profile, options, push_marked);
-    if stacks.is_empty() {
+    let merged = MergedStacks::new(profile, options, Identity::NameAndRole);
+    if merged.stacks().is_empty() {
         return write_empty(&title, &subtitle, out);
     }
 
     let mut palette = PaletteMap::default();
     // The frame of everything, at the root; inferno would choose its colour by chance.
     palette.insert("", colors::ROOT);
-    for frame in stacks.keys().flat_map(|stack| stack.split(';')) {
-        if palette.get(frame).is_none()
-            && let Some((role, name)) = split_mark(frame)
-            && let Some(color) = colors::color(role, name)
+    let mut known = HashSet::new();
+    let lines = drawn(&merged, |line, frame| {
+        let name = merged.name(frame);
+        let start = line.len();
+        push_marked(line, frame.role, name);
+        if known.insert(frame)
+            && let Some(color) = colors::color(frame.role, name)
         {
-            palette.insert(frame, color);
+            palette.insert(&line[start..], color);
         }
-    }
-    let lines: Vec<String> =
-        stacks.iter().map(|(stack, value)| format!("{stack} {value}")).collect();
+    });
+    drop(known);
 
     let mut graph = Options::default();
     graph.title = title;
@@ -88,12 +93,6 @@ fn push_marked(stack: &mut String, role: Role, name: &str) {
     if let Some(index) = MARKED.iter().position(|marked| *marked == role) {
         stack.push(char::from(FIRST_MARK + index as u8));
     }
-}
-
-fn split_mark(frame: &str) -> Option<(Role, &str)> {
-    let mark = frame.bytes().last()?;
-    let role = MARKED.get(usize::from(mark.checked_sub(FIRST_MARK)?))?;
-    Some((*role, &frame[..frame.len() - 1]))
 }
 
 /// Takes out the marks. They are ASCII, so they are no part of another character.

@@ -27,21 +27,29 @@ use crate::profile::{
 /// The most bytes of a line.
 const MAX_LINE: usize = 4 << 20;
 
+/// What a field takes in the table that finds it, in bytes: it may be half empty, and be moved.
+const FIELD_TABLES: usize = 7 * (size_of::<(Field<'_>, FrameId)>() + 1) / 2;
+
 /// What stands for the empty name of a thread.
 const UNNAMED: &[u8] = b"[unnamed]";
 
-pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
+pub(super) fn read(name: &str, text: &[u8], budget: &mut Budget) -> Result<Loaded> {
     let mut reader = Reader::default();
     let mut waits = WaitSet::default();
-    let mut budget = Budget::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         // inferno and flamegraph.pl leave these out, too.
         if line.is_empty() || line.starts_with(b"# ") {
             continue;
         }
-        let wait = reader.line(line, &mut budget);
-        waits.insert(wait.with_context(|| format!("line {}", index + 1))?);
+        let mut add = || {
+            let wait = reader.line(line, budget)?;
+            match waits.insert(wait) {
+                Some(new) => budget.take_wait(new),
+                None => Ok(()),
+            }
+        };
+        add().with_context(|| format!("line {}", index + 1))?;
     }
     ensure!(!waits.is_empty(), "there is no stack in it");
     let meta = Meta {
@@ -79,6 +87,7 @@ impl<'a> Reader<'a> {
             .with_context(|| format!("{:?} is no number of µs", String::from_utf8_lossy(value)))?;
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
+        budget.expect(size_of::<Field<'_>>() * stack.len())?;
         fields.extend(stack.split(|&byte| byte == b';'));
         let wait = self.wait(&fields, ns, budget);
         self.fields = fields;
@@ -97,10 +106,6 @@ impl<'a> Reader<'a> {
             [_] => (Waker::Unknown, &[][..]),
             [_, half @ .., waker] => (read_waker(waker), half),
         };
-        budget.take_text(&sleeper)?;
-        if let Waker::Task(Thread { comm: name, .. }) | Waker::Softirq(name) = &waker {
-            budget.take_text(name)?;
-        }
 
         // Without a delimiter nothing tells which frames are the kernel's.
         let (user, kernel) = split(sleeper_half).unwrap_or((sleeper_half, &[]));
@@ -145,16 +150,17 @@ impl<'a> Reader<'a> {
     }
 
     fn frame(&mut self, text: Field<'a>, kernel: bool, budget: &mut Budget) -> Result<FrameId> {
-        budget.take_frame(text.len())?;
+        budget.take_place(text.len())?;
         let ids = if kernel { &mut self.kernel_ids } else { &mut self.user_ids };
         match ids.entry(text) {
             Entry::Occupied(known) => Ok(*known.get()),
             Entry::Vacant(place) => {
-                let text = String::from_utf8_lossy(text);
-                budget.take_text(&text)?;
+                let frame = read_frame(&String::from_utf8_lossy(text), kernel);
+                budget.take(FIELD_TABLES)?;
+                budget.take_frame(&frame)?;
                 let id = FrameId::try_from(self.frames.len()).context("too many frames")?;
                 place.insert(id);
-                self.frames.push(read_frame(&text, kernel));
+                self.frames.push(frame);
                 Ok(id)
             }
         }
