@@ -21,7 +21,7 @@ fn kprobe_switch(ctx: ProbeContext) -> u32 {
     let now = unsafe { bpf_ktime_get_ns() };
     // A thread that goes to sleep leaves the run queue, or (6.12+) stays on it as one that has left.
     // Another one was preempted, even if it had announced a sleep.
-    let is_asleep = prev.on_rq() == 0 || TASK_DELAYED.load() != 0 && prev.sleeps_on_run_queue();
+    let is_asleep = !prev.is_on_rq() || TASK_DELAYED.load() != 0 && prev.sleeps_on_run_queue();
     let state = if is_asleep {
         WaitState::from_task_state(u64::from(wake::state_before(prev)))
     } else {

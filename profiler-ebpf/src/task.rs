@@ -84,16 +84,23 @@ impl Task {
         self.member(&TASK_STATE)
     }
 
-    /// Whether the thread is on a run queue: not 0 if so.
+    /// Whether the thread is on a run queue, or on its way to another one.
     #[inline(always)]
-    pub fn on_rq(self) -> u32 {
-        self.member(&TASK_ON_RQ)
+    pub fn is_on_rq(self) -> bool {
+        self.is_set(&TASK_ON_RQ)
+    }
+
+    /// Whether a member that holds a small number is not 0. These were `int` and are single bytes since
+    /// 7.2: the first byte tells in both.
+    #[inline(always)]
+    fn is_set(self, offset: &Global<u32>) -> bool {
+        self.member::<u8>(offset) != 0
     }
 
     /// Whether the thread is asleep although it is on a run queue (`sched_entity::sched_delayed`, 6.12+).
     #[inline(always)]
     pub fn sleeps_on_run_queue(self) -> bool {
-        self.member::<u8>(&TASK_DELAYED) != 0
+        self.is_set(&TASK_DELAYED)
     }
 
     /// Where the stack of the program's first thread begins; 0 without an address space.
@@ -107,8 +114,8 @@ impl Task {
 
     /// Whether the thread runs at this moment.
     #[inline(always)]
-    pub fn on_cpu(self) -> u32 {
-        self.member(&TASK_ON_CPU)
+    pub fn is_on_cpu(self) -> bool {
+        self.is_set(&TASK_ON_CPU)
     }
 
     /// The registers of a task that is not the current one in its program. Its pointer must be known to

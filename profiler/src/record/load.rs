@@ -25,7 +25,8 @@ use crate::snapshot::system;
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64.bpf.o");
 #[cfg(target_arch = "aarch64")]
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64.bpf.o");
-/// The programs for kernels before that, which would not even take its callback as dead code.
+/// The programs for kernels without it ([`kernel::why_no_bpf_loop`]), which would not even take its callback
+/// as dead code.
 #[cfg(target_arch = "x86_64")]
 static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-no-loop.bpf.o");
 #[cfg(target_arch = "aarch64")]
@@ -143,7 +144,7 @@ impl Probes {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let object = if kernel::version().has_bpf_loop() { OBJECT } else { OBJECT_NO_LOOP };
+        let object = kernel::why_no_bpf_loop().map_or(OBJECT, |_| OBJECT_NO_LOOP);
         let mut bpf = loader.load(object).map_err(no_maps)?;
         for hook in &flavour.hooks {
             let loaded = hook.load(&mut bpf, btf.as_ref());
@@ -225,7 +226,7 @@ impl Probes {
     /// Ends the recording: when this returns, no program runs any more. The programs themselves
     /// stay until the value is dropped, for what they have counted.
     pub(super) fn detach(&mut self) {
-        // The switch of threads first: a sleep that is seen to end must have its wake-up seen.
+        // In the other order: what is seen to end must have its wake-up seen.
         while self.links.pop().is_some() {}
         wait_for_running_programs();
     }
@@ -339,11 +340,16 @@ fn existing(bpf: &mut Ebpf) -> &mut Iter {
 }
 
 /// Before 5.11 the memory of maps counts as locked memory, which is limited. Without the privilege to raise
-/// the limit it stays as it is: it may do.
-fn raise_memory_limit() {
-    let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) };
+/// the limit it stays as it is: it may do. Returns the limit that holds then.
+pub(super) fn raise_memory_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointer is to a valid rlimit, which the kernel reads, or else fills.
+    unsafe {
+        if libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) != 0 {
+            libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit);
+        }
+    }
+    limit.rlim_cur
 }
 
 fn no_maps(error: EbpfError) -> anyhow::Error {
@@ -364,19 +370,29 @@ fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
         return anyhow!("cannot load the BPF program {name}: {error}");
     };
     let log = verifier_log.to_string();
-    let figures = ["processed ", "verification time ", "stack depth "];
+    let figures = ["processed ", "insns processed ", "verification time ", "stack depth "];
     let reason = log
         .lines()
         .rev()
         .find(|line| !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure)))
         .unwrap_or("no reason given");
+    // Then the kernel does as if it had no such function (`bpf_tracing_func_proto` in
+    // kernel/trace/bpf_trace.c).
+    let is_missing = reason.contains("unknown func") || reason.contains("cannot use helper");
+    if is_missing && reason.contains("bpf_probe_read") {
+        return anyhow!(
+            "the kernel is locked down (confidentiality): nobody may read its memory by BPF; boot \
+             with lockdown=integrity, or without ({reason})"
+        );
+    }
     anyhow!("the kernel rejected the BPF program {name}: {io_error}: {reason}")
 }
 
 /// The error of the system call behind an error of aya.
 fn errno(error: &MapError) -> Option<i32> {
     match error {
-        MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
+        MapError::SyscallError(SyscallError { io_error, .. })
+        | MapError::CreateError { io_error, .. } => io_error.raw_os_error(),
         _ => None,
     }
 }
@@ -396,6 +412,11 @@ pub(super) fn wait_for_running_programs() {
 
 /// How often the kernel did not run this program because it was running on that CPU already.
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    program_info(program).map_or(0, |info| info.recursion_misses)
+}
+
+/// What the kernel says of a program; `None` if it does not tell.
+pub(super) fn program_info(program: BorrowedFd<'_>) -> Option<bpf_prog_info> {
     /// `union bpf_attr` of the command.
     #[repr(C)]
     struct InfoAttr {
@@ -415,5 +436,5 @@ pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<InfoAttr>())
     };
-    if result == 0 { info.recursion_misses } else { 0 }
+    (result == 0).then_some(info)
 }

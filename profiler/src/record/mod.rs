@@ -8,6 +8,7 @@ mod config;
 mod constants;
 mod descriptor;
 mod existing;
+mod jit;
 mod kernel;
 mod load;
 mod memory;

@@ -5,9 +5,11 @@
 mod support;
 
 mod accounts;
+mod bcc;
 mod behaviours;
 mod filters;
 mod outputs;
+mod privileges;
 mod probes;
 mod storms;
 mod symbols;
