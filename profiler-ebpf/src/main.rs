@@ -11,6 +11,8 @@ mod arch;
 mod btf;
 mod count;
 mod existing;
+mod filling;
+mod known;
 mod kprobe;
 mod maps;
 mod memory;

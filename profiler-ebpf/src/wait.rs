@@ -8,7 +8,7 @@ use crate::maps::{
     CONTROL, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1, scratch,
 };
 use crate::task::{Ids, Task};
-use crate::{count, stack, target, task};
+use crate::{count, filling, stack, target, task};
 
 /// The current thread, `prev`, is switched out, and its stacks are taken. `state`: why; `None` if it is
 /// dead.
@@ -215,7 +215,10 @@ fn aggregate(thread: &ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &Wai
             WAITS_0.insert(key, nothing, flags)
         };
         if inserted.is_ok() {
-            count::with(|counters| counters.new_waits += 1);
+            count::with(|counters| {
+                counters.new_waits += 1;
+                filling::of_waits(counters.new_waits);
+            });
         }
         found = find();
     }

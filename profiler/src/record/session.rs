@@ -7,7 +7,8 @@ use anyhow::Result;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId};
 
-use super::collect::Collected;
+use super::collect::{Collected, Found};
+use super::drain::{Drain, Drainer};
 use super::load::Probes;
 use super::notices::NoticeReader;
 use super::preflight::Unwind;
@@ -35,7 +36,8 @@ pub(super) fn record(
     let wants_cfi = config.user_stacks && how == Unwind::Cfi;
     let mut probes = Probes::load(config, &targets.filter, wants_cfi)?;
     let mut notices = NoticeReader::start(probes.take_notices()?)?;
-    let mut collected = Collected::default();
+    let drainer = Drainer::start(Drain::new(probes.take_drained_maps()?, config.capacity))?;
+    let mut found = Found::default();
     let mut unwinder = match probes.unwinds {
         true => Some(Unwinder::new(probes.take_unwind_maps()?, &config.capacity)),
         false => None,
@@ -48,7 +50,7 @@ pub(super) fn record(
     let started = SystemTime::now();
     let clock = Instant::now();
     let unwinder_now = unwinder.as_ref();
-    add_existing_threads(config, &targets, &mut probes, &notices, unwinder_now, &mut collected)?;
+    add_existing_threads(config, &targets, &mut probes, &notices, unwinder_now, &mut found)?;
     let worker = match unwinder {
         Some(mut unwinder) => {
             unwinder.settle();
@@ -71,11 +73,9 @@ pub(super) fn record(
         targets.wait(milliseconds as u64);
 
         counters = probes.counters().unwrap_or(counters);
-        let _ = collected.drain_if_needed(&mut probes, &counters, &config.capacity);
         if refreshed.elapsed() >= REFRESH {
             refreshed = Instant::now();
-            let _ = collected.drain(&mut probes);
-            for image in collected.take_seen() {
+            for image in drainer.with(Collected::take_seen) {
                 // One at a time: a notice of a process that is about to end must not wait for all.
                 notices.refresh(image);
             }
@@ -83,8 +83,8 @@ pub(super) fn record(
         on_progress(Progress::Recording(Figures {
             elapsed: clock.elapsed(),
             intervals: counters.intervals,
-            stacks: collected.stacks.len() as u64,
-            lost: losses(&counters, &probes, &notices, &collected).lost(),
+            stacks: drainer.with(|collected| collected.stacks.len()) as u64,
+            lost: losses(&counters, &probes, &notices, &found).lost(),
         }));
     }
 
@@ -94,20 +94,21 @@ pub(super) fn record(
     let mut snapshots = notices.finish();
     let mut unwinder = worker.map(Worker::finish);
     counters = probes.counters().unwrap_or(counters);
-    // Both maps of waits: first the one in use, then the other. What cannot be read is lost.
-    let _ = collected.drain(&mut probes);
-    let _ = collected.drain(&mut probes);
+    let mut collected = drainer.finish();
     let unread = counters.intervals.saturating_sub(collected.intervals);
     if probes.probe() == Probe::Kprobe {
         // Their stacks would have been taken at their end.
-        collected.take_stacks(asleep.as_ref(), config, unwinder.as_ref(), now);
+        found.take_stacks(asleep.as_ref(), config, unwinder.as_ref(), now);
     }
-    let _ = collected.add_open_intervals(&probes, config, asleep.as_ref(), now);
     for image in collected.take_seen() {
         snapshots.refresh(image);
     }
+    let Collected { mut waits, mut stacks, .. } = collected;
+    waits.retain(|key, _| !found.ignores(key));
+    let _ = found.add_open_intervals(&mut waits, &probes, config, asleep.as_ref(), now);
+    stacks.extend(std::mem::take(&mut found.stacks));
     let (images, files) = snapshots.finish();
-    let mut losses = losses(&counters, &probes, &notices, &collected);
+    let mut losses = losses(&counters, &probes, &notices, &found);
     losses.add(Loss::WaitsFull, unread);
     let meta = Meta {
         started,
@@ -139,7 +140,6 @@ pub(super) fn record(
                 .into(),
         );
     }
-    let Collected { waits, stacks, .. } = collected;
     Ok(Recording { meta, waits, stacks, images, files, losses, unwind, warnings })
 }
 
@@ -212,24 +212,24 @@ fn add_existing_threads(
     probes: &mut Probes,
     notices: &NoticeReader,
     unwinder: Option<&Unwinder>,
-    collected: &mut Collected,
+    found: &mut Found,
 ) -> Result<()> {
     let now = monotonic_ns();
     for (thread, id) in matching_threads(targets, probes)? {
         // The command has not started: what waits now is a copy of offwake.
         if targets.command_pid() == Some(id.tgid) {
-            collected.ignored = Some(id);
+            found.ignored = Some(id);
             continue;
         }
-        let wait = existing::wait_of(&thread, config, now, unwinder, &mut collected.stacks);
+        let wait = existing::wait_of(&thread, config, now, unwinder, &mut found.stacks);
         if let Some(wait) = wait {
             if wait.sleeper_user != 0 {
                 notices.read(id, thread.start_stack);
             }
             if probes.add_thread(thread.key, wait)? {
-                collected.added.insert(thread.key, now);
+                found.added.insert(thread.key, now);
             } else {
-                collected.not_added += 1;
+                found.not_added += 1;
             }
         }
     }
@@ -242,17 +242,12 @@ fn threads_asleep(probes: &mut Probes) -> Option<HashMap<u32, ExistingThread>> {
     Some(threads.filter(|thread| thread.on_cpu == 0).map(|thread| (thread.key, thread)).collect())
 }
 
-fn losses(
-    counters: &Counters,
-    probes: &Probes,
-    notices: &NoticeReader,
-    collected: &Collected,
-) -> Losses {
+fn losses(counters: &Counters, probes: &Probes, notices: &NoticeReader, found: &Found) -> Losses {
     let mut losses = Losses::default();
     for loss in Loss::ALL {
         losses.add(loss, counters.losses[loss as usize]);
     }
-    losses.add(Loss::ThreadsFull, collected.not_added);
+    losses.add(Loss::ThreadsFull, found.not_added);
     losses.add(Loss::ProbeMisses, probes.recursion_misses());
     losses.add(Loss::ProcessGone, notices.gone());
     losses
