@@ -1,6 +1,6 @@
 //! A load for benchmarks: pairs of threads that wake each other in turns, so many times a second, each time
 //! from another of so many stacks. In the end it tells how often its threads slept, as the kernel has
-//! counted: one line of JSON.
+//! counted, and when it began and ended: one line of JSON.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use offwake_examples::args;
 use offwake_examples::sys::{self, Cpus};
+use offwake_examples::{args, clock};
 
 /// Pairs of threads wake each other at a rate, from many stacks
 #[derive(Parser, Clone, Debug)]
@@ -53,6 +53,7 @@ fn main() -> Result<()> {
     // Else the one that is woken runs at once, and the other one is preempted instead of asleep.
     sys::run_as_batch()?;
     ensure!(args.processes > 0 && args.threads >= 2 * args.processes, "two threads a process");
+    let begun = clock::now();
     let mut children = Vec::new();
     for process in 0..args.processes - 1 {
         // SAFETY: there is one thread yet, and the child does nothing but play and exit.
@@ -73,7 +74,8 @@ fn main() -> Result<()> {
         ensure!(status == 0, "a process failed");
     }
     let slept = slept(libc::RUSAGE_SELF)? + slept(libc::RUSAGE_CHILDREN)?;
-    println!("{{\"sleeps\":{slept}}}");
+    let ended = clock::now();
+    println!("{{\"sleeps\":{slept},\"begun_ns\":{begun},\"ended_ns\":{ended}}}");
     Ok(())
 }
 

@@ -192,7 +192,7 @@ fn stacks_full() {
     let mut probes =
         attached(&config(&children, Capacity { stack_bytes: 4096, ..Capacity::default() }));
     wait_for_loss(&probes, Loss::StacksFull);
-    wait_for_intervals(&probes, 100);
+    wait_for_intervals(&probes, 40 * ROOM as u64);
     let (collected, counters) = finish(&mut probes);
     assert!((1..=ROOM).contains(&collected.stacks.len()), "{}", collected.stacks.len());
     assert_eq!(sum(&collected).count, counters.intervals, "the intervals count");
