@@ -17,6 +17,7 @@ mod kprobe;
 mod maps;
 mod memory;
 mod namespace;
+mod sample;
 mod stack;
 mod target;
 mod task;

@@ -26,6 +26,11 @@ pub static WAITS_1: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
 #[btf_map]
 pub static CONTROL: Array<u32, 1> = Array::new();
 
+/// How many intervals of a thread are recorded in a window, with `SAMPLE`; see
+/// [`offwake_shared::Sampling`].
+#[btf_map]
+pub static QUOTA: Array<u64, 1> = Array::new();
+
 /// Stacks that user space does not know: each a [`StackRecord`](offwake_shared::StackRecord).
 #[btf_map]
 pub static STACKS: RingBuf<u64, 8388608> = RingBuf::new();
@@ -164,6 +169,8 @@ constants! {
     WAITS_MASK: u64 = u64::MAX;
     /// A ring of stacks with so many bytes is half full.
     STACKS_HALF: u64 = u64::MAX;
+    /// 1: not each interval is recorded.
+    SAMPLE: u32 = 0;
     /// Intervals that are shorter, in ns, are ignored.
     MIN_OFF_NS: u64 = 0;
     /// Intervals that are longer, in ns, are ignored.

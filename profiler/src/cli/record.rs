@@ -41,6 +41,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(&recording, profile.losses);
     let unwind = recording.unwind;
     drop(recording);
+    let sampling = profile.describe_sampling();
 
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
@@ -48,6 +49,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     if let Some(figures) = unwind {
         let memory = human_bytes(figures.bpf_bytes);
         say(format_args!("unwind tables: {}; BPF memory {memory}", figures.tables()));
+    }
+    if let Some(sampling) = sampling {
+        say(sampling);
     }
     say(summary);
     Ok(exit)

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    ExistingThread, Stack, StackContext, StackEnd, StackRecord, TaskId, ThreadState, WaitKey,
+    ExistingThread, Sampling, Stack, StackContext, StackEnd, StackRecord, TaskId, ThreadState, WaitKey,
     WaitState, WaitStats, WakerKind,
 };
 
@@ -30,6 +30,8 @@ unsafe impl Plain for u64 {}
 pub(super) struct Collected {
     pub(super) waits: HashMap<WaitKey, WaitStats>,
     pub(super) stacks: HashMap<StackId, RawStack>,
+    /// What threads have waited for in all, where intervals are sampled.
+    pub(super) accounts: HashMap<TaskId, WaitStats>,
     /// Intervals that were read, also those that are not recorded.
     pub(super) intervals: u64,
     /// See [`Self::take_seen`].
@@ -39,6 +41,9 @@ pub(super) struct Collected {
 impl Collected {
     /// Adds a finished sum of waits.
     pub(super) fn add_wait(&mut self, key: &WaitKey, stats: &WaitStats) {
+        if key.waker_kind == WakerKind::Account as u32 {
+            return self.accounts.entry(key.sleeper).or_default().add(stats);
+        }
         self.intervals += stats.count;
         self.waits.entry(*key).or_default().add(stats);
     }
@@ -99,6 +104,7 @@ impl Found {
     pub(super) fn add_open_intervals(
         &self,
         waits: &mut HashMap<WaitKey, WaitStats>,
+        accounts: &mut HashMap<TaskId, WaitStats>,
         probes: &Probes,
         config: &Config,
         asleep: Option<&HashMap<u32, ExistingThread>>,
@@ -108,19 +114,28 @@ impl Found {
         let limits =
             config.min_off.as_nanos()..=config.max_off.map_or(u128::MAX, |max| max.as_nanos());
         let mut buffers = Buffers::new();
+        let samples = config.overhead_ppm.is_some();
         let visit = |&tid: &u32, thread: &ThreadState| {
+            if samples {
+                accounts.entry(thread.sleeper).or_default().add(&account_of(thread));
+            }
             let stale = asleep.is_some_and(|asleep| !asleep.contains_key(&tid))
                 && added.get(&tid) == Some(&thread.off_since);
             if thread.off_since == 0 || stale {
                 return;
             }
-            let (mut key, stats) = open_interval(thread, now);
+            let (mut key, mut stats) = open_interval(thread, now);
+            stats.variance.samples = samples.into();
             if let (0, 0, Some(at_end)) = (key.sleeper_kernel, key.sleeper_user, at_end.get(&tid)) {
                 key.sleeper_kernel = at_end.sleeper_kernel;
                 key.sleeper_user = at_end.sleeper_user;
             }
             if limits.contains(&u128::from(stats.max_ns)) {
+                // One of each, whether or not it would have been recorded.
                 waits.entry(key).or_default().add(&stats);
+                if samples {
+                    accounts.entry(thread.sleeper).or_default().add(&stats);
+                }
             }
         };
         buffers
@@ -128,9 +143,9 @@ impl Found {
             .context("cannot read the BPF map of threads")
     }
 
-    /// Whether a wait is of a program that is not recorded.
-    pub(super) fn ignores(&self, key: &WaitKey) -> bool {
-        let TaskId { tgid, exec_id, .. } = key.sleeper;
+    /// Whether a thread is of a program that is not recorded.
+    pub(super) fn ignores(&self, sleeper: &TaskId) -> bool {
+        let TaskId { tgid, exec_id, .. } = *sleeper;
         self.ignored == Some(ImageId { tgid, exec_id })
     }
 }
@@ -157,6 +172,12 @@ fn raw_stack(stack: &Stack) -> Option<RawStack> {
     };
     let frames = frames.get(..usize::from(*len))?.into();
     Some(RawStack { context, image, frames, end: StackEnd::from_u16(*end)? })
+}
+
+/// What a thread has waited for that is in no sum yet.
+fn account_of(thread: &ThreadState) -> WaitStats {
+    let Sampling { count, off_ns, runqueue_ns, .. } = thread.sampling;
+    WaitStats { count, blocked_ns: off_ns - runqueue_ns, runqueue_ns, ..WaitStats::default() }
 }
 
 /// An interval that has begun, as if it ended now.

@@ -30,6 +30,9 @@ pub struct Config {
     pub unwind: UnwindChoice,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,
+    /// The most that the programs may take of the machine's CPU time, in millionths: intervals are sampled
+    /// as far as that needs. `None`: all are recorded.
+    pub overhead_ppm: Option<u32>,
     /// How much the kernel side can hold.
     pub capacity: Capacity,
 }
@@ -49,6 +52,7 @@ impl Default for Config {
             kernel_stacks: true,
             unwind: UnwindChoice::default(),
             probe: ProbeChoice::default(),
+            overhead_ppm: None,
             capacity: Capacity::default(),
         }
     }
@@ -82,7 +86,7 @@ impl Default for Capacity {
         Self {
             threads: 65536,
             waits: 65536,
-            stacks: 128 << 10,
+            stacks: 256 << 10,
             stack_bytes: 8 << 20,
             notices: 256 << 10,
             unwind_mappings: 128 << 10,

@@ -38,6 +38,7 @@ impl Constants {
             ("FRAMES_LIMIT", system::max_stack_frames().map_or(max, |limit| limit.min(max))),
             ("USER_STACKS", u32::from(config.user_stacks)),
             ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
+            ("SAMPLE", u32::from(config.overhead_ppm.is_some())),
             ("UNWIND", u32::from(unwind)),
             ("OWN_NAMESPACE", system::pid_namespace()?),
             ("HAS_TYPES", u32::from(types.is_some())),

@@ -15,8 +15,8 @@ use offwake_shared::{WaitKey, WaitStats};
 
 use super::batch::Buffers;
 use super::collect::Collected;
-use super::load::{PodCounters, wait_for_running_programs};
-use super::{Capacity, priority};
+use super::load::PodCounters;
+use super::{Capacity, priority, quiesce};
 
 /// How long to wait for something to fill.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -84,8 +84,8 @@ impl Drain {
         let full = self.active;
         self.active = 1 - full;
         self.maps.control.set(0, self.active as u32, 0)?;
+        quiesce::wait_for_users();
         // From here on no program uses the full one any more.
-        wait_for_running_programs();
         let map = self.maps.waits[full].fd().as_fd();
         self.buffers
             .drain(map, |key, stats| collected.add_wait(key, stats))

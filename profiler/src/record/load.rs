@@ -17,7 +17,7 @@ use offwake_shared::{Counters, ExistingThread, MAX_UNWIND_RULES, ThreadState, UN
 use super::btf::KernelTypes;
 use super::constants::Constants;
 use super::probe::{Flavour, Probe};
-use super::{Capacity, Config, Filter, UnwindChoice, drain, kernel, untyped, unwind};
+use super::{Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, untyped, unwind};
 use crate::snapshot::system;
 
 /// The programs for kernels with `bpf_loop`.
@@ -292,6 +292,16 @@ impl Probes {
             .sum()
     }
 
+    /// What keeps the programs' cost under a ceiling works on.
+    pub(super) fn budget(&mut self) -> Result<budget::Handles> {
+        let programs = self.flavour.hooks.iter().filter_map(|hook| {
+            Some(self.bpf.program(hook.program)?.fd().ok()?.as_fd().try_clone_to_owned())
+        });
+        let programs = programs.collect::<Result<_, _>>()?;
+        let quota = self.bpf.take_map("QUOTA").expect(IN_OBJECT).try_into()?;
+        Ok(budget::Handles { programs, quota })
+    }
+
     /// The notices that the programs send.
     pub(super) fn take_notices(&mut self) -> Result<RingBuf<MapData>> {
         Ok(self.bpf.take_map("NOTICES").expect(IN_OBJECT).try_into()?)
@@ -409,6 +419,16 @@ pub(super) fn wait_for_running_programs() {
 
 /// How often the kernel did not run this program because it was running on that CPU already.
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    info(program).map_or(0, |info| info.recursion_misses)
+}
+
+/// For how long the kernel has measured this program to run, in ns.
+pub(super) fn run_time_ns(program: BorrowedFd<'_>) -> u64 {
+    info(program).map_or(0, |info| info.run_time_ns)
+}
+
+/// What the kernel tells of a program.
+fn info(program: BorrowedFd<'_>) -> Option<bpf_prog_info> {
     /// `union bpf_attr` of the command.
     #[repr(C)]
     struct InfoAttr {
@@ -428,5 +448,5 @@ pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<InfoAttr>())
     };
-    if result == 0 { info.recursion_misses } else { 0 }
+    (result == 0).then_some(info)
 }

@@ -1,6 +1,7 @@
 //! Recording: the only code that knows aya.
 
 mod batch;
+mod budget;
 mod btf;
 mod collect;
 mod command;
@@ -18,6 +19,7 @@ mod offsets;
 mod preflight;
 mod priority;
 mod probe;
+mod quiesce;
 mod registers;
 mod session;
 mod targets;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use hashbrown::{HashMap, HashSet};
-use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId};
+use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId, WaitStats};
 
+use super::budget::Budget;
 use super::collect::{Collected, Found};
 use super::drain::{Drain, Drainer};
 use super::load::Probes;
@@ -16,7 +17,7 @@ use super::probe::Probe;
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
 use super::{Config, Figures, Progress, existing, kernel, memory, preflight};
-use crate::profile::Losses;
+use crate::profile::{Losses, Sampling, Thread, ThreadTotal};
 use crate::recording::{ImageId, Meta, Recording, UnwindFigures};
 
 /// How often the loop looks at counters, targets and time.
@@ -46,6 +47,10 @@ pub(super) fn record(
         prepare(unwinder, &targets, &mut probes, &notices, on_progress)?;
     }
 
+    let budget = match config.overhead_ppm {
+        Some(ceiling_ppm) => Some(Budget::start(probes.budget()?, ceiling_ppm)?),
+        None => None,
+    };
     probes.attach()?;
     let started = SystemTime::now();
     let clock = Instant::now();
@@ -90,32 +95,40 @@ pub(super) fn record(
 
     let (duration, now) = (clock.elapsed(), monotonic_ns());
     let asleep = threads_asleep(&mut probes);
+    let spent_ppm = budget.map(Budget::finish);
     probes.detach();
     let mut snapshots = notices.finish();
     let mut unwinder = worker.map(Worker::finish);
     counters = probes.counters().unwrap_or(counters);
     let mut collected = drainer.finish();
     let unread = counters.intervals.saturating_sub(collected.intervals);
-    if probes.probe() == Probe::Kprobe {
-        // Their stacks would have been taken at their end.
+    if probes.probe() == Probe::Kprobe || config.overhead_ppm.is_some() {
+        // Their stacks would have been taken at their end, or not at all.
         found.take_stacks(asleep.as_ref(), config, unwinder.as_ref(), now);
     }
     for image in collected.take_seen() {
         snapshots.refresh(image);
     }
-    let Collected { mut waits, mut stacks, .. } = collected;
-    waits.retain(|key, _| !found.ignores(key));
-    let _ = found.add_open_intervals(&mut waits, &probes, config, asleep.as_ref(), now);
+    let Collected { mut waits, mut stacks, mut accounts, .. } = collected;
+    waits.retain(|key, _| !found.ignores(&key.sleeper));
+    let _ = found.add_open_intervals(&mut waits, &mut accounts, &probes, config, asleep.as_ref(), now);
     stacks.extend(std::mem::take(&mut found.stacks));
     let (images, files) = snapshots.finish();
     let mut losses = losses(&counters, &probes, &notices, &found);
     losses.add(Loss::WaitsFull, unread);
+    accounts.retain(|thread, _| !found.ignores(thread));
+    let sampling = config.overhead_ppm.map(|ceiling_ppm| Sampling {
+        ceiling_ppm,
+        spent_ppm: spent_ppm.unwrap_or_default(),
+        threads: totals(&accounts),
+    });
     let meta = Meta {
         started,
         duration,
         kernel: kernel::release(),
         probe: format!("{} ({})", probes.probe().name(), probes.why),
         targets: targets.described,
+        sampling,
     };
     let bpf_bytes = memory::of_bpf_maps();
     let unwind =
@@ -259,4 +272,15 @@ pub(super) fn monotonic_ns() -> u64 {
     // SAFETY: the pointer is to a timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// What each thread has waited for, whatever programs it ran.
+fn totals(accounts: &HashMap<TaskId, WaitStats>) -> Vec<ThreadTotal> {
+    let threads = accounts.iter().filter(|(_, stats)| stats.count > 0).map(|(task, stats)| {
+        let WaitStats { count, blocked_ns, runqueue_ns, .. } = *stats;
+        ThreadTotal { thread: Thread::of(task), count, blocked_ns, runqueue_ns }
+    });
+    let mut sampling = Sampling { threads: threads.collect(), ..Sampling::default() };
+    sampling.normalize();
+    sampling.threads
 }

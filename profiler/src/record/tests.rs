@@ -100,6 +100,7 @@ fn profile(collected: Collected) -> Profile {
             kernel: String::new(),
             probe: "btf".into(),
             targets: Vec::new(),
+            sampling: None,
         },
         waits: collected.waits,
         stacks: collected.stacks,

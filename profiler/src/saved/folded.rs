@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 
 use super::{Budget, Loaded};
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Meta, Profile, Stack, Thread, Wait, WaitSet, Waker,
+    Estimate, Frame, FrameId, Histogram, Losses, Meta, Profile, Stack, Thread, Wait, WaitSet, Waker,
 };
 
 /// The most bytes of a line.
@@ -50,6 +50,7 @@ pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
         kernel: "unknown".into(),
         probe: "unknown".into(),
         targets: vec![format!("{name} (folded stacks)")],
+        sampling: None,
     };
     let profile = Profile::of_set(meta, Losses::default(), reader.frames, waits);
     let note = "folded stacks: their values are taken for µs off-CPU; counts, thread ids, losses and \
@@ -123,6 +124,7 @@ impl<'a> Reader<'a> {
             runqueue_ns,
             max_ns: 0,
             histogram: Histogram::default(),
+            estimate: Estimate::default(),
             sleeper_stack,
             waker_stack,
         })
