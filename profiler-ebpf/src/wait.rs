@@ -16,6 +16,9 @@ use crate::{count, filling, sample, stack, target, task};
 pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
+    if sample::begin_unrecorded(prev, tid, state, now) {
+        return;
+    }
     let ids = task::current_ids(prev);
     if !target::is_target(ids) || STATES.load() & state.bit() == 0 {
         return;

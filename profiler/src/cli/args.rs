@@ -191,7 +191,7 @@ pub(crate) struct RecordArgs {
     /// those of threads that wait often are sampled: each that is recorded counts for several, so that every
     /// sum is unbiased, and every output tells how many were recorded, and how exact the sums are. The
     /// number of waits of each thread, and their time, stay exact. The ceiling is for the time in BPF
-    /// programs, as the kernel measures it (Linux 5.8). About 0.3 µs a wait is needed for the exact sums
+    /// programs, as the kernel measures it. About 0.5 µs a wait is needed for the exact sums
     /// alone: where even this is more than the ceiling, a warning says so.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = RECORDING)]
     pub(crate) overhead: Option<u32>,

@@ -137,6 +137,8 @@ fn ppm(ns: u64, elapsed: Duration, cpus: u64) -> u64 {
 /// How many intervals of a thread are recorded in a window.
 struct Control {
     ceiling_ppm: u64,
+    /// What is spent with hardly any interval recorded, as far as that is known to be beyond the ceiling.
+    floor_ppm: f64,
     quota: f64,
     most: f64,
 }
@@ -147,7 +149,7 @@ impl Control {
         let window_ns = (1u64 << Sampling::WINDOW_BITS) as f64;
         let budget_ns = window_ns * f64::from(ceiling_ppm) / 1e6 * cpus as f64;
         let most = (budget_ns / LEAST_COST as f64).max(1.0) * Sampling::ONE as f64;
-        Self { ceiling_ppm: ceiling_ppm.into(), quota: most, most }
+        Self { ceiling_ppm: ceiling_ppm.into(), floor_ppm: 0.0, quota: most, most }
     }
 
     /// The number of the map `QUOTA`.
@@ -157,8 +159,16 @@ impl Control {
 
     /// The programs have cost so much lately. What they cost without any interval recorded is part of it, so
     /// that the quota comes near where it belongs step by step, and never beyond.
+    ///
+    /// Where that part alone is beyond the ceiling, recording next to nothing would not help: then a tenth
+    /// more is spent, so that there is something to see.
     fn look(&mut self, cost_ppm: u64) {
-        let ratio = self.ceiling_ppm as f64 / cost_ppm.max(1) as f64;
+        let (cost, ceiling) = (cost_ppm.max(1) as f64, self.ceiling_ppm as f64);
+        self.floor_ppm *= 0.99;
+        if self.quota <= LEAST as f64 && cost > ceiling {
+            self.floor_ppm = cost;
+        }
+        let ratio = ceiling.max(1.1 * self.floor_ppm) / cost;
         self.quota = (self.quota * ratio.clamp(1.0 / 64.0, 1.5)).clamp(LEAST as f64, self.most);
     }
 }
@@ -203,13 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_machine_has_all_its_intervals_recorded_and_a_storm_the_fewest() {
+    fn an_idle_machine_has_all_its_intervals_recorded() {
         let mut control = Control::new(10_000, 2);
         control.look(0);
         assert_eq!(control.quota, control.most);
-        for _ in 0..100 {
-            control.look(50_000);
-        }
-        assert_eq!(control.quota(), LEAST);
+    }
+
+    #[test]
+    fn where_the_account_alone_costs_more_than_the_ceiling_little_is_added() {
+        let cost = settled(50_000.0, 500.0);
+        assert!((50_000.0..60_000.0).contains(&cost), "{cost}");
     }
 }

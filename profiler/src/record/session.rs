@@ -141,6 +141,16 @@ pub(super) fn record(
         }
         _ => None,
     };
+    if let (Some(ceiling), Some(spent)) = (config.overhead_ppm, spent_ppm)
+        && spent > ceiling / 5 * 6
+    {
+        warnings.push(format!(
+            "the recording took {:.2} % of the CPU instead of {} %: there were so many waits that to count \
+             them took more",
+            f64::from(spent) / 1e4,
+            f64::from(ceiling) / 1e4,
+        ));
+    }
     if let Some(why) = why_not {
         warnings.push(format!(
             "user stacks were walked by frame pointers: call frame information {why}"
