@@ -1,5 +1,7 @@
 //! Every map and every constant that user space sets before loading.
 
+use core::ffi::c_void;
+
 use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use offwake_shared::{
@@ -24,10 +26,26 @@ pub static WAITS_1: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
 #[btf_map]
 pub static CONTROL: Array<u32, 1> = Array::new();
 
-/// Stacks, by a hash of all that they hold. User space keeps what it has read: an entry may be
-/// deleted at any time, and is put in again when the stack is seen again.
+/// How many intervals of a thread are recorded in a window, with `SAMPLE`; see
+/// [`offwake_shared::Sampling`].
 #[btf_map]
-pub static STACKS: HashMap<u64, Stack, 32768> = HashMap::new();
+pub static QUOTA: Array<u64, 1> = Array::new();
+
+/// Stacks that user space does not know: each a [`StackRecord`](offwake_shared::StackRecord).
+#[btf_map]
+pub static STACKS: RingBuf<u64, 8388608> = RingBuf::new();
+/// The ids of stacks that were sent. User space keeps what it was sent: an entry may be deleted at any
+/// time, and then the stack is sent again when it is seen again.
+#[btf_map]
+pub static KNOWN_STACKS: HashMap<u64, u64, 131072> = HashMap::new();
+/// A map, as helpers want it.
+#[inline(always)]
+pub const fn pointer<T>(map: &'static T) -> *mut c_void {
+    core::ptr::from_ref(map).cast_mut().cast()
+}
+/// Wakes the thread that drains: something is half full. Nothing but its being there matters.
+#[btf_map]
+pub static FILLING: RingBuf<u64, 65536> = RingBuf::new();
 
 /// Programs that user space was told of, and where their stack began then.
 #[btf_map]
@@ -80,6 +98,8 @@ pub static UNWIND_RULES: Array<UnwindRule, 1> = Array::new();
 pub struct Scratch {
     /// [`SWITCH`] or [`WAKE`]: where this is.
     pub index: u32,
+    /// Before the stack, so that both are one [`offwake_shared::StackRecord`].
+    pub stack_id: u64,
     pub stack: Stack,
     pub thread: ThreadState,
     pub key: WaitKey,
@@ -144,6 +164,13 @@ constants! {
     UNWIND: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
+    /// Each CPU has user space look at the map of waits in use whenever the number of waits that it has put
+    /// there has none of these bits.
+    WAITS_MASK: u64 = u64::MAX;
+    /// A ring of stacks with so many bytes is half full.
+    STACKS_HALF: u64 = u64::MAX;
+    /// 1: not each interval is recorded.
+    SAMPLE: u32 = 0;
     /// Intervals that are shorter, in ns, are ignored.
     MIN_OFF_NS: u64 = 0;
     /// Intervals that are longer, in ns, are ignored.

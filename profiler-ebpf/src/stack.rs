@@ -3,7 +3,6 @@
 use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
@@ -13,12 +12,12 @@ use offwake_shared::{
 
 use crate::maps::{
     FRAMES_LIMIT, HAS_TYPES, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
-    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SCRATCH, SEEN, STACKS, Scratch,
-    UNWIND, UNWIND_PROGRAMS, USER_STACKS,
+    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SCRATCH, SEEN, Scratch, UNWIND,
+    UNWIND_PROGRAMS, USER_STACKS,
 };
 use crate::task::Task;
 use crate::unwind::{self, Walk};
-use crate::{arch, count};
+use crate::{arch, count, known};
 
 /// Takes the kernel stack of the current thread and returns its id, 0 where there is none.
 #[inline(always)]
@@ -51,7 +50,7 @@ fn store_kernel(scratch: *mut Scratch) -> u64 {
     // SAFETY: see `Scratch`.
     unsafe {
         let id = offwake_hash((*scratch).index);
-        store(id, &(*scratch).stack);
+        known::tell(scratch, id);
         id
     }
 }
@@ -93,8 +92,9 @@ pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &T
         (*stack).exec_id = id.exec_id;
         (*stack).context = StackContext::User as u32;
         let stack_id = offwake_hash(index);
-        if store(stack_id, &*stack) {
-            announce(program, current);
+        // Where there is no room for a notice, the next stack like this one is as new as this.
+        if known::tell(scratch, stack_id) && !announce(program, current) {
+            known::forget(stack_id);
         }
         stack_id
     }
@@ -300,42 +300,23 @@ const fn mix(hash: u64, word: u64) -> u64 {
     product ^ (product >> 32)
 }
 
-/// Puts a stack into the map unless it is there. Whether it was put in.
-#[inline(always)]
-fn store(id: u64, stack: &Stack) -> bool {
-    if STACKS.get_ptr(id).is_some() {
-        return false;
-    }
-    match STACKS.insert(id, stack, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            count::with(|counters| counters.new_stacks += 1);
-            true
-        }
-        // -EEXIST: another CPU was faster.
-        Err(error) => {
-            if error != -17 {
-                count::lost(Loss::StacksFull);
-            }
-            false
-        }
-    }
-}
-
 /// Tells user space of a program, once. Within `execve` a program is seen before its stack has its
 /// final place (`create_elf_tables` in fs/binfmt_elf.c); then user space is told again.
+/// Whether user space knows then.
 #[inline(always)]
-fn announce(program: Program, current: Task) {
+fn announce(program: Program, current: Task) -> bool {
     let start_stack = current.start_stack();
     if let Some(seen) = SEEN.get_ptr(program) {
         // SAFETY: the value is in the map; whoever writes it at the same time writes a u64 as well.
         if unsafe { *seen } == start_stack {
-            return;
+            return true;
         }
     }
-    if notify(program, start_stack, NoticeKind::New) {
-        // When there is no room, user space is told again.
+    let told = notify(program, start_stack, NoticeKind::New);
+    if told {
         let _ = SEEN.insert(program, start_stack, 0);
     }
+    told
 }
 
 /// Whether there was room for the notice.

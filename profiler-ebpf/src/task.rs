@@ -181,6 +181,13 @@ impl Task {
         comm
     }
 
+    /// Whether the thread's own name is this one, which is padded with 0.
+    #[inline(always)]
+    pub fn has_comm(self, comm: &[u8; 16]) -> bool {
+        let half = |from: u32| read_at::<[u8; 8]>(self.0.cast(), TASK_COMM.load() + from);
+        half(0) == comm[..8] && half(8) == comm[8..]
+    }
+
     /// The pointer that this was made from.
     #[inline(always)]
     pub const fn as_ptr(self) -> *const task_struct {

@@ -6,7 +6,7 @@ use offwake_shared::{TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
 
 use crate::maps::{MAX_OFF_NS, STATES, THREADS, UNWIND, WAKE, scratch};
 use crate::task::{Ids, Task};
-use crate::{stack, target, task, unwind, wait};
+use crate::{sample, stack, target, task, unwind, wait};
 
 /// Which of several wake-ups of a sleep counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,10 @@ pub fn record(ctx: &impl EbpfContext, tid: u32, state: u32, counts: Counts) {
     let now = unsafe { bpf_ktime_get_ns() };
     thread.woken_from = state;
     thread.woken_at = now;
+    if sample::skips(thread) {
+        thread.waker_kind = WakerKind::None as u32;
+        return;
+    }
     if off_since != 0 && now.wrapping_sub(off_since) > MAX_OFF_NS.load() {
         // Nobody wants an interval as long as this: its waker need not pay for stacks.
         thread.waker_kind = WakerKind::None as u32;
@@ -92,6 +96,7 @@ pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
     set_waker(ctx, thread);
     thread.off_since = now;
     thread.woken_at = now;
+    sample::begin(thread);
     wait::insert(tid, thread);
 }
 

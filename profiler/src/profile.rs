@@ -2,17 +2,19 @@
 //! read back from a file.
 
 mod histogram;
+mod sampling;
 mod wait_set;
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use offwake_shared::{Loss, WaitState};
+use offwake_shared::{Loss, TaskId, WaitState};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 pub use crate::recording::Meta;
 pub use histogram::Histogram;
+pub use sampling::{Estimate, Sampling, ThreadTotal};
 pub(crate) use wait_set::WaitSet;
 
 /// A symbolized recording: what every renderer takes.
@@ -172,6 +174,8 @@ pub struct Wait {
     pub max_ns: u64,
     /// How long the intervals were, from switch-out to switch-in.
     pub histogram: Histogram,
+    /// Where the intervals were sampled, how exact the sums are.
+    pub estimate: Estimate,
     /// Where the sleeper waited, innermost first: kernel frames, then user frames.
     pub sleeper_stack: Stack,
     /// Where the waker was, innermost first: kernel frames, then user frames.
@@ -190,6 +194,7 @@ impl Wait {
             runqueue_ns: _,
             max_ns: _,
             histogram: _,
+            estimate: _,
             sleeper_stack,
             waker_stack,
         } = self;
@@ -203,6 +208,7 @@ impl Wait {
         self.runqueue_ns = self.runqueue_ns.saturating_add(other.runqueue_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
         self.histogram.add(&other.histogram);
+        self.estimate.add(&other.estimate);
     }
 
     fn frame_ids_mut(&mut self) -> impl Iterator<Item = &mut FrameId> {
@@ -224,6 +230,15 @@ pub struct Thread {
     pub tid: u32,
     /// Its name when it waited or woke. Invalid UTF-8 was replaced; nothing else is changed.
     pub comm: SmolStr,
+}
+
+impl Thread {
+    /// A thread, as the programs know it.
+    pub(crate) fn of(task: &TaskId) -> Self {
+        let TaskId { tgid, tid, exec_id: _, flags: _, comm } = task;
+        let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+        Self { pid: *tgid, tid: *tid, comm: String::from_utf8_lossy(&comm[..end]).into() }
+    }
 }
 
 /// Who ended a wait.

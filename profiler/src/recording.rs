@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use hashbrown::HashMap;
 use offwake_shared::{StackContext, StackEnd, WaitKey, WaitStats};
 
-use crate::profile::Losses;
+use crate::profile::{Losses, Sampling};
 
 /// One finished recording.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub struct Meta {
     pub probe: String,
     /// What was asked for, one line each, such as `envoy (pid 4182)` or `all processes`.
     pub targets: Vec<String>,
+    /// How intervals were sampled; `None`: all were recorded.
+    pub sampling: Option<Sampling>,
 }
 
 /// A key of the BPF map of stacks: a hash of the stack. 0 names no stack.

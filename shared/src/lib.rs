@@ -13,6 +13,7 @@ mod histogram;
 mod key;
 mod loss;
 mod notice;
+mod sample;
 mod stack;
 mod state;
 mod thread;
@@ -23,7 +24,8 @@ pub use histogram::Histogram;
 pub use key::{WaitKey, WaitStats, WakerKind};
 pub use loss::Loss;
 pub use notice::{Notice, NoticeKind, Program};
-pub use stack::{MAX_FRAMES, Stack, StackContext};
+pub use sample::{Sampling, Variance};
+pub use stack::{MAX_FRAMES, Stack, StackContext, StackRecord};
 pub use state::{TASK_WAKING, WaitState};
 pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState};
 pub use unwind::{
@@ -48,14 +50,12 @@ pub struct Counters {
     pub intervals: u64,
     /// Their off-CPU time, in ns.
     pub off_ns: u64,
-    /// Entries that were inserted in a map of waits: bounds how full the active one is.
+    /// Waits that were put into one of the two maps.
     pub new_waits: u64,
-    /// Stacks that were inserted: bounds how full the map of stacks is.
-    pub new_stacks: u64,
     /// What was lost, by [`Loss`].
     pub losses: [u64; Loss::COUNT],
 }
-assert_packed!(Counters, 8 * (4 + Loss::COUNT));
+assert_packed!(Counters, 8 * (3 + Loss::COUNT));
 
 /// Values that user space sets before the programs are loaded; the programs see constants.
 pub mod filter {

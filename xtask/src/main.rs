@@ -31,6 +31,14 @@ usage: cargo xtask TASK
                       --json FILE   write the figures too
                       --peers-only  measure without offwake
                       --gate        fail if offwake costs more than libbpf-tools, or cfi more than 1.5 x fp
+  bench load        what a recording loses, and takes, under a load (root)
+                      --seconds S    for how long (default 60)
+                      --threads N    so many threads (default 8)
+                      --processes N  in so many processes; more than one are recorded with -a (default 1)
+                      --stacks N     so many distinct user stacks (default 50,000)
+                      --rate N       so many sleeps a second; 0: as many as can be (default 100,000)
+                      --gate         fail if anything is lost, or memory grows
+                      -- OPTIONS     of offwake
   bench diff        what `offwake diff` takes for 100 MB of folded stacks: seconds and memory
                       --gate        fail beyond 500 MB, and where the machine is idle beyond 3 s
   bench user        what offwake takes beside the probes: start-up, seconds from the stop to the graph, peak

@@ -185,6 +185,17 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "SECS", value_parser = parse_duration, help_heading = RECORDING)]
     pub(crate) duration: Option<Duration>,
 
+    /// Take at most this share of the machine's CPU time, in percent: sample the waits
+    ///
+    /// For production: 1 is a good choice. As long as the recording costs less, each wait is recorded. Beyond,
+    /// those of threads that wait often are sampled: each that is recorded counts for several, so that every
+    /// sum is unbiased, and every output tells how many were recorded, and how exact the sums are. The
+    /// number of waits of each thread, and their time, stay exact. The ceiling is for the time in BPF
+    /// programs, as the kernel measures it. About 0.5 µs a wait is needed for the exact sums
+    /// alone: where even this is more than the ceiling, a warning says so.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = RECORDING)]
+    pub(crate) overhead: Option<u32>,
+
     /// Leave out intervals that are shorter than this many microseconds
     ///
     /// Counted is the whole interval off-CPU, blocked and run-queue time together. What is left out is
@@ -328,6 +339,16 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("must be at least a nanosecond".into()),
         duration => Ok(duration),
     }
+}
+
+/// A share in percent, in millionths.
+fn parse_percent(text: &str) -> Result<u32, String> {
+    let percent: f64 = text.parse().map_err(|_| "not a number")?;
+    // Not a range check: NaN must fail, too.
+    if !(percent >= 0.01 && percent <= 100.0) {
+        return Err("must be from 0.01 to 100 percent".into());
+    }
+    Ok((percent * 10_000.0).round() as u32)
 }
 
 fn wait_state_parser() -> impl TypedValueParser<Value = WaitState> {

@@ -64,6 +64,7 @@ impl Job {
                 kernel_stacks: !args.user_stacks_only,
                 unwind: args.unwind.into(),
                 probe: args.probe.into(),
+                overhead_ppm: args.overhead,
                 capacity: record::Capacity::default(),
             },
             symbolize: symbolize_options(&args.graph),

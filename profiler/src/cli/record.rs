@@ -41,6 +41,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(&recording, profile.losses);
     let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
     drop(recording);
+    let sampling = profile.describe_sampling();
 
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
@@ -51,6 +52,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     if let Some(peak) = memory::peak() {
         let (peak, maps) = (human_bytes(peak), human_bytes(bpf_bytes));
         say(format_args!("memory: {peak} at its peak, and {maps} of BPF maps"));
+    }
+    if let Some(sampling) = sampling {
+        say(sampling);
     }
     say(summary);
     Ok(exit)

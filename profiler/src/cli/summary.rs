@@ -73,6 +73,7 @@ mod tests {
                 kernel: "6.18.0".into(),
                 probe: "btf".into(),
                 targets: vec!["envoy (pid 4182)".into(), "thread name wrk:worker_0".into()],
+                sampling: None,
             },
             waits: Default::default(),
             stacks: Default::default(),

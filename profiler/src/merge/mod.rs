@@ -8,10 +8,10 @@ mod bpf_frames;
 mod tests;
 mod waker;
 
-use offwake_shared::{Loss, StackEnd, TaskId, WaitKey, WaitState, WaitStats};
+use offwake_shared::{Loss, StackEnd, Variance, WaitKey, WaitState, WaitStats};
 
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Module, Profile, Stack, Thread, Wait, Waker,
+    Estimate, Frame, FrameId, Histogram, Losses, Module, Profile, Stack, Thread, Wait, Waker,
 };
 use crate::recording::{Recording, StackId};
 use crate::symbolize::Symbols;
@@ -75,7 +75,7 @@ impl<'a> Merger<'a> {
             state,
             waker_kind,
         } = key;
-        let WaitStats { count, blocked_ns, runqueue_ns, max_ns, histogram } = *stats;
+        let WaitStats { count, blocked_ns, runqueue_ns, max_ns, histogram, variance } = *stats;
 
         // Numbers that no version of the BPF programs writes.
         let state = WaitState::from_u32(*state).unwrap_or(WaitState::Other);
@@ -94,7 +94,7 @@ impl<'a> Merger<'a> {
             Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
         }
         Wait {
-            sleeper: thread(sleeper),
+            sleeper: Thread::of(sleeper),
             waker,
             state,
             count,
@@ -102,6 +102,7 @@ impl<'a> Merger<'a> {
             runqueue_ns,
             max_ns,
             histogram: Histogram::from(&histogram),
+            estimate: estimate(&variance),
             sleeper_stack: [self.kernel_stack(*sleeper_kernel), self.user_stack(*sleeper_user)]
                 .concat()
                 .into(),
@@ -143,8 +144,10 @@ impl<'a> Merger<'a> {
     }
 }
 
-fn thread(task: &TaskId) -> Thread {
-    let TaskId { tgid, tid, exec_id: _, flags: _, comm } = task;
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    Thread { pid: *tgid, tid: *tid, comm: String::from_utf8_lossy(&comm[..end]).into() }
+fn estimate(variance: &Variance) -> Estimate {
+    Estimate {
+        samples: variance.samples,
+        count_error: variance.count.isqrt(),
+        off_error_ns: u64::try_from(variance.off().isqrt()).unwrap_or(u64::MAX),
+    }
 }

@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
-use offwake_shared::WakerKind;
+use offwake_shared::{TaskId, WakerKind};
 
 use super::*;
 use crate::profile::{Losses, Meta, Module};
@@ -55,6 +55,7 @@ fn recording(waits: impl IntoIterator<Item = (WaitKey, WaitStats)>) -> Recording
             kernel: "6.1".into(),
             probe: "btf".into(),
             targets: vec![],
+            sampling: None,
         },
         waits: waits.into_iter().collect(),
         stacks: HashMap::new(),
@@ -127,8 +128,8 @@ fn stacks_are_kernel_then_user_and_threads_have_names() {
 #[test]
 fn a_name_can_fill_its_array_and_be_no_utf8() {
     let full = TaskId { comm: *b"0123456789abcdef", ..SLEEPER };
-    assert_eq!(thread(&full).comm, "0123456789abcdef");
-    assert_eq!(thread(&TaskId { comm: comm(b"a\xff\nb\0c"), ..SLEEPER }).comm, "a\u{fffd}\nb");
+    assert_eq!(Thread::of(&full).comm, "0123456789abcdef");
+    assert_eq!(Thread::of(&TaskId { comm: comm(b"a\xff\nb\0c"), ..SLEEPER }).comm, "a\u{fffd}\nb");
 }
 
 #[test]

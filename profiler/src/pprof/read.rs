@@ -14,7 +14,8 @@ use prost::Message;
 use super::fields::{Value, fields, packed};
 use super::schema::{self, KERNEL, comment, field, label};
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Meta, Module, Profile, Stack, Thread, Wait, Waker,
+    Estimate, Frame, FrameId, Histogram, Losses, Meta, Module, Profile, Stack, Thread, ThreadTotal,
+    Wait, Waker,
 };
 use crate::saved::Budget;
 
@@ -183,6 +184,7 @@ impl<'a> Tables<'a> {
             kernel: String::new(),
             probe: String::new(),
             targets: Vec::new(),
+            sampling: None,
         };
         let mut losses = Losses::default();
         for &index in &self.comments {
@@ -197,7 +199,16 @@ impl<'a> Tables<'a> {
             } else if let Some(loss) = text.strip_prefix(comment::LOSS) {
                 let (loss, count) = read_loss(loss)?;
                 losses.add(loss, count);
+            } else if let Some(sampling) = text.strip_prefix(comment::SAMPLING) {
+                let (ceiling_ppm, spent_ppm) = read_sampling(sampling)?;
+                let sampling = meta.sampling.get_or_insert_default();
+                (sampling.ceiling_ppm, sampling.spent_ppm) = (ceiling_ppm, spent_ppm);
+            } else if let Some(thread) = text.strip_prefix(comment::THREAD) {
+                meta.sampling.get_or_insert_default().threads.push(read_thread(thread)?);
             }
+        }
+        if let Some(sampling) = &mut meta.sampling {
+            sampling.normalize();
         }
         Ok((meta, losses))
     }
@@ -265,6 +276,26 @@ fn read_loss(text: &str) -> Result<(Loss, u64)> {
     Ok((loss.with_context(newer)?, count))
 }
 
+fn read_sampling(text: &str) -> Result<(u32, u32)> {
+    let parse = || {
+        let (ceiling, spent) = text.split_once(' ')?;
+        Some((ceiling.parse().ok()?, spent.parse().ok()?))
+    };
+    parse().with_context(|| format!("no figures of sampling: {text:?}"))
+}
+
+fn read_thread(text: &str) -> Result<ThreadTotal> {
+    let parse = || {
+        let mut words = text.splitn(6, ' ');
+        let (pid, tid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (count, blocked_ns, runqueue_ns) = (number()?, number()?, number()?);
+        let thread = Thread { pid, tid, comm: words.next()?.into() };
+        Some(ThreadTotal { thread, count, blocked_ns, runqueue_ns })
+    };
+    parse().with_context(|| format!("no sums of a thread: {text:?}"))
+}
+
 /// The bytes of a build id; `None` where there is none, or another kind of id.
 fn unhex(text: &str) -> Result<Option<Vec<u8>>> {
     if text.is_empty() {
@@ -320,7 +351,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn wait(&mut self, sample: &[u8]) -> Result<Wait> {
         self.budget.expect(MOST_DECODED * sample.len())?;
-        let schema::Sample { location_id, value, label, histogram } =
+        let schema::Sample { location_id, value, label, histogram, estimate } =
             &schema::Sample::decode(sample)?;
         let Types { blocked, runqueue, count, all } = self.types;
         ensure!(value.len() == all, "it has {} values instead of {all}", value.len());
@@ -349,6 +380,12 @@ impl Reader<'_> {
             runqueue_ns: value(runqueue)?,
             max_ns: labels.number(label::MAX),
             histogram,
+            estimate: match estimate[..] {
+                [samples, count_error, off_error_ns] => {
+                    Estimate { samples, count_error, off_error_ns }
+                }
+                _ => Estimate::default(),
+            },
             sleeper_stack: Stack::new(),
             waker_stack: Stack::new(),
         };

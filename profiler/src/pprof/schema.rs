@@ -39,6 +39,10 @@ pub(super) mod comment {
     pub(in super::super) const PROBE: &str = "probe: ";
     pub(in super::super) const TARGET: &str = "target: ";
     pub(in super::super) const LOSS: &str = "loss: ";
+    /// The ceiling and what was spent, in millionths.
+    pub(in super::super) const SAMPLING: &str = "sampling: ";
+    /// Pid, tid, count, blocked and run-queue time in ns, name: all intervals of a thread.
+    pub(in super::super) const THREAD: &str = "thread: ";
 }
 
 /// Numbers of the fields of [`Profile`] that are read one by one.
@@ -104,6 +108,9 @@ pub(super) struct Sample {
     /// and what they merge they would not add up.
     #[prost(uint64, repeated, tag = "1000")]
     pub(super) histogram: Vec<u64>,
+    /// Ours: `Estimate`, its members in their order; nothing where all are 0.
+    #[prost(uint64, repeated, tag = "1001")]
+    pub(super) estimate: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -38,6 +38,7 @@ impl Constants {
             ("FRAMES_LIMIT", system::max_stack_frames().map_or(max, |limit| limit.min(max))),
             ("USER_STACKS", u32::from(config.user_stacks)),
             ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
+            ("SAMPLE", u32::from(config.overhead_ppm.is_some())),
             ("UNWIND", u32::from(unwind)),
             ("OWN_NAMESPACE", system::pid_namespace()?),
             ("HAS_TYPES", u32::from(types.is_some())),
@@ -67,6 +68,8 @@ impl Constants {
             ("TARGET_COMM_LOW", low),
             ("TARGET_COMM_HIGH", high),
             ("MIN_OFF_NS", config.min_off.as_nanos() as u64),
+            ("WAITS_MASK", waits_mask(config.capacity.waits)),
+            ("STACKS_HALF", u64::from(config.capacity.stack_bytes / 2)),
             ("MAX_OFF_NS", config.max_off.map_or(u64::MAX, |max| max.as_nanos() as u64)),
             ("INTERRUPT_START_0", range(0).0),
             ("INTERRUPT_LEN_0", range(0).1),
@@ -87,4 +90,13 @@ fn filter_bits(filter: &Filter) -> u32 {
         | bit(!tids.is_empty(), filter::TIDS)
         | bit(cgroup.is_some(), filter::CGROUP)
         | bit(comm.is_some(), filter::COMM)
+}
+
+/// Of the number of waits that a CPU has put into the maps, the bits that are 0 whenever it has put in a
+/// part of a quarter of what one holds, with that quarter shared among all CPUs.
+fn waits_mask(waits: u32) -> u64 {
+    // Where the kernel does not tell, it does not hurt to be asked too often.
+    let possible_cpus = || aya::util::nr_cpus().unwrap_or(1024);
+    let share = (waits as usize / 4 / possible_cpus()).max(1);
+    (1 << share.ilog2()) - 1
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
@@ -17,7 +17,7 @@ use offwake_shared::{Counters, ExistingThread, MAX_UNWIND_RULES, ThreadState, UN
 use super::btf::KernelTypes;
 use super::constants::Constants;
 use super::probe::{Flavour, Probe};
-use super::{Capacity, Config, Filter, UnwindChoice, kernel, untyped, unwind};
+use super::{Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, untyped, unwind};
 use crate::snapshot::system;
 
 /// The programs for kernels with `bpf_loop`.
@@ -45,7 +45,7 @@ unsafe impl aya::Pod for PodThreadState {}
 /// A map value, as aya wants it.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-struct PodCounters(Counters);
+pub(super) struct PodCounters(pub(super) Counters);
 // SAFETY: `Counters` is an ABI type: plain data without padding.
 unsafe impl aya::Pod for PodCounters {}
 
@@ -119,6 +119,7 @@ impl Probes {
             threads,
             waits,
             stacks,
+            stack_bytes,
             notices,
             unwind_mappings,
             unwind_pages,
@@ -128,7 +129,8 @@ impl Probes {
             .map_max_entries("THREADS", threads)
             .map_max_entries("WAITS_0", waits)
             .map_max_entries("WAITS_1", waits)
-            .map_max_entries("STACKS", stacks)
+            .map_max_entries("KNOWN_STACKS", stacks)
+            .map_max_entries("STACKS", stack_bytes)
             .map_max_entries("NOTICES", notices);
         if unwinds {
             let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);
@@ -264,26 +266,16 @@ impl Probes {
             .collect())
     }
 
-    /// Has the programs use the map of waits with this index; when this returns, no program uses
-    /// the other one any more.
-    pub(super) fn switch_waits(&mut self, active: usize) -> Result<()> {
-        let mut control: Array<_, u32> = self.map_mut("CONTROL").try_into()?;
-        control.set(0, u32::try_from(active)?, 0)?;
-        wait_for_running_programs();
-        Ok(())
-    }
-
     /// What the programs have counted, on all CPUs together.
     pub(super) fn counters(&self) -> Result<Counters> {
         let map: PerCpuArray<_, PodCounters> =
             self.bpf.map("COUNTERS").expect(IN_OBJECT).try_into()?;
         let mut sum = Counters::default();
         for PodCounters(cpu) in map.get(&0, 0)?.iter() {
-            let Counters { intervals, off_ns, new_waits, new_stacks, losses } = cpu;
+            let Counters { intervals, off_ns, new_waits, losses } = cpu;
             sum.intervals += intervals;
             sum.off_ns += off_ns;
             sum.new_waits += new_waits;
-            sum.new_stacks += new_stacks;
             for (sum, loss) in sum.losses.iter_mut().zip(losses) {
                 *sum += loss;
             }
@@ -301,9 +293,40 @@ impl Probes {
             .sum()
     }
 
+    /// What keeps the programs' cost under a ceiling works on.
+    pub(super) fn budget(&mut self) -> Result<budget::Handles> {
+        let programs = self.flavour.hooks.iter().filter_map(|hook| {
+            Some(self.bpf.program(hook.program)?.fd().ok()?.as_fd().try_clone_to_owned())
+        });
+        let programs = programs.collect::<Result<_, _>>()?;
+        let quota = self.bpf.take_map("QUOTA").expect(IN_OBJECT).try_into()?;
+        Ok(budget::Handles { programs, quota })
+    }
+
     /// The notices that the programs send.
     pub(super) fn take_notices(&mut self) -> Result<RingBuf<MapData>> {
         Ok(self.bpf.take_map("NOTICES").expect(IN_OBJECT).try_into()?)
+    }
+
+    /// The maps that are emptied while the programs fill them.
+    pub(super) fn take_drained_maps(&mut self) -> Result<drain::Maps> {
+        // The counters are read here, too.
+        let counters = self.bpf.map("COUNTERS").expect(IN_OBJECT);
+        let Map::PerCpuArray(counters) = counters else { unreachable!("the counters of each CPU") };
+        let counters = MapData::from_fd(counters.fd().as_fd().try_clone_to_owned()?)?;
+        let mut take = |name: &str| self.bpf.take_map(name).expect(IN_OBJECT);
+        let hash_map = |map: Map| match map {
+            Map::HashMap(map) => map,
+            _ => unreachable!("a hash map of the object"),
+        };
+        Ok(drain::Maps {
+            waits: [hash_map(take("WAITS_0")), hash_map(take("WAITS_1"))],
+            control: take("CONTROL").try_into()?,
+            counters: Map::PerCpuArray(counters).try_into()?,
+            stacks: take("STACKS").try_into()?,
+            known_stacks: hash_map(take("KNOWN_STACKS")),
+            filling: take("FILLING").try_into()?,
+        })
     }
 
     /// The maps of unwind tables.
@@ -413,6 +436,11 @@ pub(super) fn wait_for_running_programs() {
 /// How often the kernel did not run this program because it was running on that CPU already.
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
     program_info(program).map_or(0, |info| info.recursion_misses)
+}
+
+/// For how long the kernel has measured this program to run, in ns.
+pub(super) fn run_time_ns(program: BorrowedFd<'_>) -> u64 {
+    program_info(program).map_or(0, |info| info.run_time_ns)
 }
 
 /// What the kernel says of a program; `None` if it does not tell.

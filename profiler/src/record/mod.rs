@@ -1,12 +1,14 @@
 //! Recording: the only code that knows aya.
 
 mod batch;
+mod budget;
 mod btf;
 mod collect;
 mod command;
 mod config;
 mod constants;
 mod descriptor;
+mod drain;
 mod existing;
 mod jit;
 mod kernel;
@@ -16,7 +18,9 @@ mod mmaps;
 mod notices;
 mod offsets;
 mod preflight;
+mod priority;
 mod probe;
+mod quiesce;
 mod registers;
 mod session;
 mod targets;

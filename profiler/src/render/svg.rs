@@ -19,7 +19,7 @@ use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 use super::drawn::drawn;
 use super::stacks::{Identity, MergedStacks, Role};
 use super::{RenderOptions, colors, escape, human};
-use crate::profile::{Metric, Profile};
+use crate::profile::{Metric, Profile, Wait};
 
 /// As many characters as fit beside `Reset Zoom` and `Search` at inferno's 1200 pixels.
 pub(super) const TITLE_CHARS: usize = 90;
@@ -73,7 +73,12 @@ pub(super) fn write(
     let mut graph = Options::default();
     graph.title = title;
     graph.subtitle = Some(subtitle);
-    graph.notes = profile.losses.describe(true);
+    graph.notes = profile
+        .describe_sampling()
+        .into_iter()
+        .chain([profile.losses.describe(true)])
+        .collect::<Vec<_>>()
+        .join("; ");
     graph.name_type = "Frame:".into();
     graph.count_name = human::unit(options.metric).into();
     graph.factor = match options.metric {
@@ -125,13 +130,29 @@ fn subtitle(profile: &Profile) -> String {
     let intervals = profile.waits.iter().map(|wait| wait.count).sum();
     // As many causes as fit; a comment in the file has all of them.
     let text = format!(
-        "{} waits · probe {} · kernel {} · {}",
+        "{} waits · {}probe {} · kernel {} · {}",
         human::count(intervals),
+        sampling(profile),
         escape::name(&profile.meta.probe),
         escape::name(&profile.meta.kernel),
         profile.losses.describe(false),
     );
     shorten(&text, SUBTITLE_CHARS)
+}
+
+/// How the waits were sampled, if they were, as short as can be; a comment in the file tells more.
+pub(super) fn sampling(profile: &Profile) -> String {
+    if profile.meta.sampling.is_none() {
+        return String::new();
+    }
+    let estimate = profile.estimate();
+    let sum = |of: fn(&Wait) -> u64| profile.waits.iter().map(of).fold(0, u64::saturating_add);
+    let off_ns = sum(Wait::off_ns).max(1) as f64;
+    format!(
+        "sampled 1 of {:.1}, ± {:.2} % · ",
+        sum(|wait| wait.count) as f64 / estimate.samples.max(1) as f64,
+        100.0 * estimate.off_confidence_ns() as f64 / off_ns,
+    )
 }
 
 pub(super) fn shorten(text: &str, chars: usize) -> String {

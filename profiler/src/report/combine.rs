@@ -40,7 +40,10 @@ pub fn combine(profiles: Vec<Profile>) -> Result<Profile> {
 }
 
 fn add_meta(all: &mut Meta, meta: Meta) {
-    let Meta { started, duration, kernel, probe, targets } = meta;
+    let Meta { started, duration, kernel, probe, targets, sampling } = meta;
+    if let Some(sampling) = sampling {
+        all.sampling.get_or_insert_default().add(sampling);
+    }
     all.started = match (all.started, started) {
         // Not known.
         (SystemTime::UNIX_EPOCH, started) => started,

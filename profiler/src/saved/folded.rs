@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 
 use super::{Budget, Loaded};
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Meta, Profile, Stack, Thread, Wait, WaitSet, Waker,
+    Estimate, Frame, FrameId, Histogram, Losses, Meta, Profile, Stack, Thread, Wait, WaitSet, Waker,
 };
 
 /// The most bytes of a line.
@@ -55,6 +55,7 @@ pub(super) fn read(name: &str, text: &[u8], budget: &mut Budget) -> Result<Loade
         kernel: "unknown".into(),
         probe: "unknown".into(),
         targets: vec![format!("{name} (folded stacks)")],
+        sampling: None,
     };
     let profile = Profile::of_set(meta, Losses::default(), reader.frames, waits);
     let note = "folded stacks: their values are taken for µs off-CPU; counts, thread ids, losses and \
@@ -125,6 +126,7 @@ impl<'a> Reader<'a> {
             runqueue_ns,
             max_ns: 0,
             histogram: Histogram::default(),
+            estimate: Estimate::default(),
             sleeper_stack,
             waker_stack,
         })

@@ -11,6 +11,7 @@ mod filters;
 mod outputs;
 mod privileges;
 mod probes;
+mod sampling;
 mod storms;
 mod symbols;
 mod waits;

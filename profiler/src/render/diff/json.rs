@@ -87,6 +87,8 @@ struct Head<'a> {
 struct Side<'a> {
     recording: json::Recording<'a>,
     losses: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<json::Sampling<'a>>,
 }
 
 impl<'a> Side<'a> {
@@ -94,6 +96,7 @@ impl<'a> Side<'a> {
         Self {
             recording: json::Recording::new(&profile.meta),
             losses: json::losses(&profile.losses),
+            sampling: json::Sampling::of(profile),
         }
     }
 }

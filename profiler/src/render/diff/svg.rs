@@ -16,7 +16,7 @@ use super::marks::Marks;
 use super::{Labels, in_unit, panels, unit};
 use crate::diff::{Base, Diff, Row, Scale, stacks};
 use crate::profile::{Metric, Profile};
-use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, shorten, write_empty};
+use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, sampling, shorten, write_empty};
 use crate::render::{colors, escape, human};
 
 pub(super) fn write(
@@ -135,13 +135,15 @@ fn subtitle(before: &Profile, after: &Profile, diff: &Diff) -> String {
     let value = |value: u64, divisor: u64| in_unit(diff, value as f64, divisor as f64);
     let percent = diff.percent(&diff.total);
     let text = format!(
-        "{:.3} → {:.3} {} ({percent:+.1}%), in {} and {} · {} · {}",
+        "{:.3} → {:.3} {} ({percent:+.1}%), in {} and {} · {}{} · {}{}",
         value(diff.total.before.value, divisor_before),
         value(diff.total.after.value, divisor_after),
         unit(diff),
         human::length(before.meta.duration),
         human::length(after.meta.duration),
+        sampling(before),
         before.losses.describe(false),
+        sampling(after),
         after.losses.describe(false),
     );
     shorten(&text, SUBTITLE_CHARS)

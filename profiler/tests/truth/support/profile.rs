@@ -13,6 +13,23 @@ pub(crate) struct Profile {
     pub(crate) recording: Recording,
     pub(crate) losses: BTreeMap<String, u64>,
     pub(crate) waits: Vec<Wait>,
+    pub(crate) sampling: Option<Sampling>,
+}
+
+/// With `--overhead`.
+#[derive(Debug, Deserialize)]
+#[allow(dead_code, reason = "other tests share this")]
+pub(crate) struct Sampling {
+    pub(crate) threads: Vec<ThreadTotal>,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code, reason = "other tests share this")]
+pub(crate) struct ThreadTotal {
+    pub(crate) tid: u32,
+    pub(crate) count: u64,
+    pub(crate) blocked_ns: u64,
+    pub(crate) runqueue_ns: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,6 +50,13 @@ pub(crate) struct Wait {
     pub(crate) max_ns: u64,
     /// Where each bucket begins, in ns, and its count.
     pub(crate) histogram: Vec<(u64, u64)>,
+    /// With `--overhead`, as the next two.
+    #[allow(dead_code, reason = "other tests share this")]
+    pub(crate) samples: Option<u64>,
+    #[allow(dead_code, reason = "other tests share this")]
+    pub(crate) count_error: Option<u64>,
+    #[allow(dead_code, reason = "other tests share this")]
+    pub(crate) off_error_ns: Option<u64>,
     pub(crate) sleeper_stack: Vec<Frame>,
     pub(crate) waker_stack: Vec<Frame>,
 }
