@@ -31,6 +31,11 @@ static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-
 #[cfg(target_arch = "aarch64")]
 static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-no-loop.bpf.o");
 
+/// The one for the running kernel.
+pub(super) fn object() -> &'static [u8] {
+    if kernel::version().has_bpf_loop() { OBJECT } else { OBJECT_NO_LOOP }
+}
+
 /// The iterator over the threads that exist.
 const EXISTING: &str = "existing";
 
@@ -143,8 +148,7 @@ impl Probes {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let object = if kernel::version().has_bpf_loop() { OBJECT } else { OBJECT_NO_LOOP };
-        let mut bpf = loader.load(object).map_err(no_maps)?;
+        let mut bpf = loader.load(object()).map_err(no_maps)?;
         for hook in &flavour.hooks {
             let loaded = hook.load(&mut bpf, btf.as_ref());
             loaded.map_err(|error| rejected(hook.program, &error))?;
@@ -332,7 +336,7 @@ impl Probes {
 }
 
 /// Why a map or program must exist: its name and the object are built together.
-const IN_OBJECT: &str = "part of the embedded object";
+pub(super) const IN_OBJECT: &str = "part of the embedded object";
 
 fn existing(bpf: &mut Ebpf) -> &mut Iter {
     bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator")
@@ -340,13 +344,13 @@ fn existing(bpf: &mut Ebpf) -> &mut Iter {
 
 /// Before 5.11 the memory of maps counts as locked memory, which is limited. Without the privilege to raise
 /// the limit it stays as it is: it may do.
-fn raise_memory_limit() {
+pub(super) fn raise_memory_limit() {
     let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) };
 }
 
-fn no_maps(error: EbpfError) -> anyhow::Error {
+pub(super) fn no_maps(error: EbpfError) -> anyhow::Error {
     let denied = matches!(&error, EbpfError::MapError(error) if errno(error) == Some(libc::EPERM));
     let error = anyhow::Error::from(error);
     if denied && kernel::version() < kernel::Version(5, 11, 0) {
@@ -359,7 +363,7 @@ fn no_maps(error: EbpfError) -> anyhow::Error {
 }
 
 /// The verifier's log runs to thousands of lines, of which the last before its figures says why.
-fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
+pub(super) fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
         return anyhow!("cannot load the BPF program {name}: {error}");
     };

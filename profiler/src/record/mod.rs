@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod constants;
 mod descriptor;
+pub mod epoll;
 mod existing;
 mod kernel;
 mod load;

@@ -1,5 +1,6 @@
 //! How to stand where threads are switched and woken: three ways, of which each kernel has some.
 
+mod epoll;
 mod hooks;
 mod tracefs;
 
@@ -7,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(super) use self::epoll::hooks as epoll_hooks;
 pub(super) use self::hooks::Hook;
 use self::hooks::Point;
 use self::tracefs::Tracefs;
