@@ -19,6 +19,9 @@ pub const EPOLL_UNCERTAIN: u32 = 2;
 /// [`EpollFile::flags`]: a socket.
 pub const EPOLL_SOCKET: u32 = 4;
 
+/// [`EpollFile::flags`]: a TCP socket that was connected from here.
+pub const EPOLL_OUTGOING: u32 = 8;
+
 /// Which event it is.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

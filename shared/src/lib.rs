@@ -20,9 +20,9 @@ mod thread;
 mod unwind;
 
 pub use epoll::{
-    EPOLL_PARTS, EPOLL_READY, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN, EpollBytes,
-    EpollCall, EpollCounters, EpollFd, EpollFile, EpollHead, EpollKind, EpollReady, EpollReturn,
-    EpollThread, EpollWaiter, EpollWake,
+    EPOLL_OUTGOING, EPOLL_PARTS, EPOLL_READY, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN,
+    EpollBytes, EpollCall, EpollCounters, EpollFd, EpollFile, EpollHead, EpollKind, EpollReady,
+    EpollReturn, EpollThread, EpollWaiter, EpollWake,
 };
 pub use existing::ExistingThread;
 pub use histogram::Histogram;

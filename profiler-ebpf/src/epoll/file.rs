@@ -1,6 +1,6 @@
 //! Open files: what a descriptor stands for.
 
-use offwake_shared::{EPOLL_REUSEPORT, EPOLL_SOCKET, EpollFile};
+use offwake_shared::{EPOLL_OUTGOING, EPOLL_REUSEPORT, EPOLL_SOCKET, EpollFile};
 
 use super::maps::*;
 use crate::memory::{read, read_at};
@@ -13,6 +13,10 @@ const DIRECTORY: u16 = 0o040_000;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+
+/// `TCP_LISTEN` (include/net/tcp_states.h).
+const LISTEN: u32 = 10;
 
 /// The file that a descriptor of a task stands for; 0: none. Nothing keeps the table from being replaced
 /// meanwhile, but then it is freed later (RCU), and tracing programs run within that time.
@@ -81,6 +85,9 @@ pub fn describe(file: u64, fd: i32, events: u32, out: &mut EpollFile) {
     if u32::from(bits) >> (EPOLL_SK_REUSEPORT_BIT.load() & 7) & 1 != 0 {
         out.flags |= EPOLL_REUSEPORT;
     }
+    if out.protocol == IPPROTO_TCP && is_outgoing(sk, out.state) {
+        out.flags |= EPOLL_OUTGOING;
+    }
     if out.family == AF_INET {
         let (local, remote): (u32, u32) =
             (read_at(sk, &EPOLL_SK_LOCAL), read_at(sk, &EPOLL_SK_REMOTE));
@@ -96,4 +103,16 @@ pub fn describe(file: u64, fd: i32, events: u32, out: &mut EpollFile) {
         out.local = read_at(sk, &EPOLL_SK_LOCAL_6);
         out.remote = read_at(sk, &EPOLL_SK_REMOTE_6);
     }
+}
+
+/// Whether the port was chosen by `connect`. The bucket of such ports is marked, so that nobody else binds to them
+/// (`__inet_hash_connect` in net/ipv4/inet_hashtables.c sets `fastreuse` to -1); sockets of `accept` share the bucket
+/// of their listener.
+#[inline(always)]
+fn is_outgoing(sk: u64, state: u32) -> bool {
+    if EPOLL_SK_BUCKET.load() == 0 || state == LISTEN {
+        return false;
+    }
+    let bucket: u64 = read_at(sk, &EPOLL_SK_BUCKET);
+    bucket != 0 && read_at::<i8>(bucket, &EPOLL_BUCKET_REUSE) < 0
 }

@@ -75,6 +75,10 @@ constants! {
     EPOLL_SK_REUSEPORT: u32 = 0;
     /// The bit of `skc_reuseport` in its byte.
     EPOLL_SK_REUSEPORT_BIT: u32 = 0;
+    /// Byte offset in `inet_connection_sock` of `icsk_bind_hash`; 0: not known.
+    EPOLL_SK_BUCKET: u32 = 0;
+    /// Byte offset in `inet_bind_bucket` of `fastreuse`.
+    EPOLL_BUCKET_REUSE: u32 = 0;
     /// Byte offset in `eventpoll` of `rdllist`.
     EPOLL_EP_READY: u32 = 0;
     /// Byte offset in `eventpoll` of `ovflist`.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use offwake_shared::{EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN, EpollFile};
+use offwake_shared::{EPOLL_OUTGOING, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN, EpollFile};
 
 /// What a descriptor stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Socket {
     pub local: Option<SocketAddr>,
     /// The other end's, of IP, where there is one.
     pub remote: Option<SocketAddr>,
-    /// Whether it was connected from here: no listener is known that could have accepted it.
+    /// Whether it was connected from here.
     pub is_outgoing: bool,
     /// The state, a number of include/net/tcp_states.h.
     pub state: u32,
@@ -127,7 +127,7 @@ impl Socket {
             family: file.family,
             local,
             remote: remote.filter(|remote| remote.port() != 0),
-            is_outgoing: false,
+            is_outgoing: file.flags & EPOLL_OUTGOING != 0,
             state: file.state,
             reuse_port: file.flags & EPOLL_REUSEPORT != 0,
         }

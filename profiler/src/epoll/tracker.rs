@@ -1,6 +1,6 @@
 //! From what BPF sent to what happened: remembers what descriptors stand for.
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use offwake_shared::{EpollCall, EpollFile, EpollKind, EpollReturn, EpollWake, WakerKind};
 
 use super::event::Context;
@@ -34,8 +34,6 @@ pub struct Tracker {
     functions: Vec<String>,
     files: HashMap<(u32, i32), Descriptor>,
     registered: HashMap<(u32, i32), Registered>,
-    /// Those of listeners.
-    ports: HashSet<u16>,
     /// Returns whose further events are still to come, by thread.
     partial: HashMap<u32, Returned>,
     summary: Summary,
@@ -60,7 +58,6 @@ impl Tracker {
             functions: Vec::new(),
             files: HashMap::new(),
             registered: HashMap::new(),
-            ports: HashSet::new(),
             partial: HashMap::new(),
             summary: Summary::default(),
         }
@@ -222,18 +219,15 @@ impl Tracker {
         let known = self.files.get(&(pid, file.fd)).filter(|known| known.inode == file.inode);
         let (kind, interest) =
             known.map_or((None, None), |known| (Some(known.kind.clone()), known.interest));
+        let was_outgoing =
+            known.and_then(|known| known.socket.as_ref()).is_some_and(|socket| socket.is_outgoing);
         let ask = &mut self.ask;
         let descriptor = Descriptor::new(file, || kind.or_else(|| ask(pid, file.fd)))?;
         let interest = descriptor.interest.or(interest);
         let mut descriptor = Descriptor { interest, ..descriptor };
-        let is_listener = descriptor.is_listener();
-        if let Some(socket) = &mut descriptor.socket
-            && let Some(local) = socket.local
-        {
-            if is_listener {
-                self.ports.insert(local.port());
-            }
-            socket.is_outgoing = socket.remote.is_some() && !self.ports.contains(&local.port());
+        // The mark is gone when a connection has ended.
+        if let Some(socket) = &mut descriptor.socket {
+            socket.is_outgoing |= was_outgoing;
         }
         self.files.insert((pid, file.fd), Descriptor { is_certain: true, ..descriptor.clone() });
         Some(descriptor)

@@ -31,6 +31,14 @@ pub(super) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
         ("EPOLL_SK_PROTOCOL", at("sock", &["sk_protocol"])?),
         ("EPOLL_SK_REUSEPORT", reuse_port / 8),
         ("EPOLL_SK_REUSEPORT_BIT", reuse_port % 8),
+        (
+            "EPOLL_SK_BUCKET",
+            match at("inet_bind_bucket", &["fastreuse"]) {
+                Ok(_) => at("inet_connection_sock", &["icsk_bind_hash"]).unwrap_or(0),
+                Err(_) => 0,
+            },
+        ),
+        ("EPOLL_BUCKET_REUSE", at("inet_bind_bucket", &["fastreuse"]).unwrap_or(0)),
         ("EPOLL_EP_READY", at("eventpoll", &["rdllist"])?),
         ("EPOLL_EP_OVERFLOW", at("eventpoll", &["ovflist"])?),
         ("EPOLL_ITEM_LINK", at("epitem", &["rdllink"])?),
