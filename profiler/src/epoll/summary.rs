@@ -12,16 +12,19 @@ const MAX_ROWS: usize = 4096;
 /// As many threads of a row are told apart.
 const MAX_THREADS: usize = 1024;
 
-/// From so many wake-ups for one connection on, a listener has a herd.
-const HERD: f64 = 1.2;
+/// A listener has a herd if one of so many wake-ups is for nothing.
+const HERD: u64 = 10;
 
 /// What happened, in sums.
+///
+/// A wake-up is settled when it is known what came of it: a listener's only when its thread waits again, since until
+/// then it may accept.
 #[derive(Debug, Default)]
 pub struct Summary {
     rows: HashMap<Key, Figures>,
     /// The last wake-up of each thread that is not settled yet.
     open: HashMap<u32, Open>,
-    /// Wake-ups that were found to be for nothing by the next one.
+    /// How many there were.
     events: u64,
 }
 
@@ -272,7 +275,7 @@ impl Summary {
             let is_herd = figures.accepted > 0
                 && figures.threads.len() > 1
                 && figures.empty > 0
-                && per_connection >= HERD;
+                && figures.empty * HERD >= figures.wakes;
             is_herd.then(|| Herd {
                 per_connection,
                 threads: figures.threads.len(),
@@ -316,15 +319,13 @@ impl Cause {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::SharedSocket => {
-                "one socket, shared by several epoll instances without EPOLLEXCLUSIVE; give each thread a \
-                 socket of its own with SO_REUSEPORT, or EPOLLEXCLUSIVE"
+                "one socket, shared by several epoll instances without EPOLLEXCLUSIVE or SO_REUSEPORT"
             }
             Self::SharedExclusive => {
-                "one socket, shared by several epoll instances; EPOLLEXCLUSIVE alone does not keep it from \
-                 waking several"
+                "one socket, shared by several epoll instances; EPOLLEXCLUSIVE may wake more than one"
             }
             Self::SharedInstance => {
-                "several threads wait on one epoll instance; use EPOLLET or EPOLLONESHOT, or an instance each"
+                "several threads wait on one epoll instance, without EPOLLET or EPOLLONESHOT"
             }
         }
     }
@@ -353,7 +354,7 @@ impl Key {
         }
         match (socket.local, socket.remote) {
             (_, Some(remote)) if socket.is_outgoing => shared(format!("{kind} -> {remote}")),
-            (Some(local), _) => shared(format!("{kind} :{}", local.port())),
+            (Some(local), _) if local.port() != 0 => shared(format!("{kind} :{}", local.port())),
             _ => shared(kind.clone()),
         }
     }

@@ -226,22 +226,23 @@ pub fn summary(
     }
     for herd in summary.herds() {
         let figures = herd.row.figures;
+        let name = format!("{} #{}", escape::name(herd.row.name), herd.row.inode);
         writeln!(
             out,
-            "thundering herd: {} #{} woke {:.2} threads for each connection ({} wake-ups of {} threads, {} \
-             connections, {} for nothing): {}",
-            escape::name(herd.row.name),
-            herd.row.inode,
-            herd.per_connection,
+            "\nthundering herd: {}\n  {} of {} wake-ups of {} threads were for nothing; {} connections, {:.2} \
+             wake-ups for each\n  cause: {}",
+            cut(&name, COLUMNS - 20),
+            count(figures.empty),
             count(figures.wakes),
             herd.threads,
             count(figures.accepted),
-            count(figures.empty),
+            herd.per_connection,
             herd.cause.describe(),
         )?;
     }
     let lost: Vec<String> = lost.iter().map(|(name, number)| format!("{name} {number}")).collect();
-    writeln!(out, "{} events; method: {method}; lost: {}", count(summary.events()), lost.join(", "))
+    writeln!(out, "\nmethod: {method}")?;
+    writeln!(out, "{} events; lost: {}", count(summary.events()), lost.join(", "))
 }
 
 fn bytes(bytes: u64) -> String {

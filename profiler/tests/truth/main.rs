@@ -7,6 +7,7 @@ mod support;
 mod accounts;
 mod behaviours;
 mod filters;
+mod herd;
 mod outputs;
 mod probes;
 mod storms;
