@@ -23,14 +23,14 @@ pub fn accepted(task: u64, thread: EpollThread, listener: i32, result: i64) {
 /// A descriptor is about to be closed.
 #[inline(always)]
 pub fn closing(task: u64, thread: EpollThread, fd: i32) {
-    let opened = file::of_descriptor(task, fd);
-    if opened == 0 || file::is_on_disk(opened) {
-        return;
-    }
     let key = EpollFd { tgid: thread.tgid, fd };
     // SAFETY: the value is in the map.
     let bytes = EPOLL_BYTES.get_ptr(key).map_or(EpollBytes::default(), |bytes| unsafe { *bytes });
     let _ = EPOLL_BYTES.remove(key);
+    let opened = file::of_descriptor(task, fd);
+    if opened == 0 || file::is_on_disk(opened) {
+        return;
+    }
     send::event(|out: *mut EpollCall| {
         let out = fill(out, EpollKind::Close, thread, fd, 0);
         out.data = bytes.read;

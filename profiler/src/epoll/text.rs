@@ -98,7 +98,8 @@ fn describe_return(returned: &Returned) -> Vec<String> {
         1 => "1 event".into(),
         many => format!("{many} events"),
     };
-    let latency = latency.map_or_else(|| "did not sleep".into(), describe_latency);
+    let long = latency.map_or_else(|| "did not sleep".into(), describe_latency);
+    let short = latency.map_or_else(String::new, |latency| time(latency.total));
     let name = |at: usize| {
         let ready = &ready[at];
         let events = bits(ready.events, &EPOLL_BITS).join("|");
@@ -108,7 +109,7 @@ fn describe_return(returned: &Returned) -> Vec<String> {
         }
     };
     let total = usize::try_from(*result).unwrap_or(0);
-    let with = |most: usize| {
+    let with = |most: usize, latency: &str| {
         let shown = ready.len().min(most);
         let mut text = format!("epoll {epfd}: {what}");
         for at in 0..shown {
@@ -119,7 +120,9 @@ fn describe_return(returned: &Returned) -> Vec<String> {
         }
         format!("{text}; {latency}")
     };
-    (0..=ready.len().min(16)).rev().map(with).collect()
+    let most = ready.len().min(16);
+    let fewer = (0..=most).rev().map(|most| with(most, &short));
+    std::iter::once(with(most, &long)).chain(fewer).collect()
 }
 
 fn describe_accept(accepted: &Accepted) -> Vec<String> {
