@@ -33,6 +33,8 @@ usage: cargo xtask TASK
                       --gate        fail if offwake costs more than libbpf-tools, or cfi more than 1.5 x fp
   bench diff        what `offwake diff` takes for 100 MB of folded stacks: seconds and memory
                       --gate        fail beyond 500 MB, and where the machine is idle beyond 3 s
+  bench epoll       what `offwake epoll` costs for each event, and what it loses (root)
+                      --gate        fail if it loses any of 50,000 a second
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)

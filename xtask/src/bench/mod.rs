@@ -7,6 +7,7 @@
 //! them.
 
 mod diff;
+mod epoll;
 mod load;
 mod programs;
 mod report;
@@ -36,10 +37,10 @@ struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    if let Some((part, args)) = args.split_first()
-        && part == "diff"
-    {
-        return diff::run(workspace, args);
+    match args.split_first() {
+        Some((part, args)) if part == "diff" => return diff::run(workspace, args),
+        Some((part, args)) if part == "epoll" => return epoll::run(workspace, args),
+        _ => {}
     }
     let options = parse(args)?;
     if !command::is_root() {
