@@ -10,6 +10,7 @@
 mod arch;
 mod btf;
 mod count;
+mod epoll;
 mod existing;
 mod filling;
 mod known;

@@ -8,6 +8,7 @@
 
 #![no_std]
 
+mod epoll;
 mod existing;
 mod histogram;
 mod key;
@@ -19,6 +20,11 @@ mod state;
 mod thread;
 mod unwind;
 
+pub use epoll::{
+    EPOLL_OUTGOING, EPOLL_PARTS, EPOLL_READY, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN,
+    EpollBytes, EpollCall, EpollCounters, EpollFd, EpollFile, EpollHead, EpollKind, EpollReady,
+    EpollReturn, EpollThread, EpollWaiter, EpollWake,
+};
 pub use existing::ExistingThread;
 pub use histogram::Histogram;
 pub use key::{WaitKey, WaitStats, WakerKind};

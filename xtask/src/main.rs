@@ -48,6 +48,8 @@ usage: cargo xtask TASK
                       --envoy FILE  this Envoy, not the one that is fetched
                       --gate        fail beyond 1 s after the stop of Envoy and 3 s of the stacks, 0.5 s of
                                     start-up with fp, and 150 MB with fp or 250 MB with cfi, BPF maps included
+  bench epoll       what `offwake epoll` costs for each event, and what it loses (root)
+                      --gate        fail if it loses any of 50,000 a second
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)

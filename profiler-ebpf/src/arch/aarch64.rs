@@ -25,6 +25,26 @@ constants! {
     ADDRESS_MASK: u64 = 0;
 }
 
+/// Numbers of system calls (include/uapi/asm-generic/unistd.h).
+pub mod syscall {
+    pub const EPOLL_CTL: u32 = 21;
+    pub const EPOLL_PWAIT: u32 = 22;
+    /// There is none: `epoll_pwait` does.
+    pub const EPOLL_WAIT: u32 = EPOLL_PWAIT;
+    pub const CLOSE: u32 = 57;
+    pub const READ: u32 = 63;
+    pub const WRITE: u32 = 64;
+    pub const READV: u32 = 65;
+    pub const WRITEV: u32 = 66;
+    pub const ACCEPT: u32 = 202;
+    pub const SENDTO: u32 = 206;
+    pub const RECVFROM: u32 = 207;
+    pub const SENDMSG: u32 = 211;
+    pub const RECVMSG: u32 = 212;
+    pub const ACCEPT4: u32 = 242;
+    pub const EPOLL_PWAIT2: u32 = 441;
+}
+
 /// How many words are read at once: those of a signal's frame.
 pub const WORDS: usize = 4;
 

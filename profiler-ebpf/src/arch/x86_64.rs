@@ -27,6 +27,25 @@ constants! {
     REGS_CS: u32 = 0;
 }
 
+/// Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl).
+pub mod syscall {
+    pub const READ: u32 = 0;
+    pub const WRITE: u32 = 1;
+    pub const CLOSE: u32 = 3;
+    pub const READV: u32 = 19;
+    pub const WRITEV: u32 = 20;
+    pub const ACCEPT: u32 = 43;
+    pub const SENDTO: u32 = 44;
+    pub const RECVFROM: u32 = 45;
+    pub const SENDMSG: u32 = 46;
+    pub const RECVMSG: u32 = 47;
+    pub const EPOLL_WAIT: u32 = 232;
+    pub const EPOLL_CTL: u32 = 233;
+    pub const EPOLL_PWAIT: u32 = 281;
+    pub const ACCEPT4: u32 = 288;
+    pub const EPOLL_PWAIT2: u32 = 441;
+}
+
 /// How many words are read below the caller's frame at once: the return address, and what the function
 /// pushed behind it. All six registers that it must save fit.
 pub const WORDS: usize = 8;

@@ -27,6 +27,13 @@ pub(super) static FACTS: Facts = Facts {
             ("REGS_SYSCALL", "syscallno", 0),
             ("REGS_ARGUMENT_0", "regs", 0),
             ("REGS_ARGUMENT_1", "regs", REGISTER),
+            ("EPOLL_CALL", "syscallno", 0),
+            // The result takes the place of the argument.
+            ("EPOLL_CALL_0", "orig_x0", 0),
+            ("EPOLL_CALL_1", "regs", REGISTER),
+            ("EPOLL_CALL_2", "regs", 2 * REGISTER),
+            ("EPOLL_CALL_3", "regs", 3 * REGISTER),
+            ("EPOLL_ARGUMENT_2", "regs", 2 * REGISTER),
         ],
         has_signed_addresses: true,
         is_interrupt_entry,

@@ -1,6 +1,7 @@
 //! The command line as clap sees it. Help, man page and completions are made from this.
 
 pub(super) mod diff;
+pub(super) mod epoll;
 pub(super) mod output;
 pub(super) mod report;
 
@@ -15,6 +16,7 @@ use offwake_shared::WaitState;
 
 use super::examples;
 use diff::DiffArgs;
+use epoll::EpollArgs;
 use output::{GraphArgs, OutputArgs};
 use report::ReportArgs;
 
@@ -55,6 +57,7 @@ const HELP: &str = "Help";
                       offwake [OPTIONS] -- COMMAND [ARG]...\n       \
                       offwake report [OPTIONS] FILE...\n       \
                       offwake diff [OPTIONS] BEFORE AFTER\n       \
+                      offwake epoll [OPTIONS] -p PID,...\n       \
                       offwake check [-p PID,...]\n       \
                       offwake generate man|bash|zsh|fish",
     after_help = "'--help' says more about each option.",
@@ -93,6 +96,17 @@ pub(crate) enum Subcommand {
     /// With repeated runs, --before A1 A2 A3 --after B1 B2 B3, changes that are more than noise are
     /// marked. Without them nothing tells.
     Diff(Box<DiffArgs>),
+    /// Watch threads that wait in epoll: what woke them, and what came of it
+    ///
+    /// Prints a line for each event, in the order of time: which descriptor became ready and woke which
+    /// thread, who did that, when the thread ran and epoll_wait returned, what it returned, what was
+    /// accepted and closed. At the end there is a table: for each listener, and for each kind of socket,
+    /// how many events and wake-ups there were, how many wake-ups were for nothing, and how long it took
+    /// from the wake-up to the return. A listener that wakes several threads for a connection is named, and
+    /// why it does.
+    ///
+    /// Needs the privileges of a recording, and the kernel's type information (BTF).
+    Epoll(Box<EpollArgs>),
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///
     /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the

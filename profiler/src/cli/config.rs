@@ -272,7 +272,7 @@ fn diff_format_of(path: &Path) -> Result<DiffFormat, String> {
 }
 
 /// The ids, each once, in the order given.
-fn unique(ids: &[u32]) -> Vec<u32> {
+pub(super) fn unique(ids: &[u32]) -> Vec<u32> {
     let mut seen = Vec::with_capacity(ids.len());
     for id in ids {
         if !seen.contains(id) {

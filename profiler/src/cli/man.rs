@@ -1,5 +1,7 @@
 //! The man page offwake(1). Options and commands come from clap; the rest is here.
 
+mod epoll;
+
 use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, Command};
@@ -135,6 +137,11 @@ pub(crate) fn write(command: Command, out: &mut dyn Write) -> io::Result<()> {
     entries(&mut rest, &SPECIAL_FRAMES);
     rest.control("SH", ["LOSSES"]);
     rest.text([roman(LOSSES)]);
+    section(&mut rest, "OFFWAKE EPOLL", &epoll::EVENTS);
+    rest.control("PP", []);
+    rest.text([roman(epoll::TABLE)]);
+    rest.control("SS", ["JSON"]);
+    entries(&mut rest, &epoll::JSON);
     section(&mut rest, "SIGNALS", &SIGNALS);
     section(&mut rest, "EXIT STATUS", &EXIT_STATUS);
     examples(&mut rest);

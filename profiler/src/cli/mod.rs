@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod config;
 mod diff;
+mod epoll;
 mod examples;
 mod generate;
 mod man;
@@ -52,6 +53,7 @@ pub(crate) fn main() -> ExitCode {
             Ok(job) => diff::run(&job),
             Err(message) => return usage_error(message),
         },
+        Some(Subcommand::Epoll(args)) => epoll::run(*args),
         Some(Subcommand::Check { pid }) => check::run(&pid),
         Some(Subcommand::Generate { what }) => generate::run(what),
         None => match Job::new(cli.record, io::stdout().is_terminal()) {

@@ -32,6 +32,11 @@ static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-
 #[cfg(target_arch = "aarch64")]
 static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-no-loop.bpf.o");
 
+/// The one for the running kernel.
+pub(super) fn object() -> &'static [u8] {
+    kernel::why_no_bpf_loop().map_or(OBJECT, |_| OBJECT_NO_LOOP)
+}
+
 /// The iterator over the threads that exist.
 const EXISTING: &str = "existing";
 
@@ -146,8 +151,7 @@ impl Probes {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let object = kernel::why_no_bpf_loop().map_or(OBJECT, |_| OBJECT_NO_LOOP);
-        let mut bpf = loader.load(object).map_err(no_maps)?;
+        let mut bpf = loader.load(object()).map_err(no_maps)?;
         for hook in &flavour.hooks {
             let loaded = hook.load(&mut bpf, btf.as_ref());
             loaded.map_err(|error| rejected(hook.program, &error))?;
@@ -356,7 +360,7 @@ impl Probes {
 }
 
 /// Why a map or program must exist: its name and the object are built together.
-const IN_OBJECT: &str = "part of the embedded object";
+pub(super) const IN_OBJECT: &str = "part of the embedded object";
 
 fn existing(bpf: &mut Ebpf) -> &mut Iter {
     bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator")
@@ -375,7 +379,7 @@ pub(super) fn raise_memory_limit() -> u64 {
     limit.rlim_cur
 }
 
-fn no_maps(error: EbpfError) -> anyhow::Error {
+pub(super) fn no_maps(error: EbpfError) -> anyhow::Error {
     let denied = matches!(&error, EbpfError::MapError(error) if errno(error) == Some(libc::EPERM));
     let error = anyhow::Error::from(error);
     if denied && kernel::version() < kernel::Version(5, 11, 0) {
@@ -388,7 +392,7 @@ fn no_maps(error: EbpfError) -> anyhow::Error {
 }
 
 /// The verifier's log runs to thousands of lines, of which the last before its figures says why.
-fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
+pub(super) fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
         return anyhow!("cannot load the BPF program {name}: {error}");
     };

@@ -1,14 +1,15 @@
 //! Recording: the only code that knows aya.
 
 mod batch;
-mod budget;
 mod btf;
+mod budget;
 mod collect;
 mod command;
 mod config;
 mod constants;
 mod descriptor;
 mod drain;
+pub mod epoll;
 mod existing;
 mod jit;
 mod kernel;

@@ -6,10 +6,10 @@
 mod colors;
 mod diff;
 mod drawn;
-mod escape;
+pub(crate) mod escape;
 mod folded;
 mod html;
-mod human;
+pub(crate) mod human;
 mod json;
 mod label;
 mod stacks;

@@ -8,6 +8,7 @@ mod accounts;
 mod bcc;
 mod behaviours;
 mod filters;
+mod herd;
 mod outputs;
 mod privileges;
 mod probes;

@@ -8,6 +8,7 @@
 
 mod cost;
 mod diff;
+mod epoll;
 mod flood;
 mod load;
 mod programs;
@@ -42,6 +43,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     if let Some((part, args)) = args.split_first() {
         match part.to_str() {
             Some("diff") => return diff::run(workspace, args),
+            Some("epoll") => return epoll::run(workspace, args),
             Some("load") => return flood::run(workspace, args),
             Some("user") => return user::run(workspace, args),
             _ => {}

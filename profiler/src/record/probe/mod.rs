@@ -1,5 +1,6 @@
 //! How to stand where threads are switched and woken: three ways, of which each kernel has some.
 
+mod epoll;
 mod hooks;
 mod tracefs;
 
@@ -8,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use aya_obj::generated::{perf_sw_ids, perf_type_id};
 
+pub(super) use self::epoll::hooks as epoll_hooks;
 pub(super) use self::hooks::Hook;
 use self::hooks::Point;
 use self::tracefs::Tracefs;

@@ -54,8 +54,20 @@ enum Line {
     Ready { threads: Vec<Thread> },
     Wait(Truth),
     Lengths(Vec<(u64, u64)>),
+    Herd(Herd),
     Thread(serde::de::IgnoredAny),
     Done(Done),
+}
+
+/// What `herd` counted.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Herd {
+    pub(crate) port: u16,
+    pub(crate) connections: u64,
+    pub(crate) wakes: u64,
+    pub(crate) accepted: u64,
+    pub(crate) returned: u64,
+    pub(crate) lost: u64,
 }
 
 /// A play as its target tells it.
@@ -64,6 +76,7 @@ pub(crate) struct Play {
     pub(crate) truths: Vec<Truth>,
     /// How long each wait was meant to be and at most was, in ns, where the target tells it.
     pub(crate) lengths: Vec<(u64, u64)>,
+    pub(crate) herd: Option<Herd>,
     pub(crate) seconds: f64,
 }
 
@@ -74,11 +87,13 @@ impl Play {
         for line in lines.lines() {
             match parse(&line.expect("the target speaks")) {
                 Line::Ready { .. } | Line::Thread(_) => {}
+                Line::Herd(herd) => play.herd = Some(herd),
                 Line::Lengths(lengths) => play.lengths = lengths,
                 Line::Wait(truth) => play.truths.push(truth),
                 Line::Done(done) => {
                     play.seconds = done.seconds;
-                    assert!(!play.truths.is_empty(), "a play without a truth");
+                    let is_told = !play.truths.is_empty() || play.herd.is_some();
+                    assert!(is_told, "a play without a truth");
                     return play;
                 }
             }
