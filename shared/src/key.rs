@@ -77,7 +77,8 @@ impl WaitStats {
     /// Adds an interval of `off_ns`, of which the thread was `runqueue_ns` on the run queue.
     #[inline(always)]
     pub fn add_interval(&mut self, off_ns: u64, runqueue_ns: u64) {
-        let Self { count, blocked_ns, runqueue_ns: runqueue, max_ns, histogram, variance: _ } = self;
+        let Self { count, blocked_ns, runqueue_ns: runqueue, max_ns, histogram, variance: _ } =
+            self;
         *count += 1;
         *blocked_ns += off_ns - runqueue_ns;
         *runqueue += runqueue_ns;

@@ -153,7 +153,8 @@ mod tests {
 
     /// A generator of numbers that are as good as random.
     fn random(state: &mut u64) -> u32 {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (*state >> 32) as u32
     }
 

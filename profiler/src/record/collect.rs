@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    ExistingThread, Sampling, Stack, StackContext, StackEnd, StackRecord, TaskId, ThreadState, WaitKey,
-    WaitState, WaitStats, WakerKind,
+    ExistingThread, Sampling, Stack, StackContext, StackEnd, StackRecord, TaskId, ThreadState,
+    WaitKey, WaitState, WaitStats, WakerKind,
 };
 
 use super::batch::{Buffers, Plain};

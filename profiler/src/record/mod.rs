@@ -1,8 +1,8 @@
 //! Recording: the only code that knows aya.
 
 mod batch;
-mod budget;
 mod btf;
+mod budget;
 mod collect;
 mod command;
 mod config;

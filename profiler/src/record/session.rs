@@ -111,7 +111,8 @@ pub(super) fn record(
     }
     let Collected { mut waits, mut stacks, mut accounts, .. } = collected;
     waits.retain(|key, _| !found.ignores(&key.sleeper));
-    let _ = found.add_open_intervals(&mut waits, &mut accounts, &probes, config, asleep.as_ref(), now);
+    let _ =
+        found.add_open_intervals(&mut waits, &mut accounts, &probes, config, asleep.as_ref(), now);
     stacks.extend(std::mem::take(&mut found.stacks));
     let (images, files) = snapshots.finish();
     let mut losses = losses(&counters, &probes, &notices, &found);

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use offwake_shared::{Loss, WaitState};
 
-use crate::profile::{Estimate, Frame, Histogram, Losses, Meta, Module, Profile, Sampling, Thread, ThreadTotal, Wait, Waker};
+use crate::profile::{
+    Estimate, Frame, Histogram, Losses, Meta, Module, Profile, Sampling, Thread, ThreadTotal, Wait,
+    Waker,
+};
 
 /// Names that some format gives a meaning.
 const NAMES: [&str; 22] = [
