@@ -38,7 +38,7 @@ usage: cargo xtask TASK
                       --stacks N     so many distinct user stacks (default 50,000)
                       --rate N       so many sleeps a second; 0: as many as can be (default 100,000)
                       --gate         fail if anything is lost, or memory grows
-                      -- OPTIONS     of offwake
+                      -- OPTIONS     of offwake; with --overhead, the gate is also for its ceiling
   bench diff        what `offwake diff` takes for 100 MB of folded stacks: seconds and memory
                       --gate        fail beyond 500 MB, and where the machine is idle beyond 3 s
   bench user        what offwake takes beside the probes: start-up, seconds from the stop to the graph, peak

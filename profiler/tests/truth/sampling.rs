@@ -78,6 +78,6 @@ fn locks_are_estimated_without_bias() {
 #[test]
 fn many_stacks_are_estimated_without_bias() {
     let _turn = turn!();
-    let (profile, truths) = recorded("many_stacks", &[], "0.1");
+    let (profile, truths) = recorded("many_stacks", &[], "0.5");
     assert_unbiased(&profile, &truths);
 }

@@ -217,6 +217,22 @@ impl Outcome {
         }
         println!("to stop and write   {:.2} s", self.stop.as_secs_f64());
         ensure!(!gate || lost == [0; 4], "something was lost");
+        self.print_sampling(gate)
+    }
+
+    /// What `--overhead` did, if it was given.
+    fn print_sampling(&self, gate: bool) -> Result<()> {
+        let sampling = &self.profile["sampling"];
+        let number = |name: &str| sampling[name].as_f64();
+        let (Some(ceiling), Some(spent)) = (number("ceiling_percent"), number("spent_percent"))
+        else {
+            return Ok(());
+        };
+        let threads = sampling["threads"].as_array().into_iter().flatten();
+        let exact: u64 = threads.filter_map(|thread| thread["count"].as_u64()).sum();
+        println!("BPF                 {spent:.2} % of the CPU, at most {ceiling} %");
+        println!("waits               {exact} counted, {} recorded", sampling["samples"]);
+        ensure!(!gate || spent <= 1.2 * ceiling, "the ceiling does not hold");
         Ok(())
     }
 }
