@@ -15,6 +15,7 @@ mod kprobe;
 mod maps;
 mod memory;
 mod namespace;
+mod source;
 mod stack;
 mod target;
 mod task;

@@ -18,6 +18,7 @@ mod preflight;
 mod probe;
 mod registers;
 mod session;
+mod source;
 mod targets;
 #[cfg(test)]
 mod tests;
