@@ -76,6 +76,7 @@ fn open(
     thread.sleeper_kernel = kernel;
     thread.sleeper_user = user;
     thread.state = state as u32;
+    thread.task = prev.as_ptr() as u64;
     thread.off_since = now;
     if known.is_none() {
         clear_waker(thread);
@@ -91,6 +92,7 @@ pub fn clear_waker(thread: &mut ThreadState) {
     thread.waker = TaskId::default();
     thread.waker_kernel = 0;
     thread.waker_user = 0;
+    thread.source = 0;
 }
 
 /// Makes a thread known, in the place of one that had its tid.
@@ -185,6 +187,7 @@ fn aggregate(thread: &ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &Wai
         key.waker = TaskId::default();
         key.waker_kernel = 0;
         key.waker_user = 0;
+        key.source = 0;
         key.waker_kind = WakerKind::None as u32;
         if preempted {
             off_ns
@@ -196,6 +199,7 @@ fn aggregate(thread: &ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &Wai
         key.waker = thread.waker;
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;
+        key.source = thread.source;
         key.waker_kind = thread.waker_kind;
         // A wake-up that raced the switch-out came before it: then all of it is run queue.
         let woken_after = thread.woken_at.wrapping_sub(thread.off_since);

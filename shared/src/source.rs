@@ -109,6 +109,19 @@ pub enum SourceDetail {
     Fd = 4,
 }
 
+impl SourceDetail {
+    /// The name in every output and in `--wake-source`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Kind => "kind",
+            Self::Port => "port",
+            Self::Socket => "socket",
+            Self::Fd => "fd",
+        }
+    }
+}
+
 /// The length of [`Source::name`]: a unix socket's path has at most 108 bytes (`UNIX_PATH_MAX`), and a power of
 /// two can mask a length.
 pub const SOURCE_NAME_LEN: usize = 128;

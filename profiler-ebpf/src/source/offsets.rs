@@ -81,4 +81,41 @@ constants! {
     EPOLL_READY: u32 = 0;
     /// Byte offset in `eventpoll` of `ovflist`.
     EPOLL_OVERFLOW: u32 = 0;
+
+    /// How to tell that a wait queue is locked, as it is while a thread is woken through it. 0: nobody can;
+    /// 1: its first word is not 0; otherwise the byte offset in `wait_queue_head` of the owner of its lock
+    /// (preempt-RT).
+    QUEUE_LOCK: u32 = 0;
+
+    /// Byte offset in `task_struct` of `files`.
+    TASK_FILES: u32 = 0;
+    /// Byte offset in `files_struct` of `fdt`.
+    FILES_TABLE: u32 = 0;
+    /// Byte offset in `fdtable` of `fd`.
+    TABLE_FILES: u32 = 0;
+    /// Byte offset in `fdtable` of `max_fds`. May be 0.
+    TABLE_LEN: u32 = 0;
+
+    /// Byte offset in `pt_regs` of the first argument of a system call.
+    SYSCALL_ARGUMENT_0: u32 = 0;
+
+    /// Byte offset in `poll_wqueues` of `polling_task`; `triggered` and `error` follow, 4 bytes each. 0: they
+    /// do not.
+    POLL_TASK: u32 = 0;
+    /// Byte offset in `poll_wqueues` of `table`, the list of pages with more entries.
+    POLL_PAGES: u32 = 0;
+    /// Byte offset in `poll_wqueues` of `inline_index`: how many entries there are.
+    POLL_LEN: u32 = 0;
+    /// Byte offset in `poll_wqueues` of `inline_entries`.
+    POLL_ENTRIES: u32 = 0;
+    /// Bytes of a `poll_table_entry`.
+    POLL_ENTRY_SIZE: u32 = 0;
+    /// Byte offset in `poll_table_entry` of `filp`. May be 0.
+    POLL_ENTRY_FILE: u32 = 0;
+    /// Byte offset in `poll_table_entry` of `wait`.
+    POLL_ENTRY_WAIT: u32 = 0;
+    /// Byte offset in `poll_table_entry` of `wait_address`.
+    POLL_ENTRY_QUEUE: u32 = 0;
+    /// Byte offset in `wait_queue_entry` of `private`.
+    WAIT_PRIVATE: u32 = 0;
 }

@@ -7,7 +7,7 @@ use offwake::diff::Scale;
 use offwake::record::{self, Filter};
 use offwake::render::{DiffFormat, Format, RenderOptions};
 use offwake::{diff, report, symbolize};
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 use regex::Regex;
 
 use super::args::RecordArgs;
@@ -64,6 +64,7 @@ impl Job {
                 kernel_stacks: !args.user_stacks_only,
                 unwind: args.unwind.into(),
                 probe: args.probe.into(),
+                wake_source: args.wake_source.map_or(SourceDetail::Off, Into::into),
                 capacity: record::Capacity::default(),
             },
             symbolize: symbolize_options(&args.graph),

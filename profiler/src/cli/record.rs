@@ -38,7 +38,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
-    let summary = Summary::of(&recording, profile.losses);
+    let summary = Summary::of(&recording, &profile);
     let unwind = recording.unwind;
     drop(recording);
 

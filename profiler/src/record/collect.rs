@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    Counters, ExistingThread, Stack, StackContext, StackEnd, TaskId, ThreadState, WaitKey,
+    Counters, ExistingThread, Source, Stack, StackContext, StackEnd, TaskId, ThreadState, WaitKey,
     WaitState, WaitStats, WakerKind,
 };
 
@@ -26,6 +26,8 @@ unsafe impl Plain for ThreadState {}
 unsafe impl Plain for u32 {}
 // SAFETY: every bit pattern is a number.
 unsafe impl Plain for u64 {}
+// SAFETY: an ABI type: plain data without padding.
+unsafe impl Plain for Source {}
 
 const WAITS: [&str; 2] = ["WAITS_0", "WAITS_1"];
 
@@ -141,6 +143,17 @@ impl Collected {
         .context("cannot read the BPF map of threads")
     }
 
+    /// What the waits that were read ended by.
+    pub(super) fn sources(&self, probes: &Probes) -> Result<HashMap<u64, Source>> {
+        let mut sources = HashMap::new();
+        batch::for_each(probes.hash_map("SOURCES"), |&id: &u64, source: &Source| {
+            sources.insert(id, *source);
+        })
+        .context("cannot read the BPF map of sources")?;
+        sources.retain(|id, _| *id != 0);
+        Ok(sources)
+    }
+
     /// The programs with new stacks since the last call. They may have loaded a library since.
     pub(super) fn take_seen(&mut self) -> HashSet<ImageId> {
         std::mem::take(&mut self.seen)
@@ -171,6 +184,7 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
         sleeper_user: thread.sleeper_user,
         waker_kernel: 0,
         waker_user: 0,
+        source: 0,
         state: thread.state,
         waker_kind: WakerKind::NotWoken as u32,
     };
@@ -183,6 +197,7 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;
         key.waker_kind = thread.waker_kind;
+        key.source = thread.source;
         now.saturating_sub(thread.woken_at)
     } else {
         0

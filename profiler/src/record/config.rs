@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 
 /// What to record.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub unwind: UnwindChoice,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,
+    /// How finely to tell apart what ended the waits.
+    pub wake_source: SourceDetail,
     /// How much the kernel side can hold.
     pub capacity: Capacity,
 }
@@ -49,6 +51,7 @@ impl Default for Config {
             kernel_stacks: true,
             unwind: UnwindChoice::default(),
             probe: ProbeChoice::default(),
+            wake_source: SourceDetail::Off,
             capacity: Capacity::default(),
         }
     }
@@ -72,6 +75,8 @@ pub struct Capacity {
     pub unwind_pages: u32,
     /// Rows of unwind tables, 4 bytes each. Envoy has 1.2 million, the C library 25,000.
     pub unwind_rows: u32,
+    /// Distinct sources of wake-ups, 260 bytes each.
+    pub sources: u32,
 }
 
 impl Default for Capacity {
@@ -84,6 +89,7 @@ impl Default for Capacity {
             unwind_mappings: 128 << 10,
             unwind_pages: 1 << 20,
             unwind_rows: 8 << 20,
+            sources: 4096,
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use offwake_shared::{MAX_FRAMES, filter};
 
 use super::btf::KernelTypes;
-use super::{Config, Filter, offsets, registers};
+use super::{Config, Filter, offsets, registers, source};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -46,6 +46,7 @@ impl Constants {
         if let Some(types) = types {
             words.extend(offsets::of_members(types)?);
             words.extend(registers::offsets(types)?);
+            words.extend(source::constants(config.wake_source, types)?);
         }
         let mut comm = [0; 16];
         if let Some(name) = &filter.comm {
@@ -63,6 +64,7 @@ impl Constants {
             interrupts.len()
         );
         let range = |i: usize| interrupts.get(i).map_or((0, 0), |r| (r.start, r.end - r.start));
+        let functions = source::functions(config.wake_source)?;
         let mut double_words = vec![
             ("TARGET_COMM_LOW", low),
             ("TARGET_COMM_HIGH", high),
@@ -76,6 +78,7 @@ impl Constants {
             ("INTERRUPT_LEN_2", range(2).1),
         ];
         double_words.extend(registers::masks());
+        double_words.extend(functions);
         Ok(Self { words, double_words })
     }
 }

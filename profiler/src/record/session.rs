@@ -106,6 +106,7 @@ pub(super) fn record(
     for image in collected.take_seen() {
         snapshots.refresh(image);
     }
+    let sources = collected.sources(&probes).unwrap_or_default();
     let (images, files) = snapshots.finish();
     let mut losses = losses(&counters, &probes, &notices, &collected);
     losses.add(Loss::WaitsFull, unread);
@@ -114,6 +115,7 @@ pub(super) fn record(
         duration,
         kernel: kernel::release(),
         probe: format!("{} ({})", probes.probe().name(), probes.why),
+        wake_source: probes.wake_source.clone(),
         targets: targets.described,
     };
     let bpf_bytes = memory::of_bpf_maps();
@@ -140,7 +142,7 @@ pub(super) fn record(
         );
     }
     let Collected { waits, stacks, .. } = collected;
-    Ok(Recording { meta, waits, stacks, images, files, losses, unwind, warnings })
+    Ok(Recording { meta, waits, stacks, sources, images, files, losses, unwind, warnings })
 }
 
 /// See [`super::measure`]. `None`: user stacks are walked by frame pointers.

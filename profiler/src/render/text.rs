@@ -66,6 +66,10 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
         human::time(sum(|wait| wait.blocked_ns)),
         human::time(sum(|wait| wait.runqueue_ns)),
     )?;
+    if let Some(how) = &meta.wake_source {
+        let (named, woken) = profile.sources();
+        writeln!(out, "wake sources: {}, by {}", human::share(named, woken), escape::name(how))?;
+    }
     writeln!(out, "{}", losses.describe(true))
 }
 

@@ -49,6 +49,7 @@ pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
         duration: Duration::ZERO,
         kernel: "unknown".into(),
         probe: "unknown".into(),
+        wake_source: None,
         targets: vec![format!("{name} (folded stacks)")],
     };
     let profile = Profile::of_set(meta, Losses::default(), reader.frames, waits);
