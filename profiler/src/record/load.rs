@@ -158,8 +158,6 @@ impl Probes {
             loader.override_global(name, value, true);
         }
         let object = if kernel::version().has_bpf_loop() { OBJECT } else { OBJECT_NO_LOOP };
-        let dev = std::env::var("DEVOBJ").ok().map(|p| std::fs::read(p).unwrap());
-        let object = dev.as_deref().unwrap_or(object);
         let mut bpf = loader.load(object).map_err(no_maps)?;
         for hook in flavour.hooks.iter().chain(&callbacks) {
             let loaded = hook.load(&mut bpf, btf.as_ref());
@@ -383,7 +381,6 @@ fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
         return anyhow!("cannot load the BPF program {name}: {error}");
     };
     let log = verifier_log.to_string();
-    if let Ok(p) = std::env::var("VLOG") { let _ = std::fs::write(format!("{p}.{name}"), &log); }
     let figures = ["processed ", "verification time ", "stack depth "];
     let reason = log
         .lines()

@@ -117,7 +117,9 @@ pub(super) fn functions(detail: SourceDetail) -> Result<Vec<(&'static str, u64)>
     let mut found = names.iter().zip(ranges);
     let mut constants = Vec::new();
     for ([start, len], names) in FUNCTIONS {
-        let range = found.by_ref().take(names.len()).find_map(|(_, range)| range);
+        // All of them: the next function's follow.
+        let ranges: Vec<_> = found.by_ref().take(names.len()).collect();
+        let range = ranges.into_iter().find_map(|(_, range)| range);
         // The rest may be inlined into the others.
         let needed = ["hrtimer_wakeup", "process_timeout", EPOLL_CALLBACK, POLL_CALLBACK];
         match range {
