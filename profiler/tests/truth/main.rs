@@ -9,6 +9,7 @@ mod behaviours;
 mod filters;
 mod outputs;
 mod probes;
+mod sources;
 mod storms;
 mod symbols;
 mod waits;
