@@ -201,13 +201,14 @@ fn selects() -> Result<Group> {
     let feeds = all()?;
     let fds: Vec<RawFd> = feeds.iter().map(|feed| feed.fd).collect();
     let wait = move || {
-        let none = std::ptr::null_mut;
+        let none = std::ptr::null_mut();
+        let forever = std::ptr::null_mut();
         // SAFETY: a set that is valid for writing; descriptors below its size.
         unsafe {
             let mut set: libc::fd_set = std::mem::zeroed();
             fds.iter().for_each(|&fd| libc::FD_SET(fd, &mut set));
             let max = fds.iter().max().expect("one") + 1;
-            let ready = libc::select(max, &mut set, none(), none(), none());
+            let ready = libc::select(max, &mut set, none, none, forever);
             ready == 1
                 && fds.iter().find(|&&fd| libc::FD_ISSET(fd, &set)).is_some_and(|&fd| drain(fd))
         }
