@@ -37,7 +37,7 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_waking")]
 fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg::<*const task_struct>(0));
-    wake::record(&ctx, task.tid(), task.state(), Counts::Only);
+    wake::record(&ctx, task.tid(), Some(task), task.state(), Counts::Only);
     0
 }
 

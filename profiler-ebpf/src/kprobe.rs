@@ -38,7 +38,7 @@ fn kprobe_waking(ctx: ProbeContext) -> u32 {
     let task = task_argument(&ctx);
     let from = task.state();
     if u64::from(from) & argument(&ctx, &REGS_ARGUMENT_1) != 0 {
-        wake::record(&ctx, task.tid(), from, Counts::First);
+        wake::record(&ctx, task.tid(), Some(task), from, Counts::First);
     }
     0
 }

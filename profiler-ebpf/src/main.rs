@@ -19,6 +19,7 @@ mod maps;
 mod memory;
 mod namespace;
 mod sample;
+mod source;
 mod stack;
 mod target;
 mod task;

@@ -113,6 +113,7 @@ pub fn settle(thread: &mut ThreadState, next: Option<&TaskId>) {
         waker_user: 0,
         state: 0,
         waker_kind: WakerKind::Account as u32,
+        source: 0,
     };
     let Sampling { count, off_ns, runqueue_ns, .. } = thread.sampling;
     offwake_settle(count, off_ns, runqueue_ns);

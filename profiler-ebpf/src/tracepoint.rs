@@ -52,7 +52,7 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
 /// `sched:sched_waking` in `try_to_wake_up`, on the waker's CPU.
 #[tracepoint]
 fn tracepoint_waking(ctx: TracePointContext) -> u32 {
-    wake::record(&ctx, field(&ctx, &WAKING_PID), 0, Counts::Only);
+    wake::record(&ctx, field(&ctx, &WAKING_PID), None, 0, Counts::Only);
     0
 }
 

@@ -85,6 +85,7 @@ fn open(
     thread.sleeper_kernel = kernel;
     thread.sleeper_user = user;
     thread.state = state as u32;
+    thread.task = prev.as_ptr() as u64;
     thread.off_since = now;
     if known.is_none() {
         clear_waker(thread);
@@ -101,6 +102,7 @@ pub fn clear_waker(thread: &mut ThreadState) {
     thread.waker = TaskId::default();
     thread.waker_kernel = 0;
     thread.waker_user = 0;
+    thread.source = 0;
 }
 
 /// Makes a thread known, in the place of one that had its tid.
@@ -211,11 +213,13 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
         key.waker = thread.waker;
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;
+        key.source = thread.source;
         key.waker_kind = thread.waker_kind;
     } else {
         key.waker = TaskId::default();
         key.waker_kernel = 0;
         key.waker_user = 0;
+        key.source = 0;
         key.waker_kind = WakerKind::None as u32;
     }
     if !put(key, nothing, |sum| sample::add(sum, off_ns, runqueue_ns, weight)) {

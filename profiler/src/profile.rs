@@ -118,6 +118,17 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// Of how many waits the source is known, and of how many there is one.
+    pub fn sources(&self) -> (u64, u64) {
+        let woken = self.waits.iter().filter(|wait| wait.is_woken());
+        woken.fold((0, 0), |(named, all), wait| {
+            let has_source = wait.source(&self.frames).is_some();
+            (named + if has_source { wait.count } else { 0 }, all + wait.count)
+        })
+    }
+}
+
 /// Puts the frames in order of content, equal ones once, and returns the place of each. There is no room
 /// for all of them twice.
 fn rank(frames: &mut Vec<Frame>) -> Vec<FrameId> {
@@ -135,6 +146,10 @@ fn rank(frames: &mut Vec<Frame>) -> Vec<FrameId> {
     frames.dedup();
     ranks
 }
+
+/// In place of a module in the frame that tells what a thread waited for: no module of the kernel has such a
+/// name.
+pub const SOURCE_MODULE: &str = "[wake source]";
 
 /// A program or library that frames are in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -213,6 +228,19 @@ impl Wait {
 
     fn frame_ids_mut(&mut self) -> impl Iterator<Item = &mut FrameId> {
         self.sleeper_stack.iter_mut().chain(&mut self.waker_stack)
+    }
+
+    /// What the sleeper waited for, such as `[tcp :15006 LISTEN]`: the innermost frame of the waker's side. `frames`:
+    /// those of the profile.
+    pub fn source<'a>(&self, frames: &'a [Frame]) -> Option<&'a str> {
+        let frame = &frames[*self.waker_stack.first()? as usize];
+        (frame.kernel && frame.module.as_deref() == Some(SOURCE_MODULE))
+            .then(|| frame.name.as_deref())?
+    }
+
+    /// Whether a wake-up ended it, so that it has a source, even if nobody knows it.
+    pub const fn is_woken(&self) -> bool {
+        !matches!(self.waker, Waker::Preempted | Waker::NotWoken)
     }
 
     /// Blocked and run-queue time together, in ns.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
-use offwake_shared::{StackContext, StackEnd, WaitKey, WaitStats};
+use offwake_shared::{Source, StackContext, StackEnd, WaitKey, WaitStats};
 
 use crate::profile::{Losses, Sampling};
 
@@ -21,6 +21,8 @@ pub struct Recording {
     pub waits: HashMap<WaitKey, WaitStats>,
     /// The stacks that the keys of `waits` name.
     pub stacks: HashMap<StackId, RawStack>,
+    /// What sleepers waited for: what keys of `waits` name.
+    pub sources: HashMap<u64, Source>,
     /// The programs that the user stacks belong to.
     pub images: HashMap<ImageId, Image>,
     /// The files that images map, each once.
@@ -46,6 +48,9 @@ pub struct Meta {
     pub kernel: String,
     /// The kind of probe: `btf`, `kprobe` or `tracepoint`.
     pub probe: String,
+    /// How wake-up sources were told apart and by which means, such as `port (tracepoints)`; `None`: they were
+    /// not looked for.
+    pub wake_source: Option<String>,
     /// What was asked for, one line each, such as `envoy (pid 4182)` or `all processes`.
     pub targets: Vec<String>,
     /// How intervals were sampled; `None`: all were recorded.

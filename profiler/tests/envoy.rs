@@ -54,9 +54,9 @@ fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
     let output = Command::new(demo)
         .arg("--cache")
         .arg(cache)
-        .args(["--seconds", "8", "--"])
+        .args(["--seconds", "8", "--requests-per-connection", "20", "--"])
         .arg(offwake)
-        .args(["-p", "{pid}", "-d", "5", "-o"])
+        .args(["-p", "{pid}", "-d", "5", "--wake-source", "-o"])
         .arg(&file)
         .output()
         .unwrap();
@@ -103,8 +103,19 @@ fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
             by_tcp.iter().filter_map(|wait| wait["waker"]["comm"].as_str()).collect();
         wakers.sort_unstable();
         wakers.dedup();
+        // A request on a connection that Envoy accepted, and the reply on one that it opened.
+        for way in ["[tcp :", "[tcp -> :"] {
+            let is_it = |wait: &&Value| {
+                wait["wake_source"].as_str().is_some_and(|source| source.starts_with(way))
+            };
+            assert!(by_tcp.iter().any(|wait| is_it(wait)), "{worker}: no {way}");
+        }
         assert!(wakers.contains(&"downstream"), "{worker} was woken by {wakers:?}");
     }
+    let listens = |wait: &&Value| {
+        wait["wake_source"].as_str().is_some_and(|source| source.ends_with(" LISTEN]"))
+    };
+    assert!(waits.iter().any(|wait| listens(&wait)), "no listener");
     // Envoy is stripped: none but its exported functions has a name, least of all a neighbour's.
     let modules = recording["modules"].as_array().unwrap();
     let envoy = modules.iter().find(|module| module["name"] == "envoy").unwrap();

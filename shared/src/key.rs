@@ -47,12 +47,14 @@ pub struct WaitKey {
     pub waker_kernel: u64,
     /// Where the waker was, in its program.
     pub waker_user: u64,
+    /// What the sleeper waited for: a key of the map `SOURCES`; 0: not known.
+    pub source: u64,
     /// A [`crate::WaitState`].
     pub state: u32,
     /// A [`WakerKind`].
     pub waker_kind: u32,
 }
-assert_packed!(WaitKey, 2 * 32 + 4 * 8 + 8);
+assert_packed!(WaitKey, 2 * 32 + 5 * 8 + 8);
 
 /// The sums of the intervals with one [`WaitKey`].
 #[repr(C)]

@@ -39,6 +39,9 @@ pub enum Loss {
     /// A user stack was walked by frame pointers only, because the unwind tables of its program were
     /// not ready yet, or there was no room for them.
     UnwindTablesMissing,
+    /// What a thread waited for was not kept: the map of sources was full, because they are told apart too
+    /// finely. Its interval counts.
+    WakeSourcesFull,
 }
 
 impl Loss {
@@ -46,7 +49,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -62,6 +65,7 @@ impl Loss {
         Self::UserStackUnreadable,
         Self::UserStackUnsupported,
         Self::UnwindTablesMissing,
+        Self::WakeSourcesFull,
     ];
 
     /// Whether an interval is missing as a whole. All other causes take a part of one: its waker, or
@@ -88,6 +92,7 @@ impl Loss {
             Self::UserStackUnreadable => "user_stack_unreadable",
             Self::UserStackUnsupported => "user_stack_unsupported",
             Self::UnwindTablesMissing => "unwind_tables_missing",
+            Self::WakeSourcesFull => "wake_sources_full",
         }
     }
 }

@@ -7,6 +7,8 @@
 use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 
 use crate::maps::constants;
+use crate::memory::read_at;
+use crate::source::Call;
 use crate::unwind::{Step, Walk, read, read_word};
 
 constants! {
@@ -66,6 +68,30 @@ pub fn user_registers(register: impl Fn(u32) -> u64, half: impl Fn(u32) -> i32) 
         other: register(REGS_FP.load() + 8),
         di: 0,
         in_syscall: u64::from(syscall >= 0),
+    }
+}
+
+/// The system call that a thread with these `pt_regs` is in.
+#[inline(always)]
+pub fn call(registers: u64) -> Call {
+    /// `PSR_MODE32_BIT`: code of 32 bits, which has other numbers.
+    const MODE_32: u64 = 0x10;
+    let number: u32 = read_at(registers, &REGS_SYSCALL);
+    if read_at::<u64>(registers, &REGS_PSTATE) & (MODE_32 | 0xf) != 0 {
+        return Call::Other;
+    }
+    // include/uapi/asm-generic/unistd.h
+    match number {
+        // epoll_pwait, epoll_pwait2
+        22 | 441 => Call::Epoll,
+        // pselect6, ppoll
+        72 | 73 => Call::Poll,
+        // read, write, readv, writev, accept, connect, sendto, recvfrom, sendmsg, recvmsg, accept4,
+        // recvmmsg, sendmmsg
+        63..=66 | 202 | 203 | 206 | 207 | 211 | 212 | 242 | 243 | 269 => Call::Descriptor,
+        98 => Call::Futex,
+        455 => Call::FutexWait,
+        _ => Call::Other,
     }
 }
 

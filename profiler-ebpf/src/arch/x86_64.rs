@@ -8,6 +8,8 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 
 use crate::maps::constants;
+use crate::memory::read_at;
+use crate::source::Call;
 use crate::unwind::{Step, Walk, read, read_word};
 
 constants! {
@@ -68,6 +70,30 @@ pub fn user_registers(read: impl Fn(u32) -> u64, _: impl Fn(u32) -> i32) -> User
         other: register(&REGS_BX),
         di: register(&REGS_DI),
         in_syscall: u64::from(register(&REGS_SYSCALL) as i64 >= 0),
+    }
+}
+
+/// The system call that a thread with these `pt_regs` is in.
+#[inline(always)]
+pub fn call(registers: u64) -> Call {
+    /// Code of 64 bits (`__USER_CS`): other code has other numbers, and x32 a bit more in its.
+    const USER_CS: u64 = 0x33;
+    let number: u64 = read_at(registers, &REGS_SYSCALL);
+    if read_at::<u64>(registers, &REGS_CS) != USER_CS {
+        return Call::Other;
+    }
+    // arch/x86/entry/syscalls/syscall_64.tbl
+    match number {
+        // epoll_wait, epoll_pwait, epoll_pwait2
+        232 | 281 | 441 => Call::Epoll,
+        // poll, select, pselect6, ppoll
+        7 | 23 | 270 | 271 => Call::Poll,
+        // read, write, readv, writev, connect, accept, sendto, recvfrom, sendmsg, recvmsg, accept4,
+        // recvmmsg, sendmmsg
+        0 | 1 | 19 | 20 | 42..=47 | 288 | 299 | 307 => Call::Descriptor,
+        202 => Call::Futex,
+        455 => Call::FutexWait,
+        _ => Call::Other,
     }
 }
 

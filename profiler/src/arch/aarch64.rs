@@ -25,6 +25,7 @@ pub(super) static FACTS: Facts = Facts {
             ("REGS_PC", "pc", 0),
             ("REGS_PSTATE", "pstate", 0),
             ("REGS_SYSCALL", "syscallno", 0),
+            ("SYSCALL_ARGUMENT_0", "orig_x0", 0),
             ("REGS_ARGUMENT_0", "regs", 0),
             ("REGS_ARGUMENT_1", "regs", REGISTER),
             ("EPOLL_CALL", "syscallno", 0),

@@ -34,6 +34,7 @@ pub(super) static FACTS: Facts = Facts {
             ("REGS_DI", "di", 0),
             ("REGS_SYSCALL", "orig_ax", 0),
             ("REGS_CS", "cs", 0),
+            ("SYSCALL_ARGUMENT_0", "di", 0),
             ("REGS_ARGUMENT_0", "di", 0),
             ("REGS_ARGUMENT_1", "si", 0),
             ("EPOLL_CALL", "orig_ax", 0),

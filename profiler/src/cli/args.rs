@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
 use offwake::record::{ProbeChoice, UnwindChoice};
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 
 use super::examples;
 use diff::DiffArgs;
@@ -264,6 +264,17 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = RECORDING)]
     pub(crate) probe: Probe,
 
+    /// Show what each wait was ended by: the descriptor, the socket, a timeout, a signal
+    ///
+    /// A frame right after -- names it, such as `[tcp :15006 LISTEN]` or `[eventfd]`. It is there where the kernel lets
+    /// it be known for certain, for epoll, poll, select, blocking calls on descriptors, futexes, timeouts and
+    /// signals; never guessed. How finely sockets are told apart can be chosen. Needs BTF.
+    #[arg(
+        long, value_name = "DETAIL", value_enum, num_args = 0..=1, require_equals = false,
+        default_missing_value = "port", help_heading = RECORDING
+    )]
+    pub(crate) wake_source: Option<WakeSource>,
+
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
@@ -300,6 +311,30 @@ impl From<Probe> for ProbeChoice {
             Probe::Btf => Self::Btf,
             Probe::Kprobe => Self::Kprobe,
             Probe::Tracepoint => Self::Tracepoint,
+        }
+    }
+}
+
+/// A [`SourceDetail`] and its help.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WakeSource {
+    /// Only what it is: `[tcp]`, `[pipe]`
+    Kind,
+    /// The port of the service: the local one of who listened, the remote one of who connected. The default
+    Port,
+    /// Both addresses of a connection
+    Socket,
+    /// The descriptor, too
+    Fd,
+}
+
+impl From<WakeSource> for SourceDetail {
+    fn from(detail: WakeSource) -> Self {
+        match detail {
+            WakeSource::Kind => Self::Kind,
+            WakeSource::Port => Self::Port,
+            WakeSource::Socket => Self::Socket,
+            WakeSource::Fd => Self::Fd,
         }
     }
 }

@@ -7,7 +7,7 @@ use offwake::diff::Scale;
 use offwake::record::{self, Filter};
 use offwake::render::{DiffFormat, Format, RenderOptions};
 use offwake::{diff, report, symbolize};
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 use regex::Regex;
 
 use super::args::RecordArgs;
@@ -65,6 +65,7 @@ impl Job {
                 unwind: args.unwind.into(),
                 probe: args.probe.into(),
                 overhead_ppm: args.overhead,
+                wake_source: args.wake_source.map_or(SourceDetail::Off, Into::into),
                 capacity: record::Capacity::default(),
             },
             symbolize: symbolize_options(&args.graph),

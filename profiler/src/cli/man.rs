@@ -53,7 +53,15 @@ const OUTPUT_FORMATS: [Entry; 6] = [
     ),
 ];
 
-const SPECIAL_FRAMES: [Entry; 9] = [
+const SPECIAL_FRAMES: [Entry; 10] = [
+    (
+        "[tcp :15006 LISTEN], [eventfd], [timeout], ...",
+        "With --wake-source, right after --: what the thread waited for. A port is the one of the service: \
+         the own one of a listener and of the connections that it accepted, and, behind ->, the remote one \
+         of a connection that this side opened. Sockets also by both addresses (<- and -> point at who is \
+         connected to), unix sockets by path, futexes by address. Without the frame it is not known: \
+         several descriptors were ready, or the wait was for something without a name.",
+    ),
     ("[irq]", "The wait was ended by a hardware interrupt, such as a timer."),
     ("[softirq:NET_RX]", "The wait was ended by a softirq on the tail of an interrupt."),
     ("[preempted]", "The thread never slept: another one took the CPU."),
@@ -111,7 +119,8 @@ const LOSSES: &str = "\
     neither call frame information nor frame pointers (user_stack_broken), at memory that was not \
     there (user_stack_unreadable), or at call frame information that offwake cannot follow \
     (user_stack_unsupported). Stacks of programs that are seen for the first time are walked by frame \
-    pointers until their call frame information was read (unwind_tables_missing). Names may be \
+    pointers until their call frame information was read (unwind_tables_missing). What ended a wait was \
+    known but not kept where --wake-source tells too many apart (wake_sources_full). Names may be \
     missing for processes that were reported late (notices_full) or ended before their \
     mappings were read (process_gone).";
 

@@ -38,7 +38,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
-    let summary = Summary::of(&recording, profile.losses);
+    let summary = Summary::of(&recording, &profile);
     let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
     drop(recording);
     let sampling = profile.describe_sampling();

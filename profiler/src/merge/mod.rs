@@ -4,11 +4,13 @@
 //! kind ([`Waker`]), and kernel and user frames become one stack.
 
 mod bpf_frames;
+mod source;
 #[cfg(test)]
 mod tests;
 mod waker;
 
-use offwake_shared::{Loss, StackEnd, Variance, WaitKey, WaitState, WaitStats};
+use hashbrown::HashMap;
+use offwake_shared::{Loss, Source, StackEnd, Variance, WaitKey, WaitState, WaitStats};
 
 use crate::profile::{
     Estimate, Frame, FrameId, Histogram, Losses, Module, Profile, Stack, Thread, Wait, Waker,
@@ -25,7 +27,7 @@ pub const LOST_STACK: &str = "[lost stack]";
 /// Adds to the losses what symbolization found missing: the user stacks without an outermost frame,
 /// by cause. An interval counts for its sleeper's stack, and for its waker's.
 pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
-    let merger = Merger::new(symbols);
+    let merger = Merger::new(symbols, &recording.sources);
     let mut losses = recording.losses;
     let waits =
         recording.waits.iter().map(|(key, stats)| merger.wait(key, stats, &mut losses)).collect();
@@ -39,14 +41,16 @@ pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
 
 struct Merger<'a> {
     symbols: &'a Symbols,
-    /// The frames of `symbols`, and behind them the two of lost stacks.
+    /// The frames of `symbols`, and behind them the two of lost stacks and those of sources.
     frames: Vec<Frame>,
     lost_kernel: FrameId,
     lost_user: FrameId,
+    /// The frame of each source.
+    sources: HashMap<u64, FrameId>,
 }
 
 impl<'a> Merger<'a> {
-    fn new(symbols: &'a Symbols) -> Self {
+    fn new(symbols: &'a Symbols, sources: &HashMap<u64, Source>) -> Self {
         let mut frames = symbols.frames.clone();
         let mut add_lost = |kernel| {
             frames.push(Frame {
@@ -61,7 +65,12 @@ impl<'a> Merger<'a> {
             (frames.len() - 1) as FrameId
         };
         let (lost_kernel, lost_user) = (add_lost(true), add_lost(false));
-        Self { symbols, frames, lost_kernel, lost_user }
+        let sources = sources.iter().filter_map(|(&id, source)| {
+            frames.push(source::frame(source)?);
+            Some((id, (frames.len() - 1) as FrameId))
+        });
+        let sources = sources.collect();
+        Self { symbols, frames, lost_kernel, lost_user, sources }
     }
 
     fn wait(&self, key: &WaitKey, stats: &WaitStats, losses: &mut Losses) -> Wait {
@@ -72,6 +81,7 @@ impl<'a> Merger<'a> {
             sleeper_user,
             waker_kernel,
             waker_user,
+            source,
             state,
             waker_kind,
         } = key;
@@ -82,7 +92,10 @@ impl<'a> Merger<'a> {
         let waker_frames = self.kernel_stack(*waker_kernel);
         let waker = waker::classify(*waker_kind, waker_task, state, &self.names(waker_frames));
         self.count_if_broken(*sleeper_user, count, losses);
-        let mut waker_stack = Stack::new();
+        let mut waker_stack: Stack = match waker {
+            Waker::Preempted | Waker::NotWoken => Stack::new(),
+            _ => self.sources.get(source).copied().into_iter().collect(),
+        };
         match waker {
             Waker::Task(_) => {
                 self.count_if_broken(*waker_user, count, losses);

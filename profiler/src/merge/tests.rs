@@ -54,11 +54,13 @@ fn recording(waits: impl IntoIterator<Item = (WaitKey, WaitStats)>) -> Recording
             duration: Duration::from_secs(1),
             kernel: "6.1".into(),
             probe: "btf".into(),
+            wake_source: None,
             targets: vec![],
             sampling: None,
         },
         waits: waits.into_iter().collect(),
         stacks: HashMap::new(),
+        sources: Default::default(),
         images: HashMap::new(),
         files: vec![],
         losses: Losses::default(),
@@ -78,6 +80,7 @@ fn key() -> WaitKey {
         waker_user: 0,
         state: WaitState::Interruptible as u32,
         waker_kind: WakerKind::Task as u32,
+        source: 0,
     }
 }
 
@@ -321,6 +324,7 @@ fn a_profile_depends_on_no_order_and_keeps_all_sums() {
                     waker_user: random.below(14),
                     state: random.below(3) as u32,
                     waker_kind: random.below(4) as u32,
+                    source: 0,
                 };
                 (key, stats(random.below(3)))
             })

@@ -183,6 +183,7 @@ impl<'a> Tables<'a> {
             duration: Duration::from_nanos(duration),
             kernel: String::new(),
             probe: String::new(),
+            wake_source: None,
             targets: Vec::new(),
             sampling: None,
         };
@@ -194,6 +195,8 @@ impl<'a> Tables<'a> {
                 meta.kernel = kernel.into();
             } else if let Some(probe) = text.strip_prefix(comment::PROBE) {
                 meta.probe = probe.into();
+            } else if let Some(how) = text.strip_prefix(comment::WAKE_SOURCE) {
+                meta.wake_source = Some(how.into());
             } else if let Some(target) = text.strip_prefix(comment::TARGET) {
                 meta.targets.push(target.into());
             } else if let Some(loss) = text.strip_prefix(comment::LOSS) {

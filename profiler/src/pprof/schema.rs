@@ -19,7 +19,7 @@ pub(super) const DELIMITER: &str = "--";
 /// The file name of the mapping of the kernel proper, as perf and pprof know it.
 pub(super) const KERNEL: &str = "[kernel.kallsyms]";
 
-/// Keys of labels. Readers ignore others: a source of the wake-up will be one.
+/// Keys of labels. Readers ignore others.
 pub(super) mod label {
     pub(in super::super) const SLEEPER: &str = "sleeper";
     pub(in super::super) const SLEEPER_PID: &str = "sleeper_pid";
@@ -31,12 +31,14 @@ pub(super) mod label {
     pub(in super::super) const WAKER_TID: &str = "waker_tid";
     pub(in super::super) const SOFTIRQ: &str = "softirq";
     pub(in super::super) const MAX: &str = "max";
+    pub(in super::super) const WAKE_SOURCE: &str = "wake source";
 }
 
 /// Beginnings of comments.
 pub(super) mod comment {
     pub(in super::super) const KERNEL: &str = "kernel: ";
     pub(in super::super) const PROBE: &str = "probe: ";
+    pub(in super::super) const WAKE_SOURCE: &str = "wake source: ";
     pub(in super::super) const TARGET: &str = "target: ";
     pub(in super::super) const LOSS: &str = "loss: ";
     /// The ceiling and what was spent, in millionths.

@@ -49,7 +49,8 @@ fn no_profile() -> schema::Profile {
 
 /// What is said once.
 fn head(profile: &Profile, tables: &mut Tables<'_>) -> schema::Profile {
-    let profile::Meta { started, duration, kernel, probe, targets, sampling } = &profile.meta;
+    let profile::Meta { started, duration, kernel, probe, wake_source, targets, sampling } =
+        &profile.meta;
     let strings = &mut tables.strings;
     let mut value_type = |(kind, unit): (&str, &str)| schema::ValueType {
         kind: strings.id(kind),
@@ -62,6 +63,7 @@ fn head(profile: &Profile, tables: &mut Tables<'_>) -> schema::Profile {
         format!("{}{kernel}", comment::KERNEL),
         format!("{}{probe}", comment::PROBE),
     ];
+    comments.extend(wake_source.iter().map(|how| format!("{}{how}", comment::WAKE_SOURCE)));
     comments.extend(targets.iter().map(|target| format!("{}{target}", comment::TARGET)));
     let losses = profile.losses.iter();
     comments
@@ -273,6 +275,9 @@ impl<'a> Tables<'a> {
             ]),
             Waker::Softirq(name) => label.push(self.text(label::SOFTIRQ, name)),
             Waker::Irq | Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
+        }
+        if let Some(source) = wait.source(&profile.frames) {
+            label.push(self.text(label::WAKE_SOURCE, source));
         }
         label.push(self.number(label::MAX, *max_ns, NANOSECONDS));
         let off_ns = wait.off_ns();

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    ExistingThread, Sampling, Stack, StackContext, StackEnd, StackRecord, TaskId, ThreadState,
-    WaitKey, WaitState, WaitStats, WakerKind,
+    ExistingThread, Sampling, Source, Stack, StackContext, StackEnd, StackRecord, TaskId,
+    ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
 };
 
 use super::batch::{Buffers, Plain};
@@ -24,6 +24,8 @@ unsafe impl Plain for ThreadState {}
 unsafe impl Plain for u32 {}
 // SAFETY: every bit pattern is a number.
 unsafe impl Plain for u64 {}
+// SAFETY: an ABI type: plain data without padding.
+unsafe impl Plain for Source {}
 
 /// All that was read so far of what the probes have aggregated.
 #[derive(Default)]
@@ -190,6 +192,7 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
         sleeper_user: thread.sleeper_user,
         waker_kernel: 0,
         waker_user: 0,
+        source: 0,
         state: thread.state,
         waker_kind: WakerKind::NotWoken as u32,
     };
@@ -202,6 +205,7 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;
         key.waker_kind = thread.waker_kind;
+        key.source = thread.source;
         now.saturating_sub(thread.woken_at)
     } else {
         0
@@ -251,4 +255,16 @@ mod tests {
         let stack = Stack { tgid: 1, exec_id: 0, len: 128, end: 0, context: 0, frames: [0; 127] };
         assert_eq!(raw_stack(&stack), None);
     }
+}
+
+/// What waits ended by, by the key that each has.
+pub(super) fn sources(probes: &Probes) -> Result<HashMap<u64, Source>> {
+    let mut sources = HashMap::new();
+    Buffers::new()
+        .for_each(probes.hash_map("SOURCES"), |&id: &u64, source: &Source| {
+            sources.insert(id, *source);
+        })
+        .context("cannot read the BPF map of sources")?;
+    sources.retain(|id, _| *id != 0);
+    Ok(sources)
 }

@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 
 /// What to record.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Config {
     /// The most that the programs may take of the machine's CPU time, in millionths: intervals are sampled
     /// as far as that needs. `None`: all are recorded.
     pub overhead_ppm: Option<u32>,
+    /// How finely to tell apart what ended the waits.
+    pub wake_source: SourceDetail,
     /// How much the kernel side can hold.
     pub capacity: Capacity,
 }
@@ -53,6 +55,7 @@ impl Default for Config {
             unwind: UnwindChoice::default(),
             probe: ProbeChoice::default(),
             overhead_ppm: None,
+            wake_source: SourceDetail::Off,
             capacity: Capacity::default(),
         }
     }
@@ -79,6 +82,8 @@ pub struct Capacity {
     pub unwind_pages: u32,
     /// Rows of unwind tables, 4 bytes each. Envoy has 1.2 million, the C library 25,000.
     pub unwind_rows: u32,
+    /// Distinct sources of wake-ups, 260 bytes each.
+    pub sources: u32,
 }
 
 impl Default for Capacity {
@@ -92,6 +97,7 @@ impl Default for Capacity {
             unwind_mappings: 128 << 10,
             unwind_pages: 1 << 20,
             unwind_rows: 8 << 20,
+            sources: 4096,
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use offwake_shared::{MAX_FRAMES, filter};
 
 use super::btf::KernelTypes;
-use super::{Config, Filter, offsets, registers};
+use super::{Config, Filter, offsets, registers, source};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -47,6 +47,7 @@ impl Constants {
         if let Some(types) = types {
             words.extend(offsets::of_members(types)?);
             words.extend(registers::offsets(types)?);
+            words.extend(source::constants(config.wake_source, types)?);
         }
         let mut comm = [0; 16];
         if let Some(name) = &filter.comm {
@@ -64,6 +65,7 @@ impl Constants {
             interrupts.len()
         );
         let range = |i: usize| interrupts.get(i).map_or((0, 0), |r| (r.start, r.end - r.start));
+        let functions = source::functions(config.wake_source)?;
         let mut double_words = vec![
             ("TARGET_COMM_LOW", low),
             ("TARGET_COMM_HIGH", high),
@@ -79,6 +81,7 @@ impl Constants {
             ("INTERRUPT_LEN_2", range(2).1),
         ];
         double_words.extend(registers::masks());
+        double_words.extend(functions);
         Ok(Self { words, double_words })
     }
 }

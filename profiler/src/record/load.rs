@@ -12,12 +12,16 @@ use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
-use offwake_shared::{Counters, ExistingThread, MAX_UNWIND_RULES, ThreadState, UNWIND_CHUNK};
+use offwake_shared::{
+    Counters, ExistingThread, MAX_UNWIND_RULES, SourceDetail, ThreadState, UNWIND_CHUNK,
+};
 
 use super::btf::KernelTypes;
 use super::constants::Constants;
-use super::probe::{Flavour, Probe};
-use super::{Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, untyped, unwind};
+use super::probe::{Flavour, Hook, Probe};
+use super::{
+    Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, source, untyped, unwind,
+};
 use crate::snapshot::system;
 
 /// The programs for kernels with `bpf_loop`.
@@ -58,6 +62,10 @@ unsafe impl aya::Pod for PodCounters {}
 pub(super) struct Probes {
     bpf: Ebpf,
     flavour: Flavour,
+    /// Probes that tell what ends waits.
+    callbacks: Vec<Hook>,
+    /// See [`crate::recording::Meta::wake_source`].
+    pub(super) wake_source: Option<String>,
     /// Dropping one detaches its program.
     links: Vec<Box<dyn Any>>,
     /// Why this kind of probe, for people.
@@ -129,6 +137,7 @@ impl Probes {
             unwind_mappings,
             unwind_pages,
             unwind_rows,
+            sources,
         } = config.capacity;
         loader
             .map_max_entries("THREADS", threads)
@@ -137,6 +146,9 @@ impl Probes {
             .map_max_entries("KNOWN_STACKS", stacks)
             .map_max_entries("STACKS", stack_bytes)
             .map_max_entries("NOTICES", notices);
+        if config.wake_source != SourceDetail::Off {
+            loader.map_max_entries("SOURCES", sources);
+        }
         if unwinds {
             let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);
             loader
@@ -145,6 +157,10 @@ impl Probes {
                 .map_max_entries("UNWIND_ROWS", chunks(unwind_rows))
                 .map_max_entries("UNWIND_RULES", MAX_UNWIND_RULES);
         }
+        let method = source::Method::choose(config, &flavour)?;
+        let callbacks = method.map_or_else(Vec::new, source::Method::hooks);
+        let has_callbacks = u32::from(!callbacks.is_empty());
+        loader.override_global("HAS_CALLBACKS", &has_callbacks, true);
         for (name, value) in &constants.words {
             loader.override_global(name, value, true);
         }
@@ -152,7 +168,7 @@ impl Probes {
             loader.override_global(name, value, true);
         }
         let mut bpf = loader.load(object()).map_err(no_maps)?;
-        for hook in &flavour.hooks {
+        for hook in flavour.hooks.iter().chain(&callbacks) {
             let loaded = hook.load(&mut bpf, btf.as_ref());
             loaded.map_err(|error| rejected(hook.program, &error))?;
         }
@@ -163,6 +179,8 @@ impl Probes {
         let mut this = Self {
             bpf,
             flavour,
+            callbacks,
+            wake_source: method.map(|method| method.describe(config.wake_source)),
             links: Vec::new(),
             why: String::new(),
             unwinds,
@@ -222,8 +240,9 @@ impl Probes {
 
     /// Attaches those programs whose name passes.
     pub(super) fn attach_if(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let Self { bpf, flavour, links, .. } = self;
-        for hook in flavour.hooks.iter().filter(|hook| wanted(hook.program)) {
+        let Self { bpf, flavour, callbacks, links, .. } = self;
+        let hooks = callbacks.iter().chain(&flavour.hooks);
+        for hook in hooks.filter(|hook| wanted(hook.program)) {
             links.push(hook.attach(bpf)?);
         }
         Ok(())

@@ -24,6 +24,7 @@ mod probe;
 mod quiesce;
 mod registers;
 mod session;
+mod source;
 mod targets;
 #[cfg(test)]
 mod tests;

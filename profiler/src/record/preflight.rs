@@ -1,12 +1,12 @@
 //! What this kernel and these privileges allow.
 
 use anyhow::{Result, bail};
-use offwake_shared::MAX_FRAMES;
+use offwake_shared::{MAX_FRAMES, SourceDetail};
 
 use super::btf::KernelTypes;
 use super::kernel::{self, Version};
 use super::probe::{Flavour, Probe};
-use super::{Capability, CapabilityState, UnwindChoice, jit, load};
+use super::{Capability, CapabilityState, UnwindChoice, jit, load, source};
 use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
@@ -31,7 +31,14 @@ pub(super) fn check() -> Vec<Capability> {
     found.extend(locked_memory());
     found.push(btf(&types));
     found.extend(probes(known));
-    found.extend([jit(), symbols(), frames(), unwinding(known.is_some()), cgroup()]);
+    found.extend([
+        jit(),
+        symbols(),
+        frames(),
+        unwinding(known.is_some()),
+        sources(known),
+        cgroup(),
+    ]);
     found
 }
 
@@ -272,6 +279,20 @@ fn unwinding(has_types: bool) -> Capability {
                  code compiled without frame pointers, such as that of most C libraries"
             ),
         ),
+    }
+}
+
+/// What `--wake-source` can tell, and by which means.
+fn sources(types: Option<&KernelTypes>) -> Capability {
+    const NAME: &str = "--wake-source";
+    let Some(types) = types else {
+        return degraded(NAME, "needs BTF: what ends a wait cannot be told".into());
+    };
+    let found = source::constants(SourceDetail::Port, types)
+        .and_then(|_| source::functions(SourceDetail::Port));
+    match found {
+        Ok(_) => ok(NAME, format!("by {}", source::Method::of_kernel().name())),
+        Err(error) => degraded(NAME, format!("{error:#}")),
     }
 }
 

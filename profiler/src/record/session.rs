@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId, WaitStats};
 
 use super::budget::Budget;
-use super::collect::{Collected, Found};
+use super::collect::{self, Collected, Found};
 use super::drain::{Drain, Drainer};
 use super::load::Probes;
 use super::notices::NoticeReader;
@@ -114,6 +114,7 @@ pub(super) fn record(
     let _ =
         found.add_open_intervals(&mut waits, &mut accounts, &probes, config, asleep.as_ref(), now);
     stacks.extend(std::mem::take(&mut found.stacks));
+    let sources = collect::sources(&probes).unwrap_or_default();
     let (images, files) = snapshots.finish();
     let mut losses = losses(&counters, &probes, &notices, &found);
     losses.add(Loss::WaitsFull, unread);
@@ -128,6 +129,7 @@ pub(super) fn record(
         duration,
         kernel: kernel::release(),
         probe: format!("{} ({})", probes.probe().name(), probes.why),
+        wake_source: probes.wake_source.clone(),
         targets: targets.described,
         sampling,
     };
@@ -164,7 +166,18 @@ pub(super) fn record(
                 .into(),
         );
     }
-    Ok(Recording { meta, waits, stacks, images, files, losses, bpf_bytes, unwind, warnings })
+    Ok(Recording {
+        meta,
+        waits,
+        stacks,
+        sources,
+        images,
+        files,
+        losses,
+        bpf_bytes,
+        unwind,
+        warnings,
+    })
 }
 
 /// See [`super::measure`]. `None`: user stacks are walked by frame pointers.

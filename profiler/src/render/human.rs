@@ -37,6 +37,12 @@ pub(crate) fn count(count: u64) -> String {
     text
 }
 
+/// A part of the waits, such as `90 of 100 waits (90.0 %)`.
+pub(super) fn share(part: u64, all: u64) -> String {
+    let percent = if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 };
+    format!("{} of {} waits ({percent:.1} %)", count(part), count(all))
+}
+
 /// What a metric measures.
 pub(super) const fn metric(metric: Metric) -> &'static str {
     match metric {

@@ -8,8 +8,11 @@
 //!     "started": 1750000000.25,       seconds since 1970
 //!     "seconds": 30.0,                how long
 //!     "kernel": "6.1.0", "probe": "btf",
+//!     "wake_source": "port (tracepoints)", how finely and by what means sources were told; null: not at all
 //!     "targets": ["envoy (pid 4182)"]
 //!   },
+//!   "wake_sources": {"named": 90,     of how many waits "wake_source" is known, and how many were ended by
+//!     "woken": 100},                  a wake-up; only where sources were looked for
 //!   "losses": {"threads_full": 0, …}, every cause with its count, zeros too
 //!   "sampling": {                     only with --overhead: the sums of "waits" are estimates
 //!     "ceiling_percent": 1.0,         the most that BPF was to take of the machine's CPU time
@@ -32,6 +35,8 @@
 //!       "pid": 1, "tid": 2, "comm": "", of a task only
 //!       "softirq": "NET_RX"           of a softirq only
 //!     },
+//!     "wake_source": "[eventfd]",     what the sleeper waited for; null where it is not known. Also the
+//!                                     innermost frame of "waker_stack"
 //!     "state": "interruptible",       why it was off-CPU; the names that --state takes
 //!     "count": 12,                    how many intervals; the times are their sums
 //!     "blocked_ns": 200110000,        from switch-out to wake-up
@@ -72,6 +77,10 @@ use crate::profile::{self, FrameId, Histogram, Losses, Meta, Profile};
 pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"{\"recording\":")?;
     serde_json::to_writer(&mut *out, &Recording::new(&profile.meta))?;
+    if profile.meta.wake_source.is_some() {
+        let (named, woken) = profile.sources();
+        write!(out, ",\n\"wake_sources\":{{\"named\":{named},\"woken\":{woken}}}")?;
+    }
     out.write_all(b",\n\"losses\":")?;
     serde_json::to_writer(&mut *out, &losses(&profile.losses))?;
     if let Some(sampling) = Sampling::of(profile) {
@@ -95,13 +104,21 @@ pub(super) struct Recording<'a> {
     seconds: f64,
     kernel: &'a str,
     probe: &'a str,
+    wake_source: Option<&'a str>,
     targets: &'a [String],
 }
 
 impl<'a> Recording<'a> {
     pub(super) fn new(meta: &'a Meta) -> Self {
-        let Meta { started: _, duration, kernel, probe, targets, sampling: _ } = meta;
-        Self { started: started(meta), seconds: duration.as_secs_f64(), kernel, probe, targets }
+        let Meta { started: _, duration, kernel, probe, wake_source, targets, sampling: _ } = meta;
+        Self {
+            started: started(meta),
+            seconds: duration.as_secs_f64(),
+            kernel,
+            probe,
+            wake_source: wake_source.as_deref(),
+            targets,
+        }
     }
 }
 
@@ -193,6 +210,7 @@ struct ThreadTotal<'a> {
 struct Wait<'a> {
     sleeper: Thread<'a>,
     waker: Waker<'a>,
+    wake_source: Option<&'a str>,
     state: &'static str,
     count: u64,
     blocked_ns: u64,
@@ -227,6 +245,7 @@ impl<'a> Wait<'a> {
         Self {
             sleeper: Thread::new(sleeper),
             waker: Waker::new(waker),
+            wake_source: wait.source(&profile.frames),
             state: state.name(),
             count: *count,
             blocked_ns: *blocked_ns,

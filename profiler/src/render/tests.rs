@@ -137,6 +137,7 @@ fn meta() -> Meta {
         duration: Duration::from_millis(30_500),
         kernel: "6.1.0-test".into(),
         probe: "btf".into(),
+        wake_source: None,
         targets: vec!["envoy (pid 4182)".into(), "ev\x1bil\n<b> (pid 7)".into()],
         sampling: None,
     }

@@ -69,6 +69,10 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
     if let Some(sampling) = profile.describe_sampling() {
         writeln!(out, "{sampling}")?;
     }
+    if let Some(how) = &meta.wake_source {
+        let (named, woken) = profile.sources();
+        writeln!(out, "wake sources: {}, by {}", human::share(named, woken), escape::name(how))?;
+    }
     writeln!(out, "{}", losses.describe(true))
 }
 

@@ -54,6 +54,7 @@ pub(super) fn read(name: &str, text: &[u8], budget: &mut Budget) -> Result<Loade
         duration: Duration::ZERO,
         kernel: "unknown".into(),
         probe: "unknown".into(),
+        wake_source: None,
         targets: vec![format!("{name} (folded stacks)")],
         sampling: None,
     };

@@ -164,6 +164,7 @@ impl Random {
             duration: Duration::from_nanos(self.time()),
             kernel: self.name(),
             probe: self.name(),
+            wake_source: None,
             targets: self.names(3),
             sampling: self.maybe(Self::sampling),
         };

@@ -13,6 +13,7 @@ mod outputs;
 mod privileges;
 mod probes;
 mod sampling;
+mod sources;
 mod storms;
 mod symbols;
 mod waits;

@@ -43,6 +43,9 @@ pub(crate) struct Recording {
 pub(crate) struct Wait {
     pub(crate) sleeper: Thread,
     pub(crate) waker: Waker,
+    /// What it waited for, where that was looked for and is known.
+    #[allow(dead_code, reason = "for the tests of sources")]
+    pub(crate) wake_source: Option<String>,
     pub(crate) state: String,
     pub(crate) count: u64,
     pub(crate) blocked_ns: u64,

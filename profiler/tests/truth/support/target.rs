@@ -173,6 +173,23 @@ impl Target {
         Play::read(&mut self.lines)
     }
 
+    /// Lets the target play to the end of the play, and returns its lines as they are.
+    #[allow(dead_code, reason = "for the tests of sources")]
+    pub(crate) fn play_values(&mut self) -> Vec<serde_json::Value> {
+        self.begin();
+        let mut values = Vec::new();
+        for line in (&mut self.lines).lines() {
+            let line = line.expect("the target speaks");
+            let value: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+            let is_last = value.get("done").is_some();
+            values.push(value);
+            if is_last {
+                return values;
+            }
+        }
+        panic!("the target failed during its play");
+    }
+
     /// Lets the target play, and returns at once.
     pub(crate) fn begin(&mut self) {
         let input = self.input.as_mut().expect("it has not ended");
