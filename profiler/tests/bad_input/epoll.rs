@@ -81,7 +81,8 @@ fn a_closed_pipe_ends_quietly() {
     for arguments in [&[][..], &["--summary"], &["--json"]] {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let arguments = [&["epoll", "-p", &target.pid(), "-d", "0.2"], arguments].concat();
+        let pid = target.pid();
+        let arguments = [&["epoll", "-p", &pid, "-d", "0.2"], arguments].concat();
         let output = Sandbox::new().offwake(&arguments).stdout(writer).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         assert_eq!(stderr(&output), "", "{arguments:?}");
