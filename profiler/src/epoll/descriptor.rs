@@ -137,7 +137,7 @@ impl Socket {
     pub fn state_name(&self) -> Option<&'static str> {
         let is_ip = i32::from(self.family) == libc::AF_INET || self.is_ipv6();
         let has_state = is_ip || i32::from(self.family) == libc::AF_UNIX;
-        has_state.then(|| match self.state {
+        has_state.then_some(match self.state {
             1 => "ESTAB",
             2 => "SYN-SENT",
             3 => "SYN-RECV",

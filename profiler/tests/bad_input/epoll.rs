@@ -81,7 +81,8 @@ fn a_closed_pipe_ends_quietly() {
     for arguments in [&[][..], &["--summary"], &["--json"]] {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let arguments = [&["epoll", "-p", &target.pid(), "-d", "0.2"], arguments].concat();
+        let pid = target.pid();
+        let arguments = [&["epoll", "-p", &pid, "-d", "0.2"], arguments].concat();
         let output = Sandbox::new().offwake(&arguments).stdout(writer).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         assert_eq!(stderr(&output), "", "{arguments:?}");
@@ -94,8 +95,8 @@ fn signals_and_the_end_of_the_process_print_the_table() {
         return;
     }
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        let target = Target::sleeping();
-        let mut command = Sandbox::new().offwake(&["epoll", "-p", &target.pid()]);
+        let (sandbox, target) = (Sandbox::new(), Target::sleeping());
+        let mut command = sandbox.offwake(&["epoll", "-p", &target.pid()]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // The heading is printed once it watches.
         let mut heading = [0; 11];
