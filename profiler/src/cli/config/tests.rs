@@ -46,6 +46,7 @@ fn defaults() {
         unwind,
         probe,
         overhead_ppm,
+        wake_source,
         capacity,
     } = job.record;
     assert_eq!(filter, Filter { pids: vec![1], ..Filter::default() });
@@ -55,7 +56,7 @@ fn defaults() {
     assert!(user_stacks && kernel_stacks);
     assert_eq!(unwind, UnwindChoice::Auto);
     assert_eq!(probe, ProbeChoice::Auto);
-    assert_eq!(overhead_ppm, None);
+    assert_eq!((overhead_ppm, wake_source), (None, SourceDetail::Off));
     assert_eq!(capacity, record::Capacity::default());
     let symbolize::Options { debug_dirs, lines } = job.symbolize;
     assert_eq!((debug_dirs, lines), (vec![], false));
