@@ -2,13 +2,13 @@
 //! recorded where it is switched in again, when it is known for how long it was off.
 
 use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_ebpf::{EbpfContext, Global};
 use offwake_shared::WaitState;
 
 use crate::maps::{REGS_ARGUMENT_0, REGS_ARGUMENT_1, TASK_DELAYED};
+use crate::moment::Moment;
 use crate::task::Task;
 use crate::wake::Counts;
 use crate::{memory, wait, wake};
@@ -18,7 +18,7 @@ use crate::{memory, wait, wake};
 #[kprobe]
 fn kprobe_switch(ctx: ProbeContext) -> u32 {
     let prev = task_argument(&ctx);
-    let now = unsafe { bpf_ktime_get_ns() };
+    let mut now = Moment::new();
     // A thread that goes to sleep leaves the run queue, or (6.12+) stays on it as one that has left.
     // Another one was preempted, even if it had announced a sleep.
     let is_asleep = prev.on_rq() == 0 || TASK_DELAYED.load() != 0 && prev.sleeps_on_run_queue();
@@ -27,8 +27,8 @@ fn kprobe_switch(ctx: ProbeContext) -> u32 {
     } else {
         Some(WaitState::Preempted)
     };
-    wait::begin_without_stacks(prev, state, now);
-    wait::end_with_stacks(&ctx, now);
+    wait::begin_without_stacks(prev, state, &mut now);
+    wait::end_with_stacks(&ctx, &mut now);
     0
 }
 

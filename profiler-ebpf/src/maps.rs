@@ -7,20 +7,28 @@ use offwake_shared::{
     UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
 };
 
+use crate::marks;
+use crate::remember::kernel::KernelMemory;
+use crate::remember::user::UserMemory;
+use crate::remember::{Recall, SLOTS};
 use crate::unwind::Walk;
 
 /// The open interval of each thread, by tid. User space sets the size of this and of the next ones.
 #[btf_map]
 pub static THREADS: HashMap<u32, ThreadState, 65536> = HashMap::new();
 
-/// Finished intervals. Two maps, of which `CONTROL[0]` names the one in use: user space switches
+/// Not 0: threads of these marks may be in [`THREADS`]; see [`crate::marks`].
+#[btf_map]
+pub static MARKS: Array<u32, { marks::COUNT }> = Array::new();
+
+/// Finished intervals. Two maps, of which [`CONTROL`] names the one in use: user space switches
 /// over and drains the other, so that it reads no sum that is still being added to.
 #[btf_map]
 pub static WAITS_0: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
 /// See [`WAITS_0`].
 #[btf_map]
 pub static WAITS_1: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
-/// 0 or 1: which of the two maps of waits is in use.
+/// How often user space has emptied the maps. The lowest bit says which of the two maps of waits is in use.
 #[btf_map]
 pub static CONTROL: Array<u32, 1> = Array::new();
 
@@ -106,6 +114,16 @@ pub fn scratch(index: u32) -> Option<*mut Scratch> {
     Some(scratch)
 }
 
+/// As many as [`SCRATCH`] has.
+#[btf_map]
+pub static RECALL: PerCpuArray<Recall, 2> = PerCpuArray::new();
+/// Kernel stacks that were unwound on this CPU.
+#[btf_map]
+pub static REMEMBERED_KERNEL: PerCpuArray<KernelMemory, SLOTS> = PerCpuArray::new();
+/// User stacks that were walked on this CPU.
+#[btf_map]
+pub static REMEMBERED_USER: PerCpuArray<UserMemory, SLOTS> = PerCpuArray::new();
+
 /// What the iterator over tasks is about to write. Only one runs at a time.
 #[btf_map]
 pub static EXISTING: PerCpuArray<ExistingThread, 1> = PerCpuArray::new();
@@ -127,6 +145,8 @@ constants! {
     TARGET_COMM_LOW: u64 = 0;
     /// See [`TARGET_COMM_LOW`].
     TARGET_COMM_HIGH: u64 = 0;
+    /// The only process to record, with `FILTER & PIDS`; 0: there may be several.
+    ONLY_TGID: u32 = 0;
     /// Never recorded: offwake itself.
     OWN_TGID: u32 = 0;
     /// Inode number of offwake's pid namespace; 0 for the initial one.
@@ -144,6 +164,15 @@ constants! {
     UNWIND: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
+    /// 1: stacks that are as they were are not unwound again.
+    REMEMBER: u32 = 0;
+    /// Byte offset from the beginning of a kernel stack of its outermost end: where the registers of the
+    /// program are. 0: kernel stacks are not remembered.
+    KERNEL_STACK_TOP: u32 = 0;
+    /// Where all code of the kernel is, also that of modules and BPF programs; other words there only cost.
+    KERNEL_TEXT_START: u64 = 0;
+    /// Bytes of it.
+    KERNEL_TEXT_LEN: u64 = 0;
     /// Intervals that are shorter, in ns, are ignored.
     MIN_OFF_NS: u64 = 0;
     /// Intervals that are longer, in ns, are ignored.

@@ -18,47 +18,82 @@ use crate::maps::{
 };
 use crate::task::Task;
 use crate::unwind::{self, Walk};
-use crate::{arch, count};
+use crate::{arch, count, remember};
 
-/// Takes the kernel stack of the current thread and returns its id, 0 where there is none.
+/// Takes the kernel stack of the current thread and returns its id, 0 where there is none. `registers`: those in
+/// its program.
 #[inline(always)]
-pub fn kernel(ctx: &impl EbpfContext, scratch: *mut Scratch) -> u64 {
-    // SAFETY: see `Scratch`.
-    if KERNEL_STACKS.load() == 0 || !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
+pub fn kernel(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    current: Task,
+    registers: &UserRegisters,
+) -> u64 {
+    if KERNEL_STACKS.load() == 0 {
         return 0;
     }
-    store_kernel(scratch)
+    let remembered = remember::kernel::recall(ctx, scratch, current, registers.ip);
+    // SAFETY: see `Scratch`.
+    if remembered != 0 && remember::is_good(unsafe { (*scratch).index }) {
+        return remembered;
+    }
+    // SAFETY: see `Scratch`.
+    if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
+        return 0;
+    }
+    store_kernel(scratch, remembered, true)
 }
 
 /// Takes the kernel stack of whoever runs now, and returns its id, 0 where there is none, and
 /// whether a thread runs on its own behalf or an interrupt. The stack of an interrupt ends with its
 /// entry, and says nothing of whoever was interrupted. Without a stack nobody can tell.
 #[inline(always)]
-pub fn kernel_or_interrupt(ctx: &impl EbpfContext, scratch: *mut Scratch) -> (u64, WakerKind) {
+pub fn kernel_or_interrupt(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    current: Task,
+    registers: &UserRegisters,
+) -> (u64, WakerKind) {
+    let remembered = remember::kernel::recall(ctx, scratch, current, registers.ip);
+    // SAFETY: see `Scratch`.
+    let index = unsafe { (*scratch).index };
+    if remembered != 0 && remember::is_good(index) {
+        let id = if KERNEL_STACKS.load() == 0 { 0 } else { remembered };
+        return (id, WakerKind::Task);
+    }
     // SAFETY: see `Scratch`.
     if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
         return (0, WakerKind::None);
     }
-    // SAFETY: as above.
-    let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
+    let in_interrupt = offwake_cut_at_interrupt(index) != 0;
     let kind = if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task };
-    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(scratch) };
-    (id, kind)
+    (store_kernel(scratch, remembered, !in_interrupt), kind)
 }
 
+/// Puts the kernel stack into the map, and returns its id. `remembered`: what was found in its place;
+/// `whole`: it is not the part of an interrupt.
 #[inline(always)]
-fn store_kernel(scratch: *mut Scratch) -> u64 {
+fn store_kernel(scratch: *mut Scratch, remembered: u64, whole: bool) -> u64 {
     // SAFETY: see `Scratch`.
     unsafe {
         let id = offwake_hash((*scratch).index);
-        store(id, &(*scratch).stack);
-        id
+        remember::compare(remembered, id);
+        let is_stored = KERNEL_STACKS.load() == 0 || store(id, &(*scratch).stack) != Stored::Not;
+        remember::kernel::learn(scratch, if is_stored && whole { id } else { 0 });
+        if KERNEL_STACKS.load() == 0 { 0 } else { id }
     }
 }
 
-/// Takes the user stack of the current thread, and returns its id, 0 where there is none.
+/// Takes the user stack of the current thread, and returns its id, 0 where there is none. `registers`: those in
+/// its program.
 #[inline(always)]
-pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &TaskId) -> u64 {
+pub fn user(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    current: Task,
+    id: &TaskId,
+    registers: &UserRegisters,
+) -> u64 {
     if USER_STACKS.load() == 0 || id.flags & TASK_KERNEL_THREAD != 0 {
         return 0;
     }
@@ -66,24 +101,27 @@ pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &T
     // SAFETY: see `Scratch`.
     let (index, stack, walk) =
         unsafe { ((*scratch).index, &mut (*scratch).stack, &mut (*scratch).walk) };
+    let mut remembered = 0;
     if HAS_TYPES.load() == 0 {
         if !take_user(ctx, stack) {
             return 0;
         }
     } else {
-        // A thread that is exiting has given up its memory: it has no user stack any more.
-        if current.start_stack() == 0 {
-            return 0;
-        }
-        let registers = current.current_user_registers();
-        // A worker of the kernel that shares the memory of a process.
-        if registers.ip == 0 {
+        // A thread that is exiting has given up its memory: it has no user stack any more. Nor has a worker
+        // of the kernel that shares the memory of a process.
+        if current.start_stack() == 0 || registers.ip == 0 {
             return 0;
         }
         if cfg!(no_loop) {
             offwake_walk_frame_pointers(index, registers.ip, registers.fp);
         } else {
-            unwind(stack, walk, &registers, program, current);
+            find_tables(walk, program, current);
+            remembered =
+                remember::user::recall(scratch, program, registers, walk.program.generation);
+            if remembered != 0 && remember::is_good(index) {
+                return remembered;
+            }
+            unwind(stack, walk, registers, program, current);
         }
     }
     // SAFETY: see `Scratch`.
@@ -93,15 +131,42 @@ pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &T
         (*stack).exec_id = id.exec_id;
         (*stack).context = StackContext::User as u32;
         let stack_id = offwake_hash(index);
-        if store(stack_id, &*stack) {
+        remember::compare(remembered, stack_id);
+        let stored = store(stack_id, &*stack);
+        if stored == Stored::Now {
             announce(program, current);
         }
+        remember::user::learn(scratch, registers, if stored == Stored::Not { 0 } else { stack_id });
         stack_id
     }
 }
 
-/// Walks the stack by the tables of its program. Where they are missing or out of date, tells user
-/// space.
+/// Finds the tables of a program. Where they are missing or out of date, tells user space.
+#[inline(always)]
+fn find_tables(walk: &mut Walk, program: Program, current: Task) {
+    walk.program = UnwindProgram::default();
+    if UNWIND.load() == 0 {
+        return;
+    }
+    if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
+        // SAFETY: the value is in the map. User space replaces it as a whole; what is written here
+        // is a hint, which may be lost.
+        unsafe {
+            walk.program = *known;
+            // Not each time: all CPUs share the value.
+            if walk.program.used == 0 {
+                (*known).used = 1;
+            }
+        }
+    } else {
+        announce(program, current);
+    }
+    if walk.program.generation == 0 {
+        count::lost(Loss::UnwindTablesMissing);
+    }
+}
+
+/// Walks the stack by the tables of its program. Where they are out of date, tells user space.
 #[inline(always)]
 fn unwind(
     stack: &mut Stack,
@@ -110,25 +175,6 @@ fn unwind(
     program: Program,
     current: Task,
 ) {
-    walk.program = UnwindProgram::default();
-    if UNWIND.load() != 0 {
-        if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
-            // SAFETY: the value is in the map. User space replaces it as a whole; what is written here
-            // is a hint, which may be lost.
-            unsafe {
-                walk.program = *known;
-                // Not each time: all CPUs share the value.
-                if walk.program.used == 0 {
-                    (*known).used = 1;
-                }
-            }
-        } else {
-            announce(program, current);
-        }
-        if walk.program.generation == 0 {
-            count::lost(Loss::UnwindTablesMissing);
-        }
-    }
     // One call: the verifier follows all of it for each.
     unwind::walk(walk, stack, registers);
     if walk.program.generation != 0 && stack.end != StackEnd::Complete as u16 {
@@ -300,23 +346,33 @@ const fn mix(hash: u64, word: u64) -> u64 {
     product ^ (product >> 32)
 }
 
-/// Puts a stack into the map unless it is there. Whether it was put in.
+/// Where a stack is after [`store`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    /// In the map, since this moment.
+    Now,
+    /// In the map, as before.
+    Before,
+    /// Nowhere: the map is full.
+    Not,
+}
+
+/// Puts a stack into the map unless it is there.
 #[inline(always)]
-fn store(id: u64, stack: &Stack) -> bool {
+fn store(id: u64, stack: &Stack) -> Stored {
     if STACKS.get_ptr(id).is_some() {
-        return false;
+        return Stored::Before;
     }
     match STACKS.insert(id, stack, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             count::with(|counters| counters.new_stacks += 1);
-            true
+            Stored::Now
         }
         // -EEXIST: another CPU was faster.
-        Err(error) => {
-            if error != -17 {
-                count::lost(Loss::StacksFull);
-            }
-            false
+        Err(-17) => Stored::Before,
+        Err(_) => {
+            count::lost(Loss::StacksFull);
+            Stored::Not
         }
     }
 }

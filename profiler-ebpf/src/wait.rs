@@ -7,30 +7,33 @@ use offwake_shared::{Loss, TaskId, ThreadState, WaitKey, WaitState, WaitStats, W
 use crate::maps::{
     CONTROL, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1, scratch,
 };
+use crate::moment::Moment;
 use crate::task::{Ids, Task};
-use crate::{count, stack, target, task};
+use crate::{count, marks, stack, target, task};
 
 /// The current thread, `prev`, is switched out, and its stacks are taken. `state`: why; `None` if it is
 /// dead.
 #[inline(always)]
-pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
+pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: &mut Moment) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
     let ids = task::current_ids(prev);
     if !target::is_target(ids) || STATES.load() & state.bit() == 0 {
         return;
     }
+    let now = now.ns();
     let Some(scratch) = scratch(SWITCH) else { return };
     let sleeper = prev.id(ids);
-    let kernel = stack::kernel(ctx, scratch);
-    let user = stack::user(ctx, scratch, prev, &sleeper);
+    let registers = prev.own_registers();
+    let kernel = stack::kernel(ctx, scratch, prev, &registers);
+    let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
     open(scratch, prev, &sleeper, [kernel, user], state, now);
 }
 
 /// The thread `prev` has been switched out, and another one runs already: [`end_with_stacks`] takes its
 /// stacks when it is back.
 #[inline(always)]
-pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
+pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: &mut Moment) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
     let ids = task::ids(prev);
@@ -40,16 +43,19 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
     }
     let Some(scratch) = scratch(SWITCH) else { return };
     let sleeper = prev.id_named(ids, comm);
-    open(scratch, prev, &sleeper, [0, 0], state, now);
+    open(scratch, prev, &sleeper, [0, 0], state, now.ns());
 }
 
 /// The thread `prev` has ended. Whether or not it is a target by now: it may have had another name, or
 /// lost its pid.
 #[inline(always)]
-fn gone(prev: Task, tid: u32, now: u64) {
+fn gone(prev: Task, tid: u32, now: &mut Moment) {
+    if !marks::has(tid) {
+        return;
+    }
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
         // SAFETY: only a waker writes to the value at the same time, and to other fields.
-        finish_if_open(unsafe { &mut *thread }, prev, now);
+        finish_if_open(unsafe { &mut *thread }, prev, now.ns());
     }
     let _ = THREADS.remove(tid);
 }
@@ -96,6 +102,7 @@ pub fn clear_waker(thread: &mut ThreadState) {
 /// Makes a thread known, in the place of one that had its tid.
 #[inline(always)]
 pub fn insert(tid: u32, thread: &ThreadState) {
+    marks::set(tid);
     if THREADS.insert(tid, thread, 0).is_err() {
         count::lost(Loss::ThreadsFull);
     }
@@ -103,21 +110,29 @@ pub fn insert(tid: u32, thread: &ThreadState) {
 
 /// The thread `tid` is switched in: its interval is complete.
 #[inline(always)]
-pub fn end(tid: u32, now: u64) {
+pub fn end(tid: u32, now: &mut Moment) {
+    if !marks::has(tid) {
+        return;
+    }
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: the thread was just chosen to run, so its waker is done and it has no new one.
     let thread = unsafe { &mut *thread };
     if thread.off_since != 0 {
-        finish(thread, now);
+        finish(thread, now.ns());
     }
 }
 
 /// The current thread has been switched in: its interval is complete. Only if it is as long as the user
 /// wants does it pay for stacks.
 #[inline(always)]
-pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
+pub fn end_with_stacks(ctx: &impl EbpfContext, now: &mut Moment) {
     let current = Task::current();
-    let Some(thread) = THREADS.get_ptr_mut(current.tid()) else { return };
+    let tid = current.tid();
+    if !marks::has(tid) {
+        return;
+    }
+    let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
+    let now = now.ns();
     // SAFETY: as in `end`.
     let thread = unsafe { &mut *thread };
     if thread.off_since == 0 {
@@ -136,8 +151,9 @@ pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
             let ids = Ids { tgid: thread.sleeper.tgid, tid: thread.sleeper.tid };
             // Its name may be another one by now.
             thread.sleeper = current.id(ids);
-            thread.sleeper_kernel = stack::kernel(ctx, scratch);
-            thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper);
+            let registers = current.own_registers();
+            thread.sleeper_kernel = stack::kernel(ctx, scratch, current, &registers);
+            thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper, &registers);
         }
     }
     finish(thread, now);
@@ -202,7 +218,7 @@ fn aggregate(thread: &ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &Wai
         if woken_after > off_ns { off_ns } else { off_ns - woken_after }
     };
 
-    let second = CONTROL.get(0).is_some_and(|&active| active != 0);
+    let second = CONTROL.get(0).is_some_and(|&drains| drains & 1 != 0);
     let key = &*key;
     let find = || if second { WAITS_1.get_ptr_mut(key) } else { WAITS_0.get_ptr_mut(key) };
     let mut found = find();

@@ -6,7 +6,7 @@ use offwake_shared::{TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
 
 use crate::maps::{MAX_OFF_NS, STATES, THREADS, UNWIND, WAKE, scratch};
 use crate::task::{Ids, Task};
-use crate::{stack, target, task, unwind, wait};
+use crate::{marks, stack, target, task, unwind, wait};
 
 /// Which of several wake-ups of a sleep counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub enum Counts {
 /// (`try_to_wake_up` waits for `on_cpu`).
 #[inline(always)]
 pub fn record(ctx: &impl EbpfContext, tid: u32, state: u32, counts: Counts) {
+    if !marks::has(tid) {
+        return;
+    }
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: wakers of a thread exclude each other by its `pi_lock`, or nearly so; the thread's own CPU
     // writes other fields.
@@ -98,7 +101,9 @@ pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
 #[inline(always)]
 fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
     let Some(scratch) = scratch(WAKE) else { return };
-    let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, scratch);
+    let current = Task::current();
+    let registers = current.own_registers();
+    let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, scratch, current, &registers);
     thread.waker_kernel = waker_kernel;
     thread.waker_kind = kind as u32;
     if kind as u32 != WakerKind::Task as u32 {
@@ -106,8 +111,7 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
         thread.waker_user = 0;
         return;
     }
-    let current = Task::current();
     let waker = current.id(task::current_ids(current));
-    thread.waker_user = stack::user(ctx, scratch, current, &waker);
+    thread.waker_user = stack::user(ctx, scratch, current, &waker, &registers);
     thread.waker = waker;
 }

@@ -27,6 +27,8 @@ pub struct Recording {
     pub files: Vec<MappedFile>,
     /// What is missing.
     pub losses: Losses,
+    /// How many stacks were known without unwinding them, as they had been unwound before.
+    pub remembered_stacks: u64,
     /// How user stacks were unwound; `None`: by frame pointers.
     pub unwind: Option<UnwindFigures>,
     /// What could not be done, one line each.

@@ -52,10 +52,12 @@ pub struct Counters {
     pub new_waits: u64,
     /// Stacks that were inserted: bounds how full the map of stacks is.
     pub new_stacks: u64,
+    /// Stacks that were as they were when they were unwound.
+    pub remembered: u64,
     /// What was lost, by [`Loss`].
     pub losses: [u64; Loss::COUNT],
 }
-assert_packed!(Counters, 8 * (4 + Loss::COUNT));
+assert_packed!(Counters, 8 * (5 + Loss::COUNT));
 
 /// Values that user space sets before the programs are loaded; the programs see constants.
 pub mod filter {

@@ -39,6 +39,9 @@ pub enum Loss {
     /// A user stack was walked by frame pointers only, because the unwind tables of its program were
     /// not ready yet, or there was no room for them.
     UnwindTablesMissing,
+    /// A stack that was found to be one of before was another one. A share of all that are found is checked;
+    /// of those, the right one counts.
+    RememberedStackWrong,
 }
 
 impl Loss {
@@ -46,7 +49,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -62,6 +65,7 @@ impl Loss {
         Self::UserStackUnreadable,
         Self::UserStackUnsupported,
         Self::UnwindTablesMissing,
+        Self::RememberedStackWrong,
     ];
 
     /// Whether an interval is missing as a whole. All other causes take a part of one: its waker, or
@@ -88,6 +92,7 @@ impl Loss {
             Self::UserStackUnreadable => "user_stack_unreadable",
             Self::UserStackUnsupported => "user_stack_unsupported",
             Self::UnwindTablesMissing => "unwind_tables_missing",
+            Self::RememberedStackWrong => "remembered_stack_wrong",
         }
     }
 }

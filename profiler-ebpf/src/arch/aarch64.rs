@@ -28,6 +28,9 @@ constants! {
 /// How many words are read at once: those of a signal's frame.
 pub const WORDS: usize = 4;
 
+/// Whether walks leave a trail (`crate::remember::trail`).
+pub const REMEMBERS: bool = false;
+
 /// Bytes around an address in `lr` that are taken for the same function.
 const NEAR: u64 = 1024;
 

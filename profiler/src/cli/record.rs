@@ -39,7 +39,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     }
     let profile = merge::merge(&recording, &symbols);
     let summary = Summary::of(&recording, profile.losses);
-    let unwind = recording.unwind;
+    let (unwind, remembered) = (recording.unwind, recording.remembered_stacks);
     drop(recording);
 
     let exit = results::write(sinks, &job.outputs, |format, out| {
@@ -48,6 +48,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     if let Some(figures) = unwind {
         let memory = human_bytes(figures.bpf_bytes);
         say(format_args!("unwind tables: {}; BPF memory {memory}", figures.tables()));
+    }
+    if remembered != 0 {
+        say(format_args!("stacks not unwound again: {remembered}"));
     }
     say(summary);
     Ok(exit)

@@ -61,6 +61,7 @@ fn recording(waits: impl IntoIterator<Item = (WaitKey, WaitStats)>) -> Recording
         images: HashMap::new(),
         files: vec![],
         losses: Losses::default(),
+        remembered_stacks: 0,
         unwind: None,
         warnings: vec![],
     }

@@ -46,8 +46,8 @@ pub(super) struct Collected {
     pub(super) not_added: u64,
     /// Threads that sleep at the end, with their stacks; see [`Self::take_stacks`].
     at_end: HashMap<u32, ThreadState>,
-    /// Which of the two maps of waits the programs use.
-    active: usize,
+    /// How often the maps were emptied. The lowest bit says which of the two maps of waits the programs use.
+    drains: u32,
     /// What the counters of new entries said at the last drain.
     drained: (u64, u64),
 }
@@ -72,9 +72,9 @@ impl Collected {
 
     /// Empties the maps of waits and stacks while the programs go on.
     pub(super) fn drain(&mut self, probes: &mut Probes) -> Result<()> {
-        let inactive = self.active;
-        self.active = 1 - self.active;
-        probes.switch_waits(self.active)?;
+        let inactive = (self.drains & 1) as usize;
+        self.drains = self.drains.wrapping_add(1);
+        probes.switch_waits(self.drains)?;
         let Self { waits, ignored, intervals, .. } = self;
         batch::drain(probes.hash_map(WAITS[inactive]), |key: &WaitKey, stats: &WaitStats| {
             *intervals += stats.count;

@@ -28,6 +28,8 @@ pub struct Config {
     pub kernel_stacks: bool,
     /// How to walk user stacks.
     pub unwind: UnwindChoice,
+    /// Do not unwind stacks again that are as they were.
+    pub remember: bool,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,
     /// How much the kernel side can hold.
@@ -48,6 +50,7 @@ impl Default for Config {
             user_stacks: true,
             kernel_stacks: true,
             unwind: UnwindChoice::default(),
+            remember: true,
             probe: ProbeChoice::default(),
             capacity: Capacity::default(),
         }

@@ -129,6 +129,9 @@ impl Probes {
             .map_max_entries("WAITS_1", waits)
             .map_max_entries("STACKS", stacks)
             .map_max_entries("NOTICES", notices);
+        if !config.remember || types.is_none() {
+            loader.map_max_entries("REMEMBERED_KERNEL", 1).map_max_entries("REMEMBERED_USER", 1);
+        }
         if unwinds {
             let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);
             loader
@@ -234,6 +237,8 @@ impl Probes {
     /// since. Returns whether there was room for it.
     pub(super) fn add_thread(&mut self, key: u32, thread: ThreadState) -> Result<bool> {
         const BPF_NOEXIST: u64 = 1;
+        let mut marks: Array<_, u32> = self.map_mut("MARKS").try_into()?;
+        marks.set(key % marks.len(), 1, 0)?;
         let mut threads: HashMap<_, u32, PodThreadState> = self.map_mut("THREADS").try_into()?;
         let result = threads.insert(key, PodThreadState(thread), BPF_NOEXIST);
         match result.as_ref().map_err(errno) {
@@ -263,11 +268,11 @@ impl Probes {
             .collect())
     }
 
-    /// Has the programs use the map of waits with this index; when this returns, no program uses
-    /// the other one any more.
-    pub(super) fn switch_waits(&mut self, active: usize) -> Result<()> {
+    /// Has the programs use the map of waits that is the `drains`'th in turn; when this returns, no program
+    /// uses the other one any more, nor remembers a stack that they have put into the map of stacks before.
+    pub(super) fn switch_waits(&mut self, drains: u32) -> Result<()> {
         let mut control: Array<_, u32> = self.map_mut("CONTROL").try_into()?;
-        control.set(0, u32::try_from(active)?, 0)?;
+        control.set(0, drains, 0)?;
         wait_for_running_programs();
         Ok(())
     }
@@ -278,11 +283,12 @@ impl Probes {
             self.bpf.map("COUNTERS").expect(IN_OBJECT).try_into()?;
         let mut sum = Counters::default();
         for PodCounters(cpu) in map.get(&0, 0)?.iter() {
-            let Counters { intervals, off_ns, new_waits, new_stacks, losses } = cpu;
+            let Counters { intervals, off_ns, new_waits, new_stacks, remembered, losses } = cpu;
             sum.intervals += intervals;
             sum.off_ns += off_ns;
             sum.new_waits += new_waits;
             sum.new_stacks += new_stacks;
+            sum.remembered += remembered;
             for (sum, loss) in sum.losses.iter_mut().zip(losses) {
                 *sum += loss;
             }

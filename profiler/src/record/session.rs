@@ -140,7 +140,17 @@ pub(super) fn record(
         );
     }
     let Collected { waits, stacks, .. } = collected;
-    Ok(Recording { meta, waits, stacks, images, files, losses, unwind, warnings })
+    Ok(Recording {
+        meta,
+        waits,
+        stacks,
+        images,
+        files,
+        losses,
+        remembered_stacks: counters.remembered,
+        unwind,
+        warnings,
+    })
 }
 
 /// See [`super::measure`]. `None`: user stacks are walked by frame pointers.

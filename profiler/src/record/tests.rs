@@ -101,6 +101,7 @@ fn profile(collected: Collected) -> Profile {
         images: Default::default(),
         files: Vec::new(),
         losses: Losses::default(),
+        remembered_stacks: 0,
         unwind: None,
         warnings: Vec::new(),
     };

@@ -128,6 +128,7 @@ fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> R
         images: HashMap::new(),
         files: Vec::new(),
         losses: Losses::default(),
+        remembered_stacks: 0,
         unwind: None,
         warnings: Vec::new(),
     }

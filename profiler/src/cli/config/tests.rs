@@ -44,6 +44,7 @@ fn defaults() {
         user_stacks,
         kernel_stacks,
         unwind,
+        remember,
         probe,
         capacity,
     } = job.record;
@@ -52,6 +53,7 @@ fn defaults() {
     assert_eq!(min_off, Duration::ZERO);
     assert_eq!(states.count_ones() as usize, WaitState::COUNT);
     assert!(user_stacks && kernel_stacks);
+    assert!(remember);
     assert_eq!(unwind, UnwindChoice::Auto);
     assert_eq!(probe, ProbeChoice::Auto);
     assert_eq!(capacity, record::Capacity::default());
