@@ -9,6 +9,7 @@ mod behaviours;
 mod filters;
 mod outputs;
 mod probes;
+mod remembered;
 mod storms;
 mod symbols;
 mod waits;

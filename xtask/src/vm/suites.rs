@@ -30,6 +30,7 @@ pub(crate) const TRUTH: Suite = Suite {
     quick: &[
         "accounts::partners_of_perf_bench",
         "behaviours::pids_are_those_of_the_own_namespace",
+        "remembered::",
         "storms::a_wake_up_that_races",
         "waits::",
     ],

@@ -43,6 +43,13 @@ pub(crate) struct Truth {
     pub(crate) sleeper_stacks: Option<u64>,
 }
 
+/// How often a thread slept: its own path, the waker's, and how often.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Paths {
+    pub(crate) tid: u32,
+    pub(crate) counts: Vec<[u64; 3]>,
+}
+
 #[derive(Deserialize)]
 struct Done {
     seconds: f64,
@@ -54,6 +61,7 @@ enum Line {
     Ready { threads: Vec<Thread> },
     Wait(Truth),
     Lengths(Vec<(u64, u64)>),
+    Paths(Paths),
     Thread(serde::de::IgnoredAny),
     Done(Done),
 }
@@ -64,6 +72,8 @@ pub(crate) struct Play {
     pub(crate) truths: Vec<Truth>,
     /// How long each wait was meant to be and at most was, in ns, where the target tells it.
     pub(crate) lengths: Vec<(u64, u64)>,
+    /// What a target tells of paths that it numbers.
+    pub(crate) paths: Vec<Paths>,
     pub(crate) seconds: f64,
 }
 
@@ -75,6 +85,7 @@ impl Play {
             match parse(&line.expect("the target speaks")) {
                 Line::Ready { .. } | Line::Thread(_) => {}
                 Line::Lengths(lengths) => play.lengths = lengths,
+                Line::Paths(paths) => play.paths.push(paths),
                 Line::Wait(truth) => play.truths.push(truth),
                 Line::Done(done) => {
                     play.seconds = done.seconds;
