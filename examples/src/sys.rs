@@ -54,6 +54,12 @@ impl Cpus {
         Ok(Self(set))
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        // SAFETY: the set is plain data.
+        unsafe { libc::CPU_COUNT(&self.0) as usize }
+    }
+
     /// Keeps the calling thread on these CPUs.
     pub fn bind(&self) -> Result<()> {
         // SAFETY: the set is valid for reading and of this size.
@@ -61,6 +67,18 @@ impl Cpus {
         check(result, "sched_setaffinity")?;
         Ok(())
     }
+}
+
+/// Lets this process open as many files as it may.
+pub fn raise_file_limit() -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to a valid limit.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), "getrlimit")?;
+        limit.rlim_cur = limit.rlim_max;
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), "setrlimit")?;
+    }
+    Ok(())
 }
 
 /// Schedules the calling thread as a batch job, which never preempts another one when it wakes up:

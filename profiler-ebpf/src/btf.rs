@@ -2,12 +2,12 @@
 //! kernel's own trace calls.
 
 use aya_ebpf::bindings::task_struct;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use offwake_shared::WaitState;
 
 use crate::maps::HAS_PREV_STATE;
-use crate::moment::Moment;
 use crate::task::Task;
 use crate::wake::Counts;
 use crate::{wait, wake};
@@ -18,7 +18,7 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let preempt: u64 = ctx.arg(0);
     let prev = Task::new(ctx.arg::<*const task_struct>(1));
     let next = Task::new(ctx.arg::<*const task_struct>(2));
-    let mut now = Moment::new();
+    let now = unsafe { bpf_ktime_get_ns() };
     let bits =
         if HAS_PREV_STATE.load() != 0 { ctx.arg::<u32>(3) } else { wake::state_before(prev) };
     // A thread may be preempted after it announced a sleep: then it is still runnable. So it is when
@@ -28,8 +28,8 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     } else {
         WaitState::from_task_state(u64::from(bits))
     };
-    wait::begin(&ctx, prev, state, &mut now);
-    wait::end(next.tid(), &mut now);
+    wait::begin(&ctx, prev, state, now);
+    wait::end(next.tid(), now);
     0
 }
 
@@ -37,7 +37,7 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_waking")]
 fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg::<*const task_struct>(0));
-    wake::record(&ctx, task.tid(), task.state(), Counts::Only);
+    wake::record(&ctx, task.tid(), Some(task), task.state(), Counts::Only);
     0
 }
 

@@ -42,7 +42,7 @@ extern "C" fn existing(ctx: *const Context) -> i32 {
     value.task = task.id_named(ids, comm);
     value.start_stack = task.start_stack();
     value.state = task.state();
-    value.on_cpu = task.on_cpu();
+    value.on_cpu = u32::from(task.is_on_cpu());
     value.kernel.tgid = 0;
     value.kernel.exec_id = 0;
     value.kernel.context = StackContext::Kernel as u32;

@@ -2,13 +2,13 @@
 //! recorded where it is switched in again, when it is known for how long it was off.
 
 use aya_ebpf::bindings::task_struct;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::kprobe;
 use aya_ebpf::programs::ProbeContext;
 use aya_ebpf::{EbpfContext, Global};
 use offwake_shared::WaitState;
 
 use crate::maps::{REGS_ARGUMENT_0, REGS_ARGUMENT_1, TASK_DELAYED};
-use crate::moment::Moment;
 use crate::task::Task;
 use crate::wake::Counts;
 use crate::{memory, wait, wake};
@@ -18,17 +18,17 @@ use crate::{memory, wait, wake};
 #[kprobe]
 fn kprobe_switch(ctx: ProbeContext) -> u32 {
     let prev = task_argument(&ctx);
-    let mut now = Moment::new();
+    let now = unsafe { bpf_ktime_get_ns() };
     // A thread that goes to sleep leaves the run queue, or (6.12+) stays on it as one that has left.
     // Another one was preempted, even if it had announced a sleep.
-    let is_asleep = prev.on_rq() == 0 || TASK_DELAYED.load() != 0 && prev.sleeps_on_run_queue();
+    let is_asleep = !prev.is_on_rq() || TASK_DELAYED.load() != 0 && prev.sleeps_on_run_queue();
     let state = if is_asleep {
         WaitState::from_task_state(u64::from(wake::state_before(prev)))
     } else {
         Some(WaitState::Preempted)
     };
-    wait::begin_without_stacks(prev, state, &mut now);
-    wait::end_with_stacks(&ctx, &mut now);
+    wait::begin_without_stacks(prev, state, now);
+    wait::end_with_stacks(&ctx, now);
     0
 }
 
@@ -38,7 +38,7 @@ fn kprobe_waking(ctx: ProbeContext) -> u32 {
     let task = task_argument(&ctx);
     let from = task.state();
     if u64::from(from) & argument(&ctx, &REGS_ARGUMENT_1) != 0 {
-        wake::record(&ctx, task.tid(), from, Counts::First);
+        wake::record(&ctx, task.tid(), Some(task), from, Counts::First);
     }
     0
 }

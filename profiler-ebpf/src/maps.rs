@@ -1,5 +1,7 @@
 //! Every map and every constant that user space sets before loading.
 
+use core::ffi::c_void;
+
 use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use offwake_shared::{
@@ -7,9 +9,7 @@ use offwake_shared::{
     UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
 };
 
-use crate::marks;
 use crate::remember::kernel::KernelMemory;
-use crate::remember::user::UserMemory;
 use crate::remember::{Recall, SLOTS};
 use crate::unwind::Walk;
 
@@ -17,25 +17,40 @@ use crate::unwind::Walk;
 #[btf_map]
 pub static THREADS: HashMap<u32, ThreadState, 65536> = HashMap::new();
 
-/// Not 0: threads of these marks may be in [`THREADS`]; see [`crate::marks`].
-#[btf_map]
-pub static MARKS: Array<u32, { marks::COUNT }> = Array::new();
-
-/// Finished intervals. Two maps, of which [`CONTROL`] names the one in use: user space switches
+/// Finished intervals. Two maps, of which `CONTROL[0]` names the one in use: user space switches
 /// over and drains the other, so that it reads no sum that is still being added to.
 #[btf_map]
 pub static WAITS_0: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
 /// See [`WAITS_0`].
 #[btf_map]
 pub static WAITS_1: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
-/// How often user space has emptied the maps. The lowest bit says which of the two maps of waits is in use.
+/// 0 or 1: which of the two maps of waits is in use.
 #[btf_map]
 pub static CONTROL: Array<u32, 1> = Array::new();
 
-/// Stacks, by a hash of all that they hold. User space keeps what it has read: an entry may be
-/// deleted at any time, and is put in again when the stack is seen again.
+/// How many intervals of a thread are recorded in a window, with `SAMPLE`; see
+/// [`offwake_shared::Sampling`].
 #[btf_map]
-pub static STACKS: HashMap<u64, Stack, 32768> = HashMap::new();
+pub static QUOTA: Array<u64, 1> = Array::new();
+
+/// Stacks that user space does not know: each a [`StackRecord`](offwake_shared::StackRecord).
+#[btf_map]
+pub static STACKS: RingBuf<u64, 8388608> = RingBuf::new();
+/// The ids of stacks that were sent. User space keeps what it was sent: an entry may be deleted at any
+/// time, and then the stack is sent again when it is seen again.
+#[btf_map]
+pub static KNOWN_STACKS: HashMap<u64, u64, 131072> = HashMap::new();
+/// How often a stack could not be sent.
+#[btf_map]
+pub static REFUSED: Array<u32, 1> = Array::new();
+/// A map, as helpers want it.
+#[inline(always)]
+pub const fn pointer<T>(map: &'static T) -> *mut c_void {
+    core::ptr::from_ref(map).cast_mut().cast()
+}
+/// Wakes the thread that drains: something is half full. Nothing but its being there matters.
+#[btf_map]
+pub static FILLING: RingBuf<u64, 65536> = RingBuf::new();
 
 /// Programs that user space was told of, and where their stack began then.
 #[btf_map]
@@ -88,6 +103,8 @@ pub static UNWIND_RULES: Array<UnwindRule, 1> = Array::new();
 pub struct Scratch {
     /// [`SWITCH`] or [`WAKE`]: where this is.
     pub index: u32,
+    /// Before the stack, so that both are one [`offwake_shared::StackRecord`].
+    pub stack_id: u64,
     pub stack: Stack,
     pub thread: ThreadState,
     pub key: WaitKey,
@@ -120,9 +137,6 @@ pub static RECALL: PerCpuArray<Recall, 2> = PerCpuArray::new();
 /// Kernel stacks that were unwound on this CPU.
 #[btf_map]
 pub static REMEMBERED_KERNEL: PerCpuArray<KernelMemory, SLOTS> = PerCpuArray::new();
-/// User stacks that were walked on this CPU.
-#[btf_map]
-pub static REMEMBERED_USER: PerCpuArray<UserMemory, SLOTS> = PerCpuArray::new();
 
 /// What the iterator over tasks is about to write. Only one runs at a time.
 #[btf_map]
@@ -164,7 +178,7 @@ constants! {
     UNWIND: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
-    /// 1: stacks that are as they were are not unwound again.
+    /// 1: kernel stacks that are as they were are not unwound again.
     REMEMBER: u32 = 0;
     /// Byte offset from the beginning of a kernel stack of its outermost end: where the registers of the
     /// program are. 0: kernel stacks are not remembered.
@@ -173,6 +187,13 @@ constants! {
     KERNEL_TEXT_START: u64 = 0;
     /// Bytes of it.
     KERNEL_TEXT_LEN: u64 = 0;
+    /// Each CPU has user space look at the map of waits in use whenever the number of waits that it has put
+    /// there has none of these bits.
+    WAITS_MASK: u64 = u64::MAX;
+    /// A ring of stacks with so many bytes is half full.
+    STACKS_HALF: u64 = u64::MAX;
+    /// 1: not each interval is recorded.
+    SAMPLE: u32 = 0;
     /// Intervals that are shorter, in ns, are ignored.
     MIN_OFF_NS: u64 = 0;
     /// Intervals that are longer, in ns, are ignored.

@@ -23,20 +23,28 @@ struct Number {
 pub fn ids(task: Task) -> Ids {
     let task = task.as_ptr() as u64;
     let leader: u64 = read_at(task, &TASK_GROUP_LEADER);
+    let number = |task: u64| offwake_pid_number(read_at(task, &TASK_THREAD_PID));
     Ids { tgid: number(leader), tid: number(task) }
 }
 
-/// Every pid has a number in each namespace from the initial one down to its own.
+/// The number of a `struct pid` in offwake's namespace. Every pid has one in each namespace from the
+/// initial one down to its own.
+///
+/// A function that the verifier follows once, and not for each program, call and way that leads there: with
+/// its loop that took ten times as long. So its argument is a number, not a pointer.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn number(task: u64) -> u32 {
-    let pid: u64 = read_at(task, &TASK_THREAD_PID);
-    let level: u32 = read_at(pid, &PID_LEVEL);
+extern "C" fn offwake_pid_number(pid: u64) -> u32 {
     let numbers = pid + u64::from(PID_NUMBERS.load());
     for above in 0..MAX_LEVEL {
-        if above >= level {
+        let level = above + 1;
+        // Asked again each time: if it were known before the loop, the compiler would count down from it,
+        // and the verifier of 5.10 would not see an end.
+        let deepest: u32 = read_at(pid, &PID_LEVEL);
+        if level > deepest {
             break;
         }
-        let number: Number = read(numbers + u64::from(above + 1) * size_of::<Number>() as u64);
+        let number: Number = read(numbers + u64::from(level) * size_of::<Number>() as u64);
         let inum: u32 = read_at(number.namespace, &NAMESPACE_INUM);
         if inum == OWN_NAMESPACE.load() {
             return number.nr;

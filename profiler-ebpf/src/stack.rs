@@ -3,7 +3,6 @@
 use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
@@ -11,14 +10,15 @@ use offwake_shared::{
     TASK_KERNEL_THREAD, TaskId, UnwindProgram, UserRegisters, WakerKind,
 };
 
+use crate::known::Told;
 use crate::maps::{
     FRAMES_LIMIT, HAS_TYPES, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
-    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SCRATCH, SEEN, STACKS, Scratch,
-    UNWIND, UNWIND_PROGRAMS, USER_STACKS,
+    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SCRATCH, SEEN, Scratch, UNWIND,
+    UNWIND_PROGRAMS, USER_STACKS,
 };
 use crate::task::Task;
 use crate::unwind::{self, Walk};
-use crate::{arch, count, remember};
+use crate::{arch, count, known, remember};
 
 /// Takes the kernel stack of the current thread and returns its id, 0 where there is none. `registers`: those in
 /// its program.
@@ -33,55 +33,68 @@ pub fn kernel(
         return 0;
     }
     let remembered = remember::kernel::recall(ctx, scratch, current, registers.ip);
-    // SAFETY: see `Scratch`.
-    if remembered != 0 && remember::is_good(unsafe { (*scratch).index }) {
+    if remembered != 0 && remember::is_good() {
         return remembered;
     }
     // SAFETY: see `Scratch`.
     if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
         return 0;
     }
-    store_kernel(scratch, remembered, true)
+    let (id, is_told) = store_kernel(scratch);
+    remember::compare(remembered, id);
+    remember::kernel::learn(scratch, if is_told { id } else { 0 });
+    id
+}
+
+/// As [`kernel_or_interrupt`]; the frames are not there where they were known.
+#[inline(always)]
+pub fn remembered_or_interrupt(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    current: Task,
+    registers: &UserRegisters,
+) -> (u64, WakerKind) {
+    if KERNEL_STACKS.load() == 0 {
+        return kernel_or_interrupt(ctx, scratch);
+    }
+    let remembered = remember::kernel::recall(ctx, scratch, current, registers.ip);
+    if remembered != 0 && remember::is_good() {
+        return (remembered, WakerKind::Task);
+    }
+    // SAFETY: see `Scratch`.
+    if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
+        return (0, WakerKind::None);
+    }
+    // SAFETY: as above.
+    let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
+    let (id, is_told) = store_kernel(scratch);
+    remember::compare(remembered, id);
+    remember::kernel::learn(scratch, if is_told && !in_interrupt { id } else { 0 });
+    (id, if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task })
 }
 
 /// Takes the kernel stack of whoever runs now, and returns its id, 0 where there is none, and
 /// whether a thread runs on its own behalf or an interrupt. The stack of an interrupt ends with its
 /// entry, and says nothing of whoever was interrupted. Without a stack nobody can tell.
 #[inline(always)]
-pub fn kernel_or_interrupt(
-    ctx: &impl EbpfContext,
-    scratch: *mut Scratch,
-    current: Task,
-    registers: &UserRegisters,
-) -> (u64, WakerKind) {
-    let remembered = remember::kernel::recall(ctx, scratch, current, registers.ip);
-    // SAFETY: see `Scratch`.
-    let index = unsafe { (*scratch).index };
-    if remembered != 0 && remember::is_good(index) {
-        let id = if KERNEL_STACKS.load() == 0 { 0 } else { remembered };
-        return (id, WakerKind::Task);
-    }
+pub fn kernel_or_interrupt(ctx: &impl EbpfContext, scratch: *mut Scratch) -> (u64, WakerKind) {
     // SAFETY: see `Scratch`.
     if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
         return (0, WakerKind::None);
     }
-    let in_interrupt = offwake_cut_at_interrupt(index) != 0;
+    // SAFETY: as above.
+    let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
     let kind = if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task };
-    (store_kernel(scratch, remembered, !in_interrupt), kind)
+    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(scratch).0 };
+    (id, kind)
 }
 
-/// Puts the kernel stack into the map, and returns its id. `remembered`: what was found in its place;
-/// `whole`: it is not the part of an interrupt.
+/// Returns the id of the kernel stack, and whether user space has it.
 #[inline(always)]
-fn store_kernel(scratch: *mut Scratch, remembered: u64, whole: bool) -> u64 {
+fn store_kernel(scratch: *mut Scratch) -> (u64, bool) {
     // SAFETY: see `Scratch`.
-    unsafe {
-        let id = offwake_hash((*scratch).index);
-        remember::compare(remembered, id);
-        let is_stored = KERNEL_STACKS.load() == 0 || store(id, &(*scratch).stack) != Stored::Not;
-        remember::kernel::learn(scratch, if is_stored && whole { id } else { 0 });
-        if KERNEL_STACKS.load() == 0 { 0 } else { id }
-    }
+    let id = offwake_hash(unsafe { (*scratch).index });
+    (id, known::tell(scratch, id) != Told::Not)
 }
 
 /// Takes the user stack of the current thread, and returns its id, 0 where there is none. `registers`: those in
@@ -101,26 +114,22 @@ pub fn user(
     // SAFETY: see `Scratch`.
     let (index, stack, walk) =
         unsafe { ((*scratch).index, &mut (*scratch).stack, &mut (*scratch).walk) };
-    let mut remembered = 0;
     if HAS_TYPES.load() == 0 {
         if !take_user(ctx, stack) {
             return 0;
         }
     } else {
-        // A thread that is exiting has given up its memory: it has no user stack any more. Nor has a worker
-        // of the kernel that shares the memory of a process.
-        if current.start_stack() == 0 || registers.ip == 0 {
+        // A thread that is exiting has given up its memory: it has no user stack any more.
+        if current.start_stack() == 0 {
+            return 0;
+        }
+        // A worker of the kernel that shares the memory of a process.
+        if registers.ip == 0 {
             return 0;
         }
         if cfg!(no_loop) {
             offwake_walk_frame_pointers(index, registers.ip, registers.fp);
         } else {
-            find_tables(walk, program, current);
-            remembered =
-                remember::user::recall(scratch, program, registers, walk.program.generation);
-            if remembered != 0 && remember::is_good(index) {
-                return remembered;
-            }
             unwind(stack, walk, registers, program, current);
         }
     }
@@ -131,42 +140,16 @@ pub fn user(
         (*stack).exec_id = id.exec_id;
         (*stack).context = StackContext::User as u32;
         let stack_id = offwake_hash(index);
-        remember::compare(remembered, stack_id);
-        let stored = store(stack_id, &*stack);
-        if stored == Stored::Now {
-            announce(program, current);
+        // Where there is no room for a notice, the next stack like this one is as new as this.
+        if known::tell(scratch, stack_id) == Told::Now && !announce(program, current) {
+            known::forget(stack_id);
         }
-        remember::user::learn(scratch, registers, if stored == Stored::Not { 0 } else { stack_id });
         stack_id
     }
 }
 
-/// Finds the tables of a program. Where they are missing or out of date, tells user space.
-#[inline(always)]
-fn find_tables(walk: &mut Walk, program: Program, current: Task) {
-    walk.program = UnwindProgram::default();
-    if UNWIND.load() == 0 {
-        return;
-    }
-    if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
-        // SAFETY: the value is in the map. User space replaces it as a whole; what is written here
-        // is a hint, which may be lost.
-        unsafe {
-            walk.program = *known;
-            // Not each time: all CPUs share the value.
-            if walk.program.used == 0 {
-                (*known).used = 1;
-            }
-        }
-    } else {
-        announce(program, current);
-    }
-    if walk.program.generation == 0 {
-        count::lost(Loss::UnwindTablesMissing);
-    }
-}
-
-/// Walks the stack by the tables of its program. Where they are out of date, tells user space.
+/// Walks the stack by the tables of its program. Where they are missing or out of date, tells user
+/// space.
 #[inline(always)]
 fn unwind(
     stack: &mut Stack,
@@ -175,6 +158,25 @@ fn unwind(
     program: Program,
     current: Task,
 ) {
+    walk.program = UnwindProgram::default();
+    if UNWIND.load() != 0 {
+        if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
+            // SAFETY: the value is in the map. User space replaces it as a whole; what is written here
+            // is a hint, which may be lost.
+            unsafe {
+                walk.program = *known;
+                // Not each time: all CPUs share the value.
+                if walk.program.used == 0 {
+                    (*known).used = 1;
+                }
+            }
+        } else {
+            announce(program, current);
+        }
+        if walk.program.generation == 0 {
+            count::lost(Loss::UnwindTablesMissing);
+        }
+    }
     // One call: the verifier follows all of it for each.
     unwind::walk(walk, stack, registers);
     if walk.program.generation != 0 && stack.end != StackEnd::Complete as u16 {
@@ -346,52 +348,23 @@ const fn mix(hash: u64, word: u64) -> u64 {
     product ^ (product >> 32)
 }
 
-/// Where a stack is after [`store`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    /// In the map, since this moment.
-    Now,
-    /// In the map, as before.
-    Before,
-    /// Nowhere: the map is full.
-    Not,
-}
-
-/// Puts a stack into the map unless it is there.
-#[inline(always)]
-fn store(id: u64, stack: &Stack) -> Stored {
-    if STACKS.get_ptr(id).is_some() {
-        return Stored::Before;
-    }
-    match STACKS.insert(id, stack, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            count::with(|counters| counters.new_stacks += 1);
-            Stored::Now
-        }
-        // -EEXIST: another CPU was faster.
-        Err(-17) => Stored::Before,
-        Err(_) => {
-            count::lost(Loss::StacksFull);
-            Stored::Not
-        }
-    }
-}
-
 /// Tells user space of a program, once. Within `execve` a program is seen before its stack has its
 /// final place (`create_elf_tables` in fs/binfmt_elf.c); then user space is told again.
+/// Whether user space knows then.
 #[inline(always)]
-fn announce(program: Program, current: Task) {
+fn announce(program: Program, current: Task) -> bool {
     let start_stack = current.start_stack();
     if let Some(seen) = SEEN.get_ptr(program) {
         // SAFETY: the value is in the map; whoever writes it at the same time writes a u64 as well.
         if unsafe { *seen } == start_stack {
-            return;
+            return true;
         }
     }
-    if notify(program, start_stack, NoticeKind::New) {
-        // When there is no room, user space is told again.
+    let told = notify(program, start_stack, NoticeKind::New);
+    if told {
         let _ = SEEN.insert(program, start_stack, 0);
     }
+    told
 }
 
 /// Whether there was room for the notice.

@@ -84,16 +84,23 @@ impl Task {
         self.member(&TASK_STATE)
     }
 
-    /// Whether the thread is on a run queue: not 0 if so.
+    /// Whether the thread is on a run queue, or on its way to another one.
     #[inline(always)]
-    pub fn on_rq(self) -> u32 {
-        self.member(&TASK_ON_RQ)
+    pub fn is_on_rq(self) -> bool {
+        self.is_set(&TASK_ON_RQ)
+    }
+
+    /// Whether a member that holds a small number is not 0. These were `int` and are single bytes since
+    /// 7.2: the first byte tells in both.
+    #[inline(always)]
+    fn is_set(self, offset: &Global<u32>) -> bool {
+        self.member::<u8>(offset) != 0
     }
 
     /// Whether the thread is asleep although it is on a run queue (`sched_entity::sched_delayed`, 6.12+).
     #[inline(always)]
     pub fn sleeps_on_run_queue(self) -> bool {
-        self.member::<u8>(&TASK_DELAYED) != 0
+        self.is_set(&TASK_DELAYED)
     }
 
     /// Where the stack of the program's first thread begins; 0 without an address space.
@@ -107,8 +114,8 @@ impl Task {
 
     /// Whether the thread runs at this moment.
     #[inline(always)]
-    pub fn on_cpu(self) -> u32 {
-        self.member(&TASK_ON_CPU)
+    pub fn is_on_cpu(self) -> bool {
+        self.is_set(&TASK_ON_CPU)
     }
 
     /// The registers of a task that is not the current one in its program. Its pointer must be known to
@@ -119,10 +126,13 @@ impl Task {
             return self.registers_on_stack();
         }
         // SAFETY: the task is the kernel's, and user space set the offsets to those of members of
-        // 8 bytes.
+        // 8 or 4 bytes.
         unsafe {
             let regs = bpf_task_pt_regs(self.0.cast_mut()) as *const u8;
-            arch::user_registers(|offset| *regs.add(offset as usize).cast::<u64>())
+            arch::user_registers(
+                |offset| *regs.add(offset as usize).cast::<u64>(),
+                |offset| *regs.add(offset as usize).cast::<i32>(),
+            )
         }
     }
 
@@ -151,7 +161,7 @@ impl Task {
     #[inline(always)]
     fn registers_on_stack(self) -> UserRegisters {
         let regs = self.stack_base().wrapping_add(u64::from(REGS_FROM_STACK.load())) as *const u8;
-        arch::user_registers(|offset| read_at(regs, offset))
+        arch::user_registers(|offset| read_at(regs, offset), |offset| read_at(regs, offset))
     }
 
     /// For how long a thread that is being switched out has run since it was switched in, in ns
@@ -177,6 +187,13 @@ impl Task {
             bpf_probe_read_kernel_str((&raw mut comm).cast::<c_void>(), 16, from);
         }
         comm
+    }
+
+    /// Whether the thread's own name is this one, which is padded with 0.
+    #[inline(always)]
+    pub fn has_comm(self, comm: &[u8; 16]) -> bool {
+        let half = |from: u32| read_at::<[u8; 8]>(self.0.cast(), TASK_COMM.load() + from);
+        half(0) == comm[..8] && half(8) == comm[8..]
     }
 
     /// The pointer that this was made from.

@@ -2,14 +2,13 @@
 //! describes in a `format` file. They need no types of the kernel.
 
 use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::{raw_tracepoint, tracepoint};
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use aya_ebpf::{EbpfContext, Global};
 use offwake_shared::{TASK_WAKING, TaskId, WaitState};
 
 use crate::maps::{HAS_TYPES, NEW_FLAGS, NEW_PID, SWITCH_NEXT_PID, SWITCH_PREV_STATE, WAKING_PID};
-use crate::moment::Moment;
 use crate::task::{Ids, Task};
 use crate::wake::Counts;
 use crate::{memory, target, task, untyped, wait, wake};
@@ -25,7 +24,7 @@ const CLONE_THREAD: u64 = 0x10000;
 #[tracepoint]
 fn tracepoint_switch(ctx: TracePointContext) -> u32 {
     let prev = Task::current();
-    let mut now = Moment::new();
+    let now = unsafe { bpf_ktime_get_ns() };
     let reported: u32 = field(&ctx, &SWITCH_PREV_STATE);
     let state = if reported & PREEMPTED != 0 {
         Some(WaitState::Preempted)
@@ -45,15 +44,15 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
             untyped::forget(id as u32);
         }
     }
-    wait::begin(&ctx, prev, state, &mut now);
-    wait::end(field(&ctx, &SWITCH_NEXT_PID), &mut now);
+    wait::begin(&ctx, prev, state, now);
+    wait::end(field(&ctx, &SWITCH_NEXT_PID), now);
     0
 }
 
 /// `sched:sched_waking` in `try_to_wake_up`, on the waker's CPU.
 #[tracepoint]
 fn tracepoint_waking(ctx: TracePointContext) -> u32 {
-    wake::record(&ctx, field(&ctx, &WAKING_PID), 0, Counts::Only);
+    wake::record(&ctx, field(&ctx, &WAKING_PID), None, 0, Counts::Only);
     0
 }
 

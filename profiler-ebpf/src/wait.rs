@@ -7,23 +7,27 @@ use offwake_shared::{Loss, TaskId, ThreadState, WaitKey, WaitState, WaitStats, W
 use crate::maps::{
     CONTROL, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1, scratch,
 };
-use crate::moment::Moment;
 use crate::task::{Ids, Task};
-use crate::{count, marks, stack, target, task};
+use crate::{count, filling, sample, stack, target, task};
 
 /// The current thread, `prev`, is switched out, and its stacks are taken. `state`: why; `None` if it is
 /// dead.
 #[inline(always)]
-pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: &mut Moment) {
+pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
+    if sample::begin_unrecorded(prev, tid, state, now) {
+        return;
+    }
     let ids = task::current_ids(prev);
     if !target::is_target(ids) || STATES.load() & state.bit() == 0 {
         return;
     }
-    let now = now.ns();
     let Some(scratch) = scratch(SWITCH) else { return };
     let sleeper = prev.id(ids);
+    if sample::skips_thread(tid) {
+        return open(scratch, prev, &sleeper, [0, 0], state, now);
+    }
     let registers = prev.own_registers();
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
     let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
@@ -33,7 +37,7 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
 /// The thread `prev` has been switched out, and another one runs already: [`end_with_stacks`] takes its
 /// stacks when it is back.
 #[inline(always)]
-pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: &mut Moment) {
+pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
     let ids = task::ids(prev);
@@ -43,19 +47,18 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: &mut Mome
     }
     let Some(scratch) = scratch(SWITCH) else { return };
     let sleeper = prev.id_named(ids, comm);
-    open(scratch, prev, &sleeper, [0, 0], state, now.ns());
+    open(scratch, prev, &sleeper, [0, 0], state, now);
 }
 
 /// The thread `prev` has ended. Whether or not it is a target by now: it may have had another name, or
 /// lost its pid.
 #[inline(always)]
-fn gone(prev: Task, tid: u32, now: &mut Moment) {
-    if !marks::has(tid) {
-        return;
-    }
+fn gone(prev: Task, tid: u32, now: u64) {
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
         // SAFETY: only a waker writes to the value at the same time, and to other fields.
-        finish_if_open(unsafe { &mut *thread }, prev, now.ns());
+        let thread = unsafe { &mut *thread };
+        finish_if_open(thread, prev, now);
+        sample::settle(thread, None);
     }
     let _ = THREADS.remove(tid);
 }
@@ -77,14 +80,17 @@ fn open(
     let thread = unsafe { known.map_or(&mut (*scratch).thread, |known| &mut *known) };
     if known.is_some() {
         finish_if_open(thread, prev, now);
+        sample::settle(thread, Some(sleeper));
     }
     thread.sleeper = *sleeper;
     thread.sleeper_kernel = kernel;
     thread.sleeper_user = user;
     thread.state = state as u32;
+    thread.task = prev.as_ptr() as u64;
     thread.off_since = now;
     if known.is_none() {
         clear_waker(thread);
+        sample::begin(thread);
         insert(tid, thread);
     }
 }
@@ -97,12 +103,12 @@ pub fn clear_waker(thread: &mut ThreadState) {
     thread.waker = TaskId::default();
     thread.waker_kernel = 0;
     thread.waker_user = 0;
+    thread.source = 0;
 }
 
 /// Makes a thread known, in the place of one that had its tid.
 #[inline(always)]
 pub fn insert(tid: u32, thread: &ThreadState) {
-    marks::set(tid);
     if THREADS.insert(tid, thread, 0).is_err() {
         count::lost(Loss::ThreadsFull);
     }
@@ -110,29 +116,21 @@ pub fn insert(tid: u32, thread: &ThreadState) {
 
 /// The thread `tid` is switched in: its interval is complete.
 #[inline(always)]
-pub fn end(tid: u32, now: &mut Moment) {
-    if !marks::has(tid) {
-        return;
-    }
+pub fn end(tid: u32, now: u64) {
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: the thread was just chosen to run, so its waker is done and it has no new one.
     let thread = unsafe { &mut *thread };
     if thread.off_since != 0 {
-        finish(thread, now.ns());
+        finish(thread, now);
     }
 }
 
 /// The current thread has been switched in: its interval is complete. Only if it is as long as the user
 /// wants does it pay for stacks.
 #[inline(always)]
-pub fn end_with_stacks(ctx: &impl EbpfContext, now: &mut Moment) {
+pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
     let current = Task::current();
-    let tid = current.tid();
-    if !marks::has(tid) {
-        return;
-    }
-    let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
-    let now = now.ns();
+    let Some(thread) = THREADS.get_ptr_mut(current.tid()) else { return };
     // SAFETY: as in `end`.
     let thread = unsafe { &mut *thread };
     if thread.off_since == 0 {
@@ -146,7 +144,7 @@ pub fn end_with_stacks(ctx: &impl EbpfContext, now: &mut Moment) {
             thread.woken_at = 0;
             return;
         }
-        if is_wanted(now.wrapping_sub(thread.off_since)) {
+        if is_wanted(now.wrapping_sub(thread.off_since)) && !sample::skips(thread) {
             let Some(scratch) = scratch(SWITCH) else { return };
             let ids = Ids { tgid: thread.sleeper.tgid, tid: thread.sleeper.tid };
             // Its name may be another one by now.
@@ -188,38 +186,57 @@ fn finish(thread: &mut ThreadState, end: u64) {
     }
     thread.off_since = 0;
     thread.woken_at = 0;
+    sample::next(thread, end);
 }
 
 #[inline(always)]
-fn aggregate(thread: &ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &WaitStats) {
+fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &WaitStats) {
+    let preempted = thread.state == WaitState::Preempted as u32;
+    let has_waker = !preempted && thread.is_woken();
+    let runqueue_ns = if preempted {
+        off_ns
+    } else if has_waker {
+        // A wake-up that raced the switch-out came before it: then all of it is run queue.
+        let woken_after = thread.woken_at.wrapping_sub(thread.off_since);
+        if woken_after > off_ns { off_ns } else { off_ns - woken_after }
+    } else {
+        count::lost(Loss::UnknownWaker);
+        0
+    };
+    let weight = sample::account(thread, off_ns, runqueue_ns);
+    if weight == 0 {
+        return;
+    }
     key.sleeper = thread.sleeper;
     key.sleeper_kernel = thread.sleeper_kernel;
     key.sleeper_user = thread.sleeper_user;
     key.state = thread.state;
-    let preempted = thread.state == WaitState::Preempted as u32;
-    let runqueue_ns = if preempted || !thread.is_woken() {
-        key.waker = TaskId::default();
-        key.waker_kernel = 0;
-        key.waker_user = 0;
-        key.waker_kind = WakerKind::None as u32;
-        if preempted {
-            off_ns
-        } else {
-            count::lost(Loss::UnknownWaker);
-            0
-        }
-    } else {
+    if has_waker {
         key.waker = thread.waker;
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;
+        key.source = thread.source;
         key.waker_kind = thread.waker_kind;
-        // A wake-up that raced the switch-out came before it: then all of it is run queue.
-        let woken_after = thread.woken_at.wrapping_sub(thread.off_since);
-        if woken_after > off_ns { off_ns } else { off_ns - woken_after }
-    };
+    } else {
+        key.waker = TaskId::default();
+        key.waker_kernel = 0;
+        key.waker_user = 0;
+        key.source = 0;
+        key.waker_kind = WakerKind::None as u32;
+    }
+    if !put(key, nothing, |sum| sample::add(sum, off_ns, runqueue_ns, weight)) {
+        return;
+    }
+    count::with(|counters| {
+        counters.intervals += weight;
+        counters.off_ns += weight * off_ns;
+    });
+}
 
-    let second = CONTROL.get(0).is_some_and(|&drains| drains & 1 != 0);
-    let key = &*key;
+/// Adds to the sums of a key, which are `nothing` where there are none. Whether there was room.
+#[inline(always)]
+pub fn put(key: &WaitKey, nothing: &WaitStats, add: impl FnOnce(&mut WaitStats)) -> bool {
+    let second = CONTROL.get(0).is_some_and(|&active| active != 0);
     let find = || if second { WAITS_1.get_ptr_mut(key) } else { WAITS_0.get_ptr_mut(key) };
     let mut found = find();
     if found.is_none() {
@@ -231,19 +248,19 @@ fn aggregate(thread: &ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &Wai
             WAITS_0.insert(key, nothing, flags)
         };
         if inserted.is_ok() {
-            count::with(|counters| counters.new_waits += 1);
+            count::with(|counters| {
+                counters.new_waits += 1;
+                filling::of_waits(counters.new_waits);
+            });
         }
         found = find();
     }
     let Some(sum) = found else {
         count::lost(Loss::WaitsFull);
-        return;
+        return false;
     };
     // SAFETY: the key names the sleeper, which runs on one CPU only, and user space reads this map
     // only after no program uses it any more.
-    unsafe { (*sum).add_interval(off_ns, runqueue_ns) };
-    count::with(|counters| {
-        counters.intervals += 1;
-        counters.off_ns += off_ns;
-    });
+    add(unsafe { &mut *sum });
+    true
 }

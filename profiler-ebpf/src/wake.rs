@@ -6,7 +6,7 @@ use offwake_shared::{TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
 
 use crate::maps::{MAX_OFF_NS, STATES, THREADS, UNWIND, WAKE, scratch};
 use crate::task::{Ids, Task};
-use crate::{marks, stack, target, task, unwind, wait};
+use crate::{sample, source, stack, target, task, unwind, wait};
 
 /// Which of several wake-ups of a sleep counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,17 +17,15 @@ pub enum Counts {
     First,
 }
 
-/// Whoever runs now wakes the thread `tid`, which has this task state (0 where nobody knows).
+/// Whoever runs now wakes the thread `tid`, which is this `task` and has this task state (0 where nobody
+/// knows).
 ///
 /// Each sleep ends with one of these events. Earlier ones belong to sleeps that
 /// were called off, so the newest replaces what was there, and one that comes before the
 /// switch-out is kept: the thread may be switched out while its wake-up is under way
 /// (`try_to_wake_up` waits for `on_cpu`).
 #[inline(always)]
-pub fn record(ctx: &impl EbpfContext, tid: u32, state: u32, counts: Counts) {
-    if !marks::has(tid) {
-        return;
-    }
+pub fn record(ctx: &impl EbpfContext, tid: u32, task: Option<Task>, state: u32, counts: Counts) {
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: wakers of a thread exclude each other by its `pi_lock`, or nearly so; the thread's own CPU
     // writes other fields.
@@ -42,12 +40,17 @@ pub fn record(ctx: &impl EbpfContext, tid: u32, state: u32, counts: Counts) {
     let now = unsafe { bpf_ktime_get_ns() };
     thread.woken_from = state;
     thread.woken_at = now;
+    if sample::skips(thread) {
+        thread.waker_kind = WakerKind::None as u32;
+        return;
+    }
     if off_since != 0 && now.wrapping_sub(off_since) > MAX_OFF_NS.load() {
         // Nobody wants an interval as long as this: its waker need not pay for stacks.
         thread.waker_kind = WakerKind::None as u32;
         return;
     }
-    set_waker(ctx, thread);
+    let task = task.map_or(thread.task, |task| task.as_ptr() as u64);
+    set_waker(ctx, thread, task);
 }
 
 /// The state in which a thread was switched out, from the thread itself. Its wake-up may be under way
@@ -92,20 +95,31 @@ pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
     thread.sleeper_user = 0;
     thread.state = WaitState::New as u32;
     thread.woken_from = 0;
-    set_waker(ctx, thread);
+    set_waker(ctx, thread, 0);
     thread.off_since = now;
     thread.woken_at = now;
+    sample::begin(thread);
     wait::insert(tid, thread);
 }
 
+/// `task`: the address of the sleeping one, 0 where nobody knows.
 #[inline(always)]
-fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState) {
+fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState, task: u64) {
     let Some(scratch) = scratch(WAKE) else { return };
     let current = Task::current();
     let registers = current.own_registers();
-    let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, scratch, current, &registers);
+    // What is looked for in the frames needs them.
+    let (waker_kernel, kind) = if source::WAKE_SOURCE.load() != 0 {
+        stack::kernel_or_interrupt(ctx, scratch)
+    } else {
+        stack::remembered_or_interrupt(ctx, scratch, current, &registers)
+    };
     thread.waker_kernel = waker_kernel;
     thread.waker_kind = kind as u32;
+    if source::WAKE_SOURCE.load() != 0 {
+        // SAFETY: see `Scratch`. The kernel stack is still in it.
+        thread.source = source::find(unsafe { (*scratch).index }, task);
+    }
     if kind as u32 != WakerKind::Task as u32 {
         thread.waker = TaskId::default();
         thread.waker_user = 0;

@@ -9,6 +9,7 @@
 
 pub mod arch;
 pub mod diff;
+pub mod epoll;
 pub mod merge;
 mod pprof;
 pub mod profile;

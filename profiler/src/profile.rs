@@ -2,17 +2,19 @@
 //! read back from a file.
 
 mod histogram;
+mod sampling;
 mod wait_set;
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use offwake_shared::{Loss, WaitState};
+use offwake_shared::{Loss, TaskId, WaitState};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 pub use crate::recording::Meta;
 pub use histogram::Histogram;
+pub use sampling::{Estimate, Sampling, ThreadTotal};
 pub(crate) use wait_set::WaitSet;
 
 /// A symbolized recording: what every renderer takes.
@@ -48,30 +50,40 @@ impl Profile {
     }
 
     /// The same, of waits that were told apart already.
-    pub(crate) fn of_set(meta: Meta, losses: Losses, frames: Vec<Frame>, waits: WaitSet) -> Self {
+    pub(crate) fn of_set(
+        meta: Meta,
+        losses: Losses,
+        mut frames: Vec<Frame>,
+        waits: WaitSet,
+    ) -> Self {
         let given = frames.len();
         // With frames sorted by content, comparing ranks is comparing contents.
-        let (ranks, mut sorted) = rank(frames);
+        let ranks = rank(&mut frames);
         let mut waits = waits.into_waits();
         for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
             *id = ranks[*id as usize];
         }
         // Waits that differ in frames that are equal are the same.
-        if sorted.len() < given {
+        if frames.len() < given {
             waits = WaitSet::from(waits).into_waits();
         }
         wait_set::sort(&mut waits);
 
-        let mut numbers: Vec<Option<FrameId>> = vec![None; sorted.len()];
+        let mut numbers: Vec<Option<FrameId>> = vec![None; frames.len()];
         let mut used = Vec::new();
         for id in waits.iter_mut().flat_map(Wait::frame_ids_mut) {
-            let rank = *id as usize;
-            *id = *numbers[rank].get_or_insert_with(|| {
-                used.push(std::mem::take(&mut sorted[rank]));
+            let rank = *id;
+            *id = *numbers[rank as usize].get_or_insert_with(|| {
+                used.push(rank);
                 (used.len() - 1) as FrameId
             });
         }
-        Self { meta, losses, frames: used, waits, modules: Vec::new() }
+        let kept = used.len();
+        let unused = (0..frames.len() as FrameId).filter(|rank| numbers[*rank as usize].is_none());
+        used.extend(unused);
+        wait_set::arrange(&mut frames, used);
+        frames.truncate(kept);
+        Self { meta, losses, frames, waits, modules: Vec::new() }
     }
 
     /// The same with these modules: those that a user frame names, in canonical order.
@@ -106,20 +118,38 @@ impl Profile {
     }
 }
 
-/// The rank of each frame in order of content, and the frames in that order, equal ones once.
-fn rank(mut frames: Vec<Frame>) -> (Vec<FrameId>, Vec<Frame>) {
+impl Profile {
+    /// Of how many waits the source is known, and of how many there is one.
+    pub fn sources(&self) -> (u64, u64) {
+        let woken = self.waits.iter().filter(|wait| wait.is_woken());
+        woken.fold((0, 0), |(named, all), wait| {
+            let has_source = wait.source(&self.frames).is_some();
+            (named + if has_source { wait.count } else { 0 }, all + wait.count)
+        })
+    }
+}
+
+/// Puts the frames in order of content, equal ones once, and returns the place of each. There is no room
+/// for all of them twice.
+fn rank(frames: &mut Vec<Frame>) -> Vec<FrameId> {
     let mut order: Vec<FrameId> = (0..frames.len() as FrameId).collect();
     order.sort_unstable_by(|a, b| frames[*a as usize].cmp(&frames[*b as usize]));
-    let (mut ranks, mut sorted) = (vec![0; frames.len()], Vec::<Frame>::new());
-    for id in order {
-        let frame = std::mem::take(&mut frames[id as usize]);
-        if sorted.last() != Some(&frame) {
-            sorted.push(frame);
+    let mut ranks = vec![0; frames.len()];
+    let mut rank = 0;
+    for (index, id) in order.iter().enumerate() {
+        if index > 0 && frames[*id as usize] != frames[order[index - 1] as usize] {
+            rank += 1;
         }
-        ranks[id as usize] = (sorted.len() - 1) as FrameId;
+        ranks[*id as usize] = rank;
     }
-    (ranks, sorted)
+    wait_set::arrange(frames, order);
+    frames.dedup();
+    ranks
 }
+
+/// In place of a module in the frame that tells what a thread waited for: no module of the kernel has such a
+/// name.
+pub const SOURCE_MODULE: &str = "[wake source]";
 
 /// A program or library that frames are in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,6 +189,8 @@ pub struct Wait {
     pub max_ns: u64,
     /// How long the intervals were, from switch-out to switch-in.
     pub histogram: Histogram,
+    /// Where the intervals were sampled, how exact the sums are.
+    pub estimate: Estimate,
     /// Where the sleeper waited, innermost first: kernel frames, then user frames.
     pub sleeper_stack: Stack,
     /// Where the waker was, innermost first: kernel frames, then user frames.
@@ -177,6 +209,7 @@ impl Wait {
             runqueue_ns: _,
             max_ns: _,
             histogram: _,
+            estimate: _,
             sleeper_stack,
             waker_stack,
         } = self;
@@ -190,10 +223,24 @@ impl Wait {
         self.runqueue_ns = self.runqueue_ns.saturating_add(other.runqueue_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
         self.histogram.add(&other.histogram);
+        self.estimate.add(&other.estimate);
     }
 
     fn frame_ids_mut(&mut self) -> impl Iterator<Item = &mut FrameId> {
         self.sleeper_stack.iter_mut().chain(&mut self.waker_stack)
+    }
+
+    /// What the sleeper waited for, such as `[tcp :15006 LISTEN]`: the innermost frame of the waker's side. `frames`:
+    /// those of the profile.
+    pub fn source<'a>(&self, frames: &'a [Frame]) -> Option<&'a str> {
+        let frame = &frames[*self.waker_stack.first()? as usize];
+        (frame.kernel && frame.module.as_deref() == Some(SOURCE_MODULE))
+            .then(|| frame.name.as_deref())?
+    }
+
+    /// Whether a wake-up ended it, so that it has a source, even if nobody knows it.
+    pub const fn is_woken(&self) -> bool {
+        !matches!(self.waker, Waker::Preempted | Waker::NotWoken)
     }
 
     /// Blocked and run-queue time together, in ns.
@@ -211,6 +258,15 @@ pub struct Thread {
     pub tid: u32,
     /// Its name when it waited or woke. Invalid UTF-8 was replaced; nothing else is changed.
     pub comm: SmolStr,
+}
+
+impl Thread {
+    /// A thread, as the programs know it.
+    pub(crate) fn of(task: &TaskId) -> Self {
+        let TaskId { tgid, tid, exec_id: _, flags: _, comm } = task;
+        let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+        Self { pid: *tgid, tid: *tid, comm: String::from_utf8_lossy(&comm[..end]).into() }
+    }
 }
 
 /// Who ended a wait.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
-use offwake_shared::{StackContext, StackEnd, WaitKey, WaitStats};
+use offwake_shared::{Source, StackContext, StackEnd, WaitKey, WaitStats};
 
-use crate::profile::Losses;
+use crate::profile::{Losses, Sampling};
 
 /// One finished recording.
 #[derive(Debug)]
@@ -21,12 +21,16 @@ pub struct Recording {
     pub waits: HashMap<WaitKey, WaitStats>,
     /// The stacks that the keys of `waits` name.
     pub stacks: HashMap<StackId, RawStack>,
+    /// What sleepers waited for: what keys of `waits` name.
+    pub sources: HashMap<u64, Source>,
     /// The programs that the user stacks belong to.
     pub images: HashMap<ImageId, Image>,
     /// The files that images map, each once.
     pub files: Vec<MappedFile>,
     /// What is missing.
     pub losses: Losses,
+    /// Bytes of all BPF maps together; 0 where the kernel does not tell.
+    pub bpf_bytes: u64,
     /// How many stacks were known without unwinding them, as they had been unwound before.
     pub remembered_stacks: u64,
     /// How user stacks were unwound; `None`: by frame pointers.
@@ -46,8 +50,13 @@ pub struct Meta {
     pub kernel: String,
     /// The kind of probe: `btf`, `kprobe` or `tracepoint`.
     pub probe: String,
+    /// How wake-up sources were told apart and by which means, such as `port (tracepoints)`; `None`: they were
+    /// not looked for.
+    pub wake_source: Option<String>,
     /// What was asked for, one line each, such as `envoy (pid 4182)` or `all processes`.
     pub targets: Vec<String>,
+    /// How intervals were sampled; `None`: all were recorded.
+    pub sampling: Option<Sampling>,
 }
 
 /// A key of the BPF map of stacks: a hash of the stack. 0 names no stack.

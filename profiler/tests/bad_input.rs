@@ -1,6 +1,8 @@
 //! What cannot be recorded or written: one line that says what to do, and nothing half-written.
 //! And what looks bad, but must not end a recording.
 
+#[path = "bad_input/epoll.rs"]
+mod epoll;
 #[path = "bad_input/sandbox.rs"]
 mod sandbox;
 

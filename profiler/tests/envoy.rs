@@ -3,9 +3,13 @@
 //! examples/envoy fetches Envoy once, starts it with two workers between a client and an upstream
 //! on loopback, runs offwake on it, and stops all that it started.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use object::Endianness;
+use object::read::elf::{ElfFile64, ElfSymbol64};
+use object::{Object as _, ObjectSymbol as _};
 use serde_json::Value;
 
 /// Whether the test can run: it needs root. Elsewhere it is counted as skipped.
@@ -50,9 +54,9 @@ fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
     let output = Command::new(demo)
         .arg("--cache")
         .arg(cache)
-        .args(["--seconds", "8", "--"])
+        .args(["--seconds", "8", "--requests-per-connection", "20", "--"])
         .arg(offwake)
-        .args(["-p", "{pid}", "-d", "5", "-o"])
+        .args(["-p", "{pid}", "-d", "5", "--wake-source", "-o"])
         .arg(&file)
         .output()
         .unwrap();
@@ -99,13 +103,44 @@ fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
             by_tcp.iter().filter_map(|wait| wait["waker"]["comm"].as_str()).collect();
         wakers.sort_unstable();
         wakers.dedup();
+        // A request on a connection that Envoy accepted, and the reply on one that it opened.
+        for way in ["[tcp :", "[tcp -> :"] {
+            let is_it = |wait: &&Value| {
+                wait["wake_source"].as_str().is_some_and(|source| source.starts_with(way))
+            };
+            assert!(by_tcp.iter().any(|wait| is_it(wait)), "{worker}: no {way}");
+        }
         assert!(wakers.contains(&"downstream"), "{worker} was woken by {wakers:?}");
     }
-    // Envoy is stripped: none of its functions has a name, least of all a neighbour's.
+    let listens = |wait: &&Value| {
+        wait["wake_source"].as_str().is_some_and(|source| source.ends_with(" LISTEN]"))
+    };
+    assert!(waits.iter().any(|wait| listens(&wait)), "no listener");
+    // Envoy is stripped: none but its exported functions has a name, least of all a neighbour's.
+    let modules = recording["modules"].as_array().unwrap();
+    let envoy = modules.iter().find(|module| module["name"] == "envoy").unwrap();
+    let exported = exported(Path::new(envoy["path"].as_str().unwrap()));
+    assert!(exported.iter().any(|(name, _)| name == "calloc"));
     let frames = waits.iter().flat_map(|wait| wait["sleeper_stack"].as_array().unwrap());
     for frame in frames.filter(|frame| frame["module"] == "envoy") {
-        assert_eq!(frame["name"], Value::Null, "{frame}");
+        let Some(name) = frame["name"].as_str() else { continue };
+        let offset = frame["offset"].as_u64().unwrap();
+        let is_exported =
+            exported.iter().any(|(other, range)| other == name && range.contains(&offset));
+        assert!(is_exported, "{frame}");
     }
+}
+
+/// The functions in the `.dynsym` of a program, and where they are.
+fn exported(program: &Path) -> Vec<(String, Range<u64>)> {
+    let bytes = std::fs::read(program).unwrap();
+    let file = ElfFile64::<Endianness>::parse(&*bytes).unwrap();
+    let functions = file.dynamic_symbols().filter(|symbol| symbol.size() > 0);
+    let function = |symbol: ElfSymbol64<'_, '_, Endianness>| {
+        let range = symbol.address()..symbol.address() + symbol.size();
+        (symbol.name().unwrap().to_owned(), range)
+    };
+    functions.map(function).collect()
 }
 
 /// Both ways to listen serve, and a connection a request is one.
@@ -132,4 +167,85 @@ fn listeners_shared_or_not_serve() {
         assert!(done["done"]["requests"].as_u64() > Some(100), "{printed}");
         assert_eq!(done["done"]["requests"], done["done"]["connections"], "{printed}");
     }
+}
+
+/// With one listener for both workers a connection wakes both, and with one for each it does not; and the log tells
+/// the whole story of a request.
+#[test]
+fn a_shared_listener_has_a_herd() {
+    if !privileged("a_shared_listener_has_a_herd") {
+        return;
+    }
+    let offwake = Path::new(env!("CARGO_BIN_EXE_offwake"));
+    let demo = offwake.with_file_name("envoy-demo");
+    let cache: PathBuf = offwake.parent().unwrap().with_file_name("envoy");
+    let dir = tempfile::tempdir().unwrap();
+    for shared in [&["--shared-listener"][..], &[]] {
+        let file = std::fs::File::create(dir.path().join("epoll.json")).unwrap();
+        let output = Command::new(&demo)
+            .arg("--cache")
+            .arg(&cache)
+            .args(["--seconds", "5", "--think", "0", "--requests-per-connection", "1"])
+            .args(["--connections", "2", "--rate", "100"])
+            .args(shared)
+            .arg("--")
+            .args(["sh", "-c", "exec \"$0\" epoll --json -p \"$1\" -d 3 > \"$2\""])
+            .arg(offwake)
+            .arg("{pid}")
+            .arg(dir.path().join("epoll.json"))
+            .output()
+            .unwrap();
+        drop(file);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read_to_string(dir.path().join("epoll.json")).unwrap();
+        let mut events: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let summary = events.pop().unwrap();
+        assert_eq!(summary["lost"]["events_full"], 0);
+
+        let rows = summary["rows"].as_array().unwrap().iter();
+        let listeners: Vec<&Value> =
+            rows.filter(|row| row["accepted"].as_u64() > Some(0)).collect();
+        let accepted = sum(&listeners, "accepted");
+        let empty = sum(&listeners, "empty_wakes");
+        assert!(accepted > 100, "{summary:#}");
+        let herds = summary["herds"].as_array().unwrap();
+        if shared.is_empty() {
+            assert_eq!((listeners.len(), herds.len()), (2, 0), "{summary:#}");
+            assert!(listeners.iter().all(|row| row["reuse_port"] == true), "{summary:#}");
+            assert!(empty * 20 <= accepted, "{empty} of {accepted}: {summary:#}");
+        } else {
+            assert_eq!((listeners.len(), herds.len()), (1, 1), "{summary:#}");
+            assert_eq!(herds[0]["cause"], "shared_socket");
+            assert!(empty * 4 >= accepted, "{empty} of {accepted}: {summary:#}");
+        }
+        assert!(stories(&events) * 4 >= accepted, "{} of {accepted}", stories(&events));
+    }
+}
+
+/// How many connections are told of from the wake-up by the listener to the close, all by one thread.
+fn stories(events: &[Value]) -> u64 {
+    let accepts = events
+        .iter()
+        .enumerate()
+        .filter(|(_, event)| event["event"] == "accept" && event["result"].as_i64() >= Some(0));
+    let mut told = 0;
+    for (at, accept) in accepts {
+        let is_own = |event: &&Value| event["tid"] == accept["tid"];
+        let before = events[..at].iter().rev().filter(is_own).take(8);
+        let woken = before
+            .filter(|event| event["event"] == "wake")
+            .any(|wake| wake["descriptor"]["socket"]["state"] == "LISTEN");
+        let mut after = events[at..].iter().filter(is_own);
+        let readable = after.any(|event| {
+            let ready = event["ready"].as_array();
+            ready.is_some_and(|ready| ready.iter().any(|one| one["fd"] == accept["result"]))
+        });
+        let closed = after.any(|event| {
+            event["event"] == "close"
+                && event["descriptor"]["inode"] == accept["descriptor"]["inode"]
+        });
+        told += u64::from(woken && readable && closed);
+    }
+    told
 }

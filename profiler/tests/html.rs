@@ -62,6 +62,11 @@ impl Drop for KilledOnDrop {
 
 /// The document as it is after the page's script has run.
 fn load(page: &Path, fragment: &str, directory: &TempDir) -> String {
+    visit(&format!("file://{}#{fragment}", page.display()), directory)
+}
+
+/// The document at an address after all that its scripts put off for less than two seconds.
+fn visit(address: &str, directory: &TempDir) -> String {
     let dump = directory.path().join("dump");
     let log = directory.path().join("log");
     let data = TempDir::new_in(directory.path()).unwrap();
@@ -70,8 +75,8 @@ fn load(page: &Path, fragment: &str, directory: &TempDir) -> String {
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--disable-dev-shm-usage", "--enable-logging=stderr", "--window-size=1400,1000"])
         .arg(format!("--user-data-dir={}", data.path().display()))
-        .arg("--dump-dom")
-        .arg(format!("file://{}#{fragment}", page.display()))
+        .args(["--dump-dom", "--virtual-time-budget=2000"])
+        .arg(address)
         .stdin(Stdio::null())
         .stdout(fs::File::create(&dump).unwrap())
         .stderr(fs::File::create(&log).unwrap())
@@ -131,6 +136,9 @@ fn a_small_profile_with_hostile_names() {
     assert_eq!(nothing["frames"], all["frames"]);
 
     assert_eq!(histogram(&document), None, "nothing is chosen");
+    let of_all = load(&page, "zoom=0", &directory);
+    assert!(of_all.contains("<h2>all</h2>"), "{of_all}");
+    assert!(histogram(&of_all).unwrap().starts_with("below 1.0 µs: "), "{of_all}");
     let chosen = load(&page, "wait=0", &directory);
     let lengths = histogram(&chosen).unwrap();
     assert!(lengths.starts_with("below 1.0 µs: 2 waits (66.67 %); 1.0 µs to 2.0 µs: 0 waits"));
@@ -232,6 +240,88 @@ fn a_diff() {
     let lengths = histogram(&document).unwrap();
     assert!(lengths.starts_with("below 1.0 µs: 2.00 (66.67 %) → 2.00 (66.67 %); "), "{lengths}");
     assert!(document.contains("p50 ≤ 1.0 µs → ≤ 1.0 µs"), "{document}");
+    let document = load(&page, "zoom=0", &directory);
+    let lengths = histogram(&document).unwrap();
+    assert!(lengths.starts_with("below 1.0 µs: ") && lengths.contains(" → "), "{lengths}");
+}
+
+/// What is gone has a picture of its own below: each zooms by itself, and a search is for both.
+#[test]
+fn both_pictures_of_a_diff() {
+    if !has_browser("both_pictures_of_a_diff") {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (before, after) = (path("before.folded"), path("after.folded"));
+    fs::write(&before, "t;gone;f;--;w 50\nt;gone;g;--;w 30\nu;lost;--;w 7\nu;f;--;w 1\n").unwrap();
+    fs::write(&after, "t;here;f;--;w 50\nt;here;g;--;w 30\nu;f;--;w 7\n").unwrap();
+    let picture = path("diff.svg");
+    let output = Command::new(env!("CARGO_BIN_EXE_offwake"))
+        .args(["diff", "--absolute"])
+        .args([before.as_path(), &after, "-o".as_ref(), &picture])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let svg = fs::read_to_string(&picture).unwrap();
+
+    // Clicks, a second after the picture is there.
+    let with = |script: &str| {
+        let script = format!(
+            "<script><![CDATA[setTimeout(() => {{\n\
+             const frame = (id, name) => [...document.getElementById(id).children]\n\
+             .find((g) => g.querySelector('title').textContent.startsWith(name + ' '));\n\
+             const send = (e, name) => e.dispatchEvent(new MouseEvent(name, {{ bubbles: true }}));\n\
+             const click = (e) => send(e, 'click');\n\
+             const over = (e) => send(e, 'mouseover');\n\
+             {script}\n}}, 1000);]]></script></svg>"
+        );
+        let page = path("clicked.svg");
+        fs::write(&page, svg.trim_end().strip_suffix("</svg>").unwrap().to_owned() + &script)
+            .unwrap();
+        let document = visit(&format!("file://{}", page.display()), &directory);
+        let (there, gone) = document.split_once("id=\"gone\"").expect("a second picture");
+        let drawn = |picture: &str, id: &str| -> Vec<String> {
+            let (_, frames) = picture.split_once(&format!("id=\"{id}\"")).unwrap();
+            let frames = frames.split("<g").skip(1);
+            let shown = frames.filter(|g| !g.split('>').next().unwrap().contains("hide"));
+            let title =
+                |g: &str| g.split("<title>").nth(1).unwrap().split(" (").next().unwrap().to_owned();
+            shown.map(title).collect()
+        };
+        let drawn = (drawn(there, "frames"), drawn(gone, "gone-frames"));
+        (drawn, there.to_owned(), gone.to_owned())
+    };
+    let ((all_there, all_gone), ..) = with("");
+    assert!(all_there.contains(&"here".into()) && all_gone.contains(&"lost".into()));
+
+    // A zoom in the second: what is beside is hidden there, and nowhere else.
+    let ((there, gone), _, second) = with("click(frame('gone-frames', 'lost'));");
+    assert_eq!(there, all_there);
+    assert!(!gone.contains(&"gone".into()) && gone.contains(&"lost".into()), "{gone:?}");
+    let unzoom = |picture: &str, id: &str| {
+        let (_, rest) = picture.split_once(&format!("<text id=\"{id}\"")).unwrap();
+        !rest.split('>').next().unwrap().contains("hide")
+    };
+    assert!(unzoom(&second, "gone-unzoom"), "it can be undone");
+    let ((there, gone), ..) =
+        with("click(frame('gone-frames', 'lost')); click(document.getElementById('gone-unzoom'));");
+    assert_eq!((&there, &gone), (&all_there, &all_gone));
+
+    // And one in the first.
+    let ((there, gone), first, second) =
+        with("click(frame('frames', 'here')); over(frame('gone-frames', 'lost'));");
+    assert!(!there.contains(&"u".into()) && there.contains(&"g".into()), "{there:?}");
+    assert_eq!(gone, all_gone);
+    assert!(unzoom(&first, "unzoom") && !unzoom(&second, "gone-unzoom"));
+    assert!(second.contains(">Frame: lost ("), "details are below their picture");
+
+    let found = "window.prompt = () => '^f '; click(document.getElementById('search'));";
+    let (_, first, second) = with(found);
+    assert!(first.contains("Matched: 65.5%") && second.contains("Matched: 57.5%"), "{second}");
+    let again = format!("{found} click(document.getElementById('search'));");
+    let (_, first, second) = with(&again);
+    assert!(!first.contains("Matched: 6") && !second.contains("Matched: 5"));
 }
 
 /// Stacks of 40 frames, all different, each of 1 ms; one in ten has `handler_7`.

@@ -45,8 +45,14 @@ impl Histogram {
     /// Adds an interval of so many ns.
     #[inline(always)]
     pub fn add_interval(&mut self, ns: u64) {
+        self.add_intervals(ns, 1);
+    }
+
+    /// Adds so many intervals of so many ns.
+    #[inline(always)]
+    pub fn add_intervals(&mut self, ns: u64, more: u32) {
         let count = &mut self.0[Self::bucket(ns)];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(more);
     }
 
     /// Adds the intervals of `other`.

@@ -1,4 +1,4 @@
-use crate::{Histogram, TaskId, assert_packed};
+use crate::{Histogram, TaskId, Variance, assert_packed};
 
 /// Who ended a wait, as far as the kernel side can tell.
 #[repr(u32)]
@@ -12,6 +12,9 @@ pub enum WakerKind {
     Interrupt = 2,
     /// Nobody yet: the wait went on when the recording ended. Set by user space only.
     NotWoken = 3,
+    /// Not a wait: all finished intervals of the sleeper together, recorded or not, while others are
+    /// sampled. Nothing else in the key is set.
+    Account = 4,
 }
 
 impl WakerKind {
@@ -22,6 +25,7 @@ impl WakerKind {
             1 => Self::Task,
             2 => Self::Interrupt,
             3 => Self::NotWoken,
+            4 => Self::Account,
             _ => return None,
         })
     }
@@ -43,12 +47,14 @@ pub struct WaitKey {
     pub waker_kernel: u64,
     /// Where the waker was, in its program.
     pub waker_user: u64,
+    /// What the sleeper waited for: a key of the map `SOURCES`; 0: not known.
+    pub source: u64,
     /// A [`crate::WaitState`].
     pub state: u32,
     /// A [`WakerKind`].
     pub waker_kind: u32,
 }
-assert_packed!(WaitKey, 2 * 32 + 4 * 8 + 8);
+assert_packed!(WaitKey, 2 * 32 + 5 * 8 + 8);
 
 /// The sums of the intervals with one [`WaitKey`].
 #[repr(C)]
@@ -64,14 +70,17 @@ pub struct WaitStats {
     pub max_ns: u64,
     /// How long the intervals were, from switch-out to switch-in.
     pub histogram: Histogram,
+    /// Of sums that are estimates.
+    pub variance: Variance,
 }
-assert_packed!(WaitStats, 32 + size_of::<Histogram>());
+assert_packed!(WaitStats, 32 + size_of::<Histogram>() + size_of::<Variance>());
 
 impl WaitStats {
     /// Adds an interval of `off_ns`, of which the thread was `runqueue_ns` on the run queue.
     #[inline(always)]
     pub fn add_interval(&mut self, off_ns: u64, runqueue_ns: u64) {
-        let Self { count, blocked_ns, runqueue_ns: runqueue, max_ns, histogram } = self;
+        let Self { count, blocked_ns, runqueue_ns: runqueue, max_ns, histogram, variance: _ } =
+            self;
         *count += 1;
         *blocked_ns += off_ns - runqueue_ns;
         *runqueue += runqueue_ns;
@@ -79,9 +88,22 @@ impl WaitStats {
         histogram.add_interval(off_ns);
     }
 
+    /// Adds an interval that stands for `weight`.
+    #[inline(always)]
+    pub fn add_sample(&mut self, off_ns: u64, runqueue_ns: u64, weight: u64) {
+        let Self { count, blocked_ns, runqueue_ns: runqueue, max_ns, histogram, variance } = self;
+        *count += weight;
+        *blocked_ns += weight * (off_ns - runqueue_ns);
+        *runqueue += weight * runqueue_ns;
+        *max_ns = off_ns.max(*max_ns);
+        histogram.add_intervals(off_ns, weight as u32);
+        variance.add_interval(off_ns, weight);
+    }
+
     /// Adds the intervals of `other`.
     pub fn add(&mut self, other: &Self) {
-        let Self { count, blocked_ns, runqueue_ns, max_ns, histogram } = other;
+        let Self { count, blocked_ns, runqueue_ns, max_ns, histogram, variance } = other;
+        self.variance.add(variance);
         self.count += count;
         self.blocked_ns += blocked_ns;
         self.runqueue_ns += runqueue_ns;

@@ -8,22 +8,32 @@
 
 #![no_std]
 
+mod epoll;
 mod existing;
 mod histogram;
 mod key;
 mod loss;
 mod notice;
+mod sample;
+mod source;
 mod stack;
 mod state;
 mod thread;
 mod unwind;
 
+pub use epoll::{
+    EPOLL_OUTGOING, EPOLL_PARTS, EPOLL_READY, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN,
+    EpollBytes, EpollCall, EpollCounters, EpollFd, EpollFile, EpollHead, EpollKind, EpollReady,
+    EpollReturn, EpollThread, EpollWaiter, EpollWake,
+};
 pub use existing::ExistingThread;
 pub use histogram::Histogram;
 pub use key::{WaitKey, WaitStats, WakerKind};
 pub use loss::Loss;
 pub use notice::{Notice, NoticeKind, Program};
-pub use stack::{MAX_FRAMES, Stack, StackContext};
+pub use sample::{Sampling, Variance};
+pub use source::{SOURCE_NAME_LEN, Source, SourceDetail, SourceKind};
+pub use stack::{MAX_FRAMES, Stack, StackContext, StackRecord};
 pub use state::{TASK_WAKING, WaitState};
 pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState};
 pub use unwind::{
@@ -48,16 +58,14 @@ pub struct Counters {
     pub intervals: u64,
     /// Their off-CPU time, in ns.
     pub off_ns: u64,
-    /// Entries that were inserted in a map of waits: bounds how full the active one is.
+    /// Waits that were put into one of the two maps.
     pub new_waits: u64,
-    /// Stacks that were inserted: bounds how full the map of stacks is.
-    pub new_stacks: u64,
-    /// Stacks that were as they were when they were unwound.
+    /// Kernel stacks that were as they were when they were unwound.
     pub remembered: u64,
     /// What was lost, by [`Loss`].
     pub losses: [u64; Loss::COUNT],
 }
-assert_packed!(Counters, 8 * (5 + Loss::COUNT));
+assert_packed!(Counters, 8 * (4 + Loss::COUNT));
 
 /// Values that user space sets before the programs are loaded; the programs see constants.
 pub mod filter {

@@ -39,6 +39,9 @@ pub enum Loss {
     /// A user stack was walked by frame pointers only, because the unwind tables of its program were
     /// not ready yet, or there was no room for them.
     UnwindTablesMissing,
+    /// What a thread waited for was not kept: the map of sources was full, because they are told apart too
+    /// finely. Its interval counts.
+    WakeSourcesFull,
     /// A stack that was found to be one of before was another one. A share of all that are found is checked;
     /// of those, the right one counts.
     RememberedStackWrong,
@@ -49,7 +52,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -65,6 +68,7 @@ impl Loss {
         Self::UserStackUnreadable,
         Self::UserStackUnsupported,
         Self::UnwindTablesMissing,
+        Self::WakeSourcesFull,
         Self::RememberedStackWrong,
     ];
 
@@ -92,6 +96,7 @@ impl Loss {
             Self::UserStackUnreadable => "user_stack_unreadable",
             Self::UserStackUnsupported => "user_stack_unsupported",
             Self::UnwindTablesMissing => "unwind_tables_missing",
+            Self::WakeSourcesFull => "wake_sources_full",
             Self::RememberedStackWrong => "remembered_stack_wrong",
         }
     }

@@ -15,7 +15,7 @@ pub enum StackContext {
     Interrupt = 2,
 }
 
-/// A value of the map `STACKS`, whose key is a hash of all of it.
+/// A stack. Its id is a hash of all of it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Stack {
@@ -33,3 +33,19 @@ pub struct Stack {
     pub frames: [u64; MAX_FRAMES],
 }
 assert_packed!(Stack, 16 + 8 * MAX_FRAMES);
+
+/// What the ring buffer `STACKS` has of a stack: its id and the stack, without the frames that are not set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct StackRecord {
+    /// The id of the stack.
+    pub id: u64,
+    /// The stack.
+    pub stack: Stack,
+}
+assert_packed!(StackRecord, 8 + size_of::<Stack>());
+
+impl StackRecord {
+    /// How many bytes there are before the frames.
+    pub const HEAD: usize = 24;
+}

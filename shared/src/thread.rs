@@ -1,4 +1,4 @@
-use crate::assert_packed;
+use crate::{Sampling, assert_packed};
 
 /// [`TaskId::flags`]: a kernel thread (`PF_KTHREAD`), which has no user stack.
 pub const TASK_KERNEL_THREAD: u32 = 1;
@@ -59,6 +59,12 @@ pub struct ThreadState {
     pub waker_kernel: u64,
     /// Stack id of the waker's user stack.
     pub waker_user: u64,
+    /// What the thread waited for: a key of the map `SOURCES`; 0: not known. Of the second half.
+    pub source: u64,
+    /// The address of its `task_struct`; 0: not known. Of the first half.
+    pub task: u64,
+    /// Used only while the cost of the recording has a ceiling; belongs to the first half.
+    pub sampling: Sampling,
 }
 
 /// A wake-up that comes before the switch-out belongs to it only if it is younger than this, in ns:
@@ -72,7 +78,7 @@ impl ThreadState {
         self.woken_at != 0 && self.woken_at.wrapping_add(RACE_NS) > self.off_since
     }
 }
-assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 8 + 32 + 16);
+assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 8 + 32 + 16 + 16 + 40);
 
 #[cfg(test)]
 mod tests {

@@ -110,7 +110,8 @@ impl Group {
         self.wait(Duration::from_secs(10)).map(|_| ())
     }
 
-    fn signal(&self, signal: i32) {
+    /// Sends a signal to it and its children.
+    pub(crate) fn signal(&self, signal: i32) {
         // A pid of this system fits: pid_max is 2^22.
         let group = self.child.id().cast_signed();
         // SAFETY: kill takes no pointers. The leader was not reaped before `wait` succeeded, and a

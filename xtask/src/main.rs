@@ -31,8 +31,25 @@ usage: cargo xtask TASK
                       --json FILE   write the figures too
                       --peers-only  measure without offwake
                       --gate        fail if offwake costs more than libbpf-tools, or cfi more than 1.5 x fp
+  bench load        what a recording loses, and takes, under a load (root)
+                      --seconds S    for how long (default 60)
+                      --threads N    so many threads (default 8)
+                      --processes N  in so many processes; more than one are recorded with -a (default 1)
+                      --stacks N     so many distinct user stacks (default 50,000)
+                      --rate N       so many sleeps a second; 0: as many as can be (default 100,000)
+                      --gate         fail if anything is lost, or memory grows
+                      -- OPTIONS     of offwake; with --overhead, the gate is also for its ceiling
   bench diff        what `offwake diff` takes for 100 MB of folded stacks: seconds and memory
                       --gate        fail beyond 500 MB, and where the machine is idle beyond 3 s
+  bench user        what offwake takes beside the probes: start-up, seconds from the stop to the graph, peak
+                    of its memory; for 50,000 distinct stacks and for Envoy (root)
+                      --seconds S   how long Envoy is recorded (default 60)
+                      --rounds N    how often each is measured (default 3)
+                      --envoy FILE  this Envoy, not the one that is fetched
+                      --gate        fail beyond 1 s after the stop of Envoy and 3 s of the stacks, 0.5 s of
+                                    start-up with fp, and 150 MB with fp or 250 MB with cfi, BPF maps included
+  bench epoll       what `offwake epoll` costs for each event, and what it loses (root)
+                      --gate        fail if it loses any of 50,000 a second
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/
                       --check       instead, prove that the committed object is what the source gives
                       --install     first install the toolchain for it (Debian, root)

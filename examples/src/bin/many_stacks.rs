@@ -15,7 +15,7 @@ use offwake_examples::watch::Watch;
 use offwake_examples::{oracle_fn, oracle_name};
 
 /// How many bits of the counter are in the stack.
-const DEPTH: u32 = 15;
+const DEPTH: u32 = 17;
 
 oracle_fn! {
     fn oracle_bottom_read / oracle_bottom_read_inner(fd: RawFd) -> Option<u8> { read_byte(fd) }

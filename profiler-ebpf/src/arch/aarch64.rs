@@ -7,6 +7,8 @@
 use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 
 use crate::maps::constants;
+use crate::memory::read_at;
+use crate::source::Call;
 use crate::unwind::{Step, Walk, read, read_word};
 
 constants! {
@@ -25,20 +27,37 @@ constants! {
     ADDRESS_MASK: u64 = 0;
 }
 
+/// Numbers of system calls (include/uapi/asm-generic/unistd.h).
+pub mod syscall {
+    pub const EPOLL_CTL: u32 = 21;
+    pub const EPOLL_PWAIT: u32 = 22;
+    /// There is none: `epoll_pwait` does.
+    pub const EPOLL_WAIT: u32 = EPOLL_PWAIT;
+    pub const CLOSE: u32 = 57;
+    pub const READ: u32 = 63;
+    pub const WRITE: u32 = 64;
+    pub const READV: u32 = 65;
+    pub const WRITEV: u32 = 66;
+    pub const ACCEPT: u32 = 202;
+    pub const SENDTO: u32 = 206;
+    pub const RECVFROM: u32 = 207;
+    pub const SENDMSG: u32 = 211;
+    pub const RECVMSG: u32 = 212;
+    pub const ACCEPT4: u32 = 242;
+    pub const EPOLL_PWAIT2: u32 = 441;
+}
+
 /// How many words are read at once: those of a signal's frame.
 pub const WORDS: usize = 4;
-
-/// Whether walks leave a trail (`crate::remember::trail`).
-pub const REMEMBERS: bool = false;
 
 /// Bytes around an address in `lr` that are taken for the same function.
 const NEAR: u64 = 1024;
 
-/// The registers in its program of a thread whose `pt_regs` these are. `register`: 8 bytes at an offset.
+/// The registers in its program of a thread whose `pt_regs` these are. `register`: 8 bytes at an offset;
+/// `half`: 4 bytes. The verifier reads `pt_regs` by its members, and takes no more than one at once.
 #[inline(always)]
-pub fn user_registers(register: impl Fn(u32) -> u64) -> UserRegisters {
-    // 4 bytes, and others behind them.
-    let syscall = register(REGS_SYSCALL.load()) as i32;
+pub fn user_registers(register: impl Fn(u32) -> u64, half: impl Fn(u32) -> i32) -> UserRegisters {
+    let syscall = half(REGS_SYSCALL.load());
     // `PSR_MODE_EL0t` (`user_mode` in arch/arm64/include/asm/ptrace.h). A worker of the kernel that shares
     // the memory of a process was never in a program, nor does it return to one.
     let is_user = register(REGS_PSTATE.load()) & 0xf == 0;
@@ -49,6 +68,30 @@ pub fn user_registers(register: impl Fn(u32) -> u64) -> UserRegisters {
         other: register(REGS_FP.load() + 8),
         di: 0,
         in_syscall: u64::from(syscall >= 0),
+    }
+}
+
+/// The system call that a thread with these `pt_regs` is in.
+#[inline(always)]
+pub fn call(registers: u64) -> Call {
+    /// `PSR_MODE32_BIT`: code of 32 bits, which has other numbers.
+    const MODE_32: u64 = 0x10;
+    let number: u32 = read_at(registers, &REGS_SYSCALL);
+    if read_at::<u64>(registers, &REGS_PSTATE) & (MODE_32 | 0xf) != 0 {
+        return Call::Other;
+    }
+    // include/uapi/asm-generic/unistd.h
+    match number {
+        // epoll_pwait, epoll_pwait2
+        22 | 441 => Call::Epoll,
+        // pselect6, ppoll
+        72 | 73 => Call::Poll,
+        // read, write, readv, writev, accept, connect, sendto, recvfrom, sendmsg, recvmsg, accept4,
+        // recvmmsg, sendmmsg
+        63..=66 | 202 | 203 | 206 | 207 | 211 | 212 | 242 | 243 | 269 => Call::Descriptor,
+        98 => Call::Futex,
+        455 => Call::FutexWait,
+        _ => Call::Other,
     }
 }
 

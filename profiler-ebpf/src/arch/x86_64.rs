@@ -8,7 +8,8 @@ use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 
 use crate::maps::constants;
-use crate::remember::trail::{Origin, USES_DI};
+use crate::memory::read_at;
+use crate::source::Call;
 use crate::unwind::{Step, Walk, read, read_word};
 
 constants! {
@@ -28,19 +29,36 @@ constants! {
     REGS_CS: u32 = 0;
 }
 
+/// Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl).
+pub mod syscall {
+    pub const READ: u32 = 0;
+    pub const WRITE: u32 = 1;
+    pub const CLOSE: u32 = 3;
+    pub const READV: u32 = 19;
+    pub const WRITEV: u32 = 20;
+    pub const ACCEPT: u32 = 43;
+    pub const SENDTO: u32 = 44;
+    pub const RECVFROM: u32 = 45;
+    pub const SENDMSG: u32 = 46;
+    pub const RECVMSG: u32 = 47;
+    pub const EPOLL_WAIT: u32 = 232;
+    pub const EPOLL_CTL: u32 = 233;
+    pub const EPOLL_PWAIT: u32 = 281;
+    pub const ACCEPT4: u32 = 288;
+    pub const EPOLL_PWAIT2: u32 = 441;
+}
+
 /// How many words are read below the caller's frame at once: the return address, and what the function
 /// pushed behind it. All six registers that it must save fit.
 pub const WORDS: usize = 8;
-
-/// Whether walks leave a trail (`crate::remember::trail`).
-pub const REMEMBERS: bool = true;
 
 /// Bytes of [`WORDS`].
 const SPAN: u64 = 8 * WORDS as u64;
 
 /// The registers in its program of a thread whose `pt_regs` these are. `read`: 8 bytes at an offset.
+/// None has 4.
 #[inline(always)]
-pub fn user_registers(read: impl Fn(u32) -> u64) -> UserRegisters {
+pub fn user_registers(read: impl Fn(u32) -> u64, _: impl Fn(u32) -> i32) -> UserRegisters {
     let register = |offset: &Global<u32>| read(offset.load());
     // The lowest bits are the privilege level. A worker of the kernel that shares the memory
     // of a process was never in a program, nor does it return to one.
@@ -52,6 +70,30 @@ pub fn user_registers(read: impl Fn(u32) -> u64) -> UserRegisters {
         other: register(&REGS_BX),
         di: register(&REGS_DI),
         in_syscall: u64::from(register(&REGS_SYSCALL) as i64 >= 0),
+    }
+}
+
+/// The system call that a thread with these `pt_regs` is in.
+#[inline(always)]
+pub fn call(registers: u64) -> Call {
+    /// Code of 64 bits (`__USER_CS`): other code has other numbers, and x32 a bit more in its.
+    const USER_CS: u64 = 0x33;
+    let number: u64 = read_at(registers, &REGS_SYSCALL);
+    if read_at::<u64>(registers, &REGS_CS) != USER_CS {
+        return Call::Other;
+    }
+    // arch/x86/entry/syscalls/syscall_64.tbl
+    match number {
+        // epoll_wait, epoll_pwait, epoll_pwait2
+        232 | 281 | 441 => Call::Epoll,
+        // poll, select, pselect6, ppoll
+        7 | 23 | 270 | 271 => Call::Poll,
+        // read, write, readv, writev, connect, accept, sendto, recvfrom, sendmsg, recvmsg, accept4,
+        // recvmmsg, sendmmsg
+        0 | 1 | 19 | 20 | 42..=47 | 288 | 299 | 307 => Call::Descriptor,
+        202 => Call::Futex,
+        455 => Call::FutexWait,
+        _ => Call::Other,
     }
 }
 
@@ -69,34 +111,22 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
     let kind = rule.cfa_kind;
     if kind == CfaKind::ReturnInDi as u8 && is_innermost {
         let sp = walk.sp.wrapping_add(offset);
-        walk.trail.uses |= USES_DI;
         return go_to(walk, walk.di, sp, walk.fp, walk.other, 0);
-    }
-    let by_fp = kind == CfaKind::Fp as u8
-        || kind == CfaKind::FpDeref as u8
-        || rule.fp_kind == SavedKind::AtFp as u8
-        || rule.other_kind == SavedKind::AtFp as u8;
-    if by_fp {
-        walk.trail.uses_fp(walk.fp);
     }
     let cfa = if kind == CfaKind::Sp as u8 {
         walk.sp.wrapping_add(offset)
     } else if kind == CfaKind::Fp as u8 {
         walk.fp.wrapping_add(offset)
     } else if kind == CfaKind::Other as u8 {
-        walk.trail.uses_other(walk.other);
         walk.other.wrapping_add(offset)
     } else if kind == CfaKind::Plt as u8 {
         let byte = walk.pc.wrapping_sub(u64::from(walk.is_return)) & 15;
         walk.sp.wrapping_add(if byte >= offset { 16 } else { 8 })
     } else if kind == CfaKind::SpDeref as u8 || kind == CfaKind::FpDeref as u8 {
         let from = if kind == CfaKind::SpDeref as u8 { walk.sp } else { walk.fp };
-        let from = from.wrapping_add(offset);
-        if !read(walk, from, 8) {
-            walk.trail.is_lost = 1;
+        if !read(walk, from.wrapping_add(offset), 8) {
             return Step::End(StackEnd::Unreadable);
         }
-        walk.trail.uses_word(from, walk.words[0]);
         walk.words[0].wrapping_add(i64::from(rule.cfa_add) as u64)
     } else {
         return Step::End(StackEnd::Unsupported);
@@ -108,19 +138,12 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
     // Below the frame of the innermost function there may be no memory: then one by one.
     let at_once = read(walk, cfa.wrapping_sub(SPAN), SPAN as u32);
     if !at_once && !read_last(walk, cfa.wrapping_sub(8)) {
-        walk.trail.is_lost = 1;
         return Step::End(StackEnd::Unreadable);
     }
     let return_address = walk.words[WORDS - 1];
-    walk.trail.uses_word(cfa.wrapping_sub(8), return_address);
     let fp = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa, at_once);
     let other = saved(walk, rule.other_kind, rule.other_offset, walk.other, cfa, at_once);
-    let (Some(fp), Some(other)) = (fp, other) else {
-        walk.trail.is_lost = 1;
-        return Step::End(StackEnd::Unreadable);
-    };
-    walk.trail.fp = origin(walk, rule.fp_kind, rule.fp_offset, walk.trail.fp, cfa);
-    walk.trail.other = origin(walk, rule.other_kind, rule.other_offset, walk.trail.other, cfa);
+    let (Some(fp), Some(other)) = (fp, other) else { return Step::End(StackEnd::Unreadable) };
     go_to(walk, return_address, cfa, fp, other, 0)
 }
 
@@ -129,23 +152,13 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
 #[inline(always)]
 pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
     let fp = walk.fp;
-    walk.trail.uses_fp(fp);
     if fp == 0 {
         return Step::End(if is_innermost { StackEnd::Astray } else { StackEnd::Complete });
     }
-    if fp < walk.sp {
-        return Step::End(StackEnd::Astray);
-    }
-    if !read(walk, fp, 16) {
-        walk.trail.is_lost = 1;
+    if fp < walk.sp || !read(walk, fp, 16) {
         return Step::End(StackEnd::Astray);
     }
     let [next, return_address] = [walk.words[0], walk.words[1]];
-    walk.trail.uses_word(fp.wrapping_add(8), return_address);
-    walk.trail.fp = Origin::word(fp);
-    if return_address == 0 {
-        walk.trail.uses_fp(next);
-    }
     // The outermost frame has neither; anything else is no frame.
     if return_address == 0 && next != 0 {
         return Step::End(StackEnd::Astray);
@@ -161,15 +174,9 @@ pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
 pub fn before_signal(walk: &mut Walk) -> Step {
     /// Of `uc_mcontext.gregs[REG_RBP]`; rbx, rdx, rax, rcx, rsp and rip follow.
     const RBP: u64 = 40 + 8 * 10;
-    let at = walk.sp.wrapping_add(RBP);
-    if !read(walk, at, 8 * 7) {
-        walk.trail.is_lost = 1;
+    if !read(walk, walk.sp.wrapping_add(RBP), 8 * 7) {
         return Step::End(StackEnd::Unreadable);
     }
-    walk.trail.uses_word(at.wrapping_add(8 * 5), walk.words[5]);
-    walk.trail.uses_word(at.wrapping_add(8 * 6), walk.words[6]);
-    walk.trail.fp = Origin::word(at);
-    walk.trail.other = Origin::word(at.wrapping_add(8));
     walk.fp = walk.words[0];
     walk.other = walk.words[1];
     walk.sp = walk.words[5];
@@ -198,19 +205,6 @@ fn go_to(
     walk.is_return = 1;
     walk.is_guess = is_guess;
     Step::GoOn
-}
-
-/// Where the value of a register that the caller has is from, which is from `now` in this frame.
-#[inline(always)]
-fn origin(walk: &Walk, kind: u8, offset: i32, now: Origin, cfa: u64) -> Origin {
-    if kind == SavedKind::Same as u8 {
-        return now;
-    }
-    if kind == SavedKind::Lost as u8 {
-        return Origin::CONSTANT;
-    }
-    let from = if kind == SavedKind::AtCfa as u8 { cfa } else { walk.fp };
-    Origin::word(from.wrapping_add(i64::from(offset) as u64))
 }
 
 /// A register that the caller has, and that has the value `now` in this frame. `at_once`: the words below

@@ -12,26 +12,28 @@
 //! is compared there. A frame whose address is not on the stack (a return address that a tracer has replaced)
 //! keeps a stack from being remembered. So does a part of it on another stack, as that of interrupts.
 
+use core::ffi::c_void;
 use core::hint::black_box;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
-use offwake_shared::MAX_FRAMES;
+use offwake_shared::Stack;
 
-use super::{MAX_SPAN, MAX_WORDS, Recall, epoch, slot};
+use super::{MAX_DEPTH, MAX_WORDS, Recall, slot};
+use crate::known;
 use crate::maps::{
     FRAMES_LIMIT, KERNEL_STACK_TOP, KERNEL_TEXT_LEN, KERNEL_TEXT_START, RECALL, REMEMBER,
     REMEMBERED_KERNEL, SCRATCH, Scratch,
 };
 use crate::task::Task;
 
-/// The most words of a kernel stack that are looked at. A power of two.
-const MAX_DEPTH: usize = MAX_SPAN / 2;
+/// The most frames of a stack that is remembered. A power of two.
+const FRAMES: usize = 64;
 
 /// The first frames are those of the programs themselves and of what calls them, whose return addresses may lie
 /// below the context.
-const FIRST_FRAME: usize = 3;
+const FIRST_FRAME: u32 = 3;
 
 /// A stack that was unwound. It is the same for all threads.
 #[repr(C)]
@@ -39,7 +41,8 @@ pub struct KernelMemory {
     id: u64,
     /// The outermost frame.
     outermost: u64,
-    epoch: u32,
+    /// See [`Recall::refusals`].
+    refusals: u32,
     /// How many words must be equal; 0: nothing is here.
     len: u32,
     /// Bytes up to the last of them.
@@ -60,21 +63,28 @@ fn slots(index: u32, tid: u32, user_ip: u64, depth: u64) -> (u32, u32) {
     (slot(path ^ u64::from(tid) << 32), slot(path ^ depth << 48 ^ 0x5555))
 }
 
+/// Whether stacks are remembered. To learn one takes `bpf_loop`.
+#[inline(always)]
+fn is_on() -> bool {
+    REMEMBER.load() != 0 && KERNEL_STACK_TOP.load() != 0 && !cfg!(no_loop)
+}
+
 /// Looks for the current kernel stack. Returns its id; 0 where it is not remembered.
 #[inline(always)]
 pub fn recall(ctx: &impl EbpfContext, scratch: *mut Scratch, task: Task, user_ip: u64) -> u64 {
+    if !is_on() {
+        return 0;
+    }
     // SAFETY: see `Scratch`.
     let index = unsafe { (*scratch).index };
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
-    // SAFETY: as `Scratch`.
+    // SAFETY: as above.
     let sp = unsafe {
         (*recall).bytes = 0;
         (*recall).slot = u32::MAX;
+        (*recall).refusals = known::refusals();
         number(&raw mut (*recall).context, ctx.as_ptr() as u64)
     };
-    if REMEMBER.load() == 0 || KERNEL_STACK_TOP.load() == 0 {
-        return 0;
-    }
     // SAFETY: as above.
     let base = unsafe { number(&raw mut (*recall).base, task.stack_base()) };
     let depth = base.wrapping_add(u64::from(KERNEL_STACK_TOP.load())).wrapping_sub(sp);
@@ -132,7 +142,7 @@ pub extern "C" fn offwake_recall_kernel(
     let Some(memory) = REMEMBERED_KERNEL.get_ptr(first) else { return 0 };
     // SAFETY: as above; the table is this CPU's.
     unsafe {
-        if id != 0 || (*memory).len != 0 && (*memory).epoch == epoch() {
+        if id != 0 || (*memory).len != 0 && (*memory).refusals == (*recall).refusals {
             (*recall).slot = second;
         }
     }
@@ -143,14 +153,12 @@ pub extern "C" fn offwake_recall_kernel(
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
-    let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
+    let Some(recall) = RECALL.get_ptr(index) else { return 0 };
     let Some(memory) = REMEMBERED_KERNEL.get_ptr(slot) else { return 0 };
     // SAFETY: this CPU's values, which no other program uses now.
-    let (Recall { words, context, bytes, is_old, .. }, memory) =
-        unsafe { (&mut *recall, &*memory) };
-    *is_old = u32::from(memory.epoch != epoch());
+    let (Recall { words, context, bytes, refusals, .. }, memory) = unsafe { (&*recall, &*memory) };
     let len = memory.len as usize;
-    if len == 0 || memory.bytes > *bytes {
+    if len == 0 || memory.bytes > *bytes || memory.refusals != *refusals {
         return 0;
     }
     let top = (*bytes >> 3).wrapping_sub(memory.from_top) as usize & (MAX_DEPTH - 1);
@@ -171,36 +179,50 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
 /// none.
 #[inline(always)]
 pub fn learn(scratch: *mut Scratch, id: u64) {
-    if REMEMBER.load() != 0 && KERNEL_STACK_TOP.load() != 0 {
+    if is_on() {
         // SAFETY: see `Scratch`.
         offwake_learn_kernel(unsafe { (*scratch).index }, id);
     }
+}
+
+/// What a step of a loop needs, on the BPF stack of the program that learns.
+struct Context {
+    recall: *mut Recall,
+    memory: *mut KernelMemory,
+    stack: *const Stack,
 }
 
 /// See [`learn`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_learn_kernel(index: u32, id: u64) -> u32 {
-    let Some(recall) = RECALL.get_ptr(index) else { return 0 };
-    // SAFETY: this CPU's value, which no other program uses now.
-    let Recall { words, context, slot, bytes, .. } = unsafe { &*recall };
-    let Some(memory) = REMEMBERED_KERNEL.get_ptr_mut(*slot) else { return 0 };
+    if cfg!(no_loop) {
+        return 0;
+    }
+    let Some(recall_ptr) = RECALL.get_ptr_mut(index) else { return 0 };
+    // SAFETY: this CPU's values, which no other program uses now.
+    let recall = unsafe { &mut *recall_ptr };
+    let Some(memory_ptr) = REMEMBERED_KERNEL.get_ptr_mut(recall.slot) else { return 0 };
     let Some(scratch) = SCRATCH.get_ptr(index) else { return 0 };
     // SAFETY: as above.
-    let (stack, memory) = unsafe { (&(*scratch).stack, &mut *memory) };
+    let (stack, memory) = unsafe { (&(*scratch).stack, &mut *memory_ptr) };
     memory.len = 0;
-    let len = usize::from(stack.len);
-    if id == 0 || *bytes == 0 || len < FIRST_FRAME + 2 || len >= FRAMES_LIMIT.load() as usize {
+    let len = u32::from(stack.len);
+    if id == 0
+        || recall.bytes == 0
+        || len < FIRST_FRAME + 2
+        || len > FRAMES as u32
+        || len >= FRAMES_LIMIT.load()
+    {
         return 0;
     }
-    let span = (*bytes >> 3) as usize;
-    let outermost = stack.frames[black_box(len - 1) & 63];
-    if len > 64 {
-        return 0;
-    }
+    let span = recall.bytes >> 3;
+    let outermost = stack.frames[black_box(len - 1) as usize & (FRAMES - 1)];
     memory.outermost = outermost;
     // Right below the registers, or below two words more (`TOP_OF_KERNEL_STACK_PADDING`, 6.9+).
-    let below = |from_top: usize| words[black_box(span.wrapping_sub(from_top)) & (MAX_DEPTH - 1)];
+    let below = |from_top: u32| {
+        recall.words[black_box(span.wrapping_sub(from_top)) as usize & (MAX_DEPTH - 1)]
+    };
     memory.from_top = if below(1) == outermost {
         1
     } else if below(3) == outermost {
@@ -208,61 +230,76 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64) -> u32 {
     } else {
         return 0;
     };
-    let part = part_of(&stack.frames, len - 1, words, span);
-    if part == 0 {
-        return 0;
-    }
-    let mut found = 0u32;
-    for i in 0..MAX_DEPTH {
-        if i >= part {
-            break;
+    recall.frame = FIRST_FRAME;
+    recall.frames = len - 1;
+    recall.part = 0;
+    recall.found = 0;
+    let mut context = Context { recall: recall_ptr, memory: memory_ptr, stack };
+    // SAFETY: the callbacks have the type that the helper wants, and the context outlives the calls.
+    unsafe {
+        let find_part = find_part as unsafe extern "C" fn(u32, *mut c_void) -> i64;
+        let gather = gather as unsafe extern "C" fn(u32, *mut c_void) -> i64;
+        let context = (&raw mut context).cast::<c_void>();
+        bpf_loop(span, find_part as *mut c_void, context, 0);
+        if (*recall_ptr).part == 0 {
+            return 0;
         }
-        let word = black_box(words[i]);
-        let distance = word.wrapping_sub(*context);
-        let is_text = is_less(word.wrapping_sub(KERNEL_TEXT_START.load()), KERNEL_TEXT_LEN.load());
-        let is_pointer = is_less(distance, 8 * part as u64);
-        let at = black_box(found) as usize & (MAX_WORDS - 1);
-        memory.offsets[at] = (8 * i) as u16 | is_pointer as u16;
-        memory.values[at] = word.wrapping_sub(*context & is_pointer.wrapping_neg());
-        found = found.wrapping_add((is_text | is_pointer) as u32);
+        bpf_loop((*recall_ptr).part, gather as *mut c_void, context, 0);
+        let (recall, memory) = (&*recall_ptr, &mut *memory_ptr);
+        if recall.found >= MAX_WORDS as u32 {
+            return 0;
+        }
+        memory.id = id;
+        memory.refusals = recall.refusals;
+        memory.bytes = 8 * recall.part;
+        memory.len = recall.found;
     }
-    if found >= MAX_WORDS as u32 {
-        return 0;
-    }
-    memory.id = id;
-    memory.epoch = epoch();
-    memory.bytes = 8 * part as u32;
-    memory.len = found;
     1
 }
 
-/// How many words there are up to the return address of the last frame before `end`, going through the frames
-/// in order; 0 where one is not found.
-#[inline(always)]
-fn part_of(frames: &[u64; MAX_FRAMES], end: usize, words: &[u64; MAX_SPAN], span: usize) -> usize {
-    let mut frame = FIRST_FRAME as u32;
-    for i in 0..MAX_DEPTH {
-        if frame as usize >= end {
-            return i;
-        }
-        if i >= span {
-            return 0;
-        }
-        let expected = frames[black_box(frame) as usize & 63];
-        frame = frame.wrapping_add(is_zero(words[i] ^ expected) as u32);
+/// Finds how many words there are up to the return address of the last frame but one, going through the frames
+/// in order: what `bpf_loop` calls (5.17+).
+#[inline(never)]
+unsafe extern "C" fn find_part(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the context of `offwake_learn_kernel`, with pointers to values that nothing else uses.
+    let (recall, stack) = unsafe {
+        let context = &*context.cast::<Context>();
+        (&mut *context.recall, &*context.stack)
+    };
+    let word = recall.words[black_box(index) as usize & (MAX_DEPTH - 1)];
+    if word != stack.frames[black_box(recall.frame) as usize & (FRAMES - 1)] {
+        return 0;
     }
+    recall.frame = recall.frame.wrapping_add(1);
+    if recall.frame < recall.frames {
+        return 0;
+    }
+    recall.part = index.wrapping_add(1);
+    1
+}
+
+/// Takes a word into the memory, if it counts: what `bpf_loop` calls (5.17+).
+#[inline(never)]
+unsafe extern "C" fn gather(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: as in `find_part`.
+    let (recall, memory) = unsafe {
+        let context = &*context.cast::<Context>();
+        (&mut *context.recall, &mut *context.memory)
+    };
+    let at = black_box(index) as usize & (MAX_DEPTH - 1);
+    let word = recall.words[at];
+    let distance = word.wrapping_sub(recall.context);
+    let is_pointer = distance < 8 * u64::from(recall.part);
+    let is_text = word.wrapping_sub(KERNEL_TEXT_START.load()) < KERNEL_TEXT_LEN.load();
+    if !is_pointer && !is_text {
+        return 0;
+    }
+    if recall.found >= MAX_WORDS as u32 {
+        return 1;
+    }
+    let to = black_box(recall.found) as usize & (MAX_WORDS - 1);
+    memory.offsets[to] = (8 * at) as u16 | u16::from(is_pointer);
+    memory.values[to] = if is_pointer { distance } else { word };
+    recall.found = recall.found.wrapping_add(1);
     0
-}
-
-/// 1 if `number` is less than `bound`, which is less than 2^63; else 0. Without a branch, both ways of which
-/// the verifier would follow for each word.
-#[inline(always)]
-fn is_less(number: u64, bound: u64) -> u64 {
-    black_box(number.wrapping_sub(bound) & !number) >> 63
-}
-
-/// 1 if the number is 0, else 0; see [`is_less`].
-#[inline(always)]
-fn is_zero(number: u64) -> u64 {
-    black_box(number.wrapping_sub(1) & !number) >> 63
 }

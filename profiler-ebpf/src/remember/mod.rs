@@ -2,31 +2,27 @@
 //!
 //! Unwinding is a function of the registers that it starts with and of the words of the stack that it looks
 //! at. Where all of them are as they were when a stack was unwound, the stack is the one that was found then,
-//! and its id is known without unwinding it. [`kernel`] and [`user`] say which words these are; each CPU has a
-//! table for each of the two, so that nothing in it changes while it is read.
+//! and its id is known without unwinding it. [`kernel`] says which words these are; each CPU has a table, so
+//! that nothing in it changes while it is read.
 //!
-//! What was remembered counts until user space empties the map of stacks ([`epoch`]), so that a stack in use is
-//! always in the map, and one hit of [`CHECKED_HITS`] is unwound all the same: where both differ, the remembered
+//! What was remembered counts until a stack could not be sent to user space, so that user space has each stack
+//! that is in use. One hit of [`CHECKED_HITS`] is unwound all the same: where both differ, the remembered
 //! stack is forgotten and the disagreement counted.
 
 pub mod kernel;
-#[cfg_attr(bpf_target_arch = "aarch64", expect(dead_code, reason = "no walk leaves one"))]
-pub mod trail;
-pub mod user;
 
 use offwake_shared::Loss;
 
 use crate::count;
-use crate::maps::{CONTROL, RECALL};
 
-/// How many stacks each table holds. A power of two.
+/// How many stacks the table holds. A power of two.
 pub const SLOTS: usize = 256;
 
 /// How many words of its memory a stack may depend on. A power of two.
 pub const MAX_WORDS: usize = 128;
 
 /// How many words are looked at, from the innermost on. A power of two.
-pub const MAX_SPAN: usize = 1024;
+pub const MAX_DEPTH: usize = 512;
 
 /// One hit of so many is checked. A power of two.
 const CHECKED_HITS: u64 = 256;
@@ -36,7 +32,7 @@ const CHECKED_HITS: u64 = 256;
 #[repr(C)]
 pub struct Recall {
     /// The beginning of the stack, innermost first.
-    pub words: [u64; MAX_SPAN],
+    pub words: [u64; MAX_DEPTH],
     /// Where a program's context is, as a number.
     pub context: u64,
     /// Where the kernel stack of the current thread begins, as a number.
@@ -45,25 +41,23 @@ pub struct Recall {
     pub slot: u32,
     /// Bytes in `words`; 0: nothing that could be remembered.
     pub bytes: u32,
-    /// 1: what was found has been remembered since before the map of stacks was emptied.
-    pub is_old: u32,
+    /// What [`crate::known::refusals`] said before the lookup.
+    pub refusals: u32,
+    /// The frame that is looked for, while a stack is learnt.
+    pub frame: u32,
+    /// The frame that is not looked for any more.
+    pub frames: u32,
+    /// How many words there are up to the last frame.
+    pub part: u32,
+    /// How many of them count.
+    pub found: u32,
     /// 0.
     pub reserved: u32,
 }
 
-/// Changes each time when user space has emptied the map of stacks.
+/// Counts a stack that was found. Whether it counts without unwinding it.
 #[inline(always)]
-pub fn epoch() -> u32 {
-    CONTROL.get(0).map_or(0, |&drains| drains)
-}
-
-/// Whether a stack that was found counts without unwinding it. `index`: of the program's [`Recall`].
-#[inline(always)]
-pub fn is_good(index: u32) -> bool {
-    // SAFETY: this CPU's value, which no other program uses now.
-    let Some(false) = RECALL.get_ptr(index).map(|recall| unsafe { (*recall).is_old != 0 }) else {
-        return false;
-    };
+pub fn is_good() -> bool {
     let mut hits = 0;
     count::with(|counters| {
         counters.remembered += 1;
@@ -80,7 +74,7 @@ pub fn compare(remembered: u64, id: u64) {
     }
 }
 
-/// A slot of a table.
+/// A slot of the table.
 #[inline(always)]
 pub const fn slot(hash: u64) -> u32 {
     let product = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -18,7 +18,6 @@ use offwake_shared::{CfaKind, MAX_FRAMES, Program, Stack, StackEnd, UnwindProgra
 use self::table::{CACHED_RULES, Cached};
 use crate::arch;
 use crate::maps::UNWIND_PROGRAMS;
-use crate::remember::trail::Trail;
 
 pub use self::memory::{read, read_word};
 
@@ -40,12 +39,6 @@ pub struct Walk {
     pub is_return: u32,
     /// 1: `pc` was found by the frame pointer, which may point anywhere.
     pub is_guess: u32,
-    /// 1: the thread is in a system call.
-    pub started_in_syscall: u32,
-    /// 0.
-    pub reserved: u32,
-    /// What the walk depends on.
-    pub trail: Trail,
     /// What is read of the stack at once.
     pub words: [u64; arch::WORDS],
     /// What was looked up before on this CPU.
@@ -70,8 +63,6 @@ pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters) {
     walk.mapping.start = 0;
     walk.mapping.end = 0;
     walk.is_return = from.in_syscall as u32;
-    walk.started_in_syscall = from.in_syscall as u32;
-    walk.trail.begin(from.sp);
     walk.is_guess = 0;
     stack.len = 0;
     stack.end = StackEnd::Truncated as u16;

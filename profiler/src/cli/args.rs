@@ -1,6 +1,7 @@
 //! The command line as clap sees it. Help, man page and completions are made from this.
 
 pub(super) mod diff;
+pub(super) mod epoll;
 pub(super) mod output;
 pub(super) mod report;
 
@@ -11,10 +12,11 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
 use offwake::record::{ProbeChoice, UnwindChoice};
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 
 use super::examples;
 use diff::DiffArgs;
+use epoll::EpollArgs;
 use output::{GraphArgs, OutputArgs};
 use report::ReportArgs;
 
@@ -55,6 +57,7 @@ const HELP: &str = "Help";
                       offwake [OPTIONS] -- COMMAND [ARG]...\n       \
                       offwake report [OPTIONS] FILE...\n       \
                       offwake diff [OPTIONS] BEFORE AFTER\n       \
+                      offwake epoll [OPTIONS] -p PID,...\n       \
                       offwake check [-p PID,...]\n       \
                       offwake generate man|bash|zsh|fish",
     after_help = "'--help' says more about each option.",
@@ -93,6 +96,17 @@ pub(crate) enum Subcommand {
     /// With repeated runs, --before A1 A2 A3 --after B1 B2 B3, changes that are more than noise are
     /// marked. Without them nothing tells.
     Diff(Box<DiffArgs>),
+    /// Watch threads that wait in epoll: what woke them, and what came of it
+    ///
+    /// Prints a line for each event, in the order of time: which descriptor became ready and woke which
+    /// thread, who did that, when the thread ran and epoll_wait returned, what it returned, what was
+    /// accepted and closed. At the end there is a table: for each listener, and for each kind of socket,
+    /// how many events and wake-ups there were, how many wake-ups were for nothing, and how long it took
+    /// from the wake-up to the return. A listener that wakes several threads for a connection is named, and
+    /// why it does.
+    ///
+    /// Needs the privileges of a recording, and the kernel's type information (BTF).
+    Epoll(Box<EpollArgs>),
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///
     /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
@@ -185,6 +199,17 @@ pub(crate) struct RecordArgs {
     #[arg(short, long, value_name = "SECS", value_parser = parse_duration, help_heading = RECORDING)]
     pub(crate) duration: Option<Duration>,
 
+    /// Take at most this share of the machine's CPU time, in percent: sample the waits
+    ///
+    /// For production: 1 is a good choice. As long as the recording costs less, each wait is recorded. Beyond,
+    /// those of threads that wait often are sampled: each that is recorded counts for several, so that every
+    /// sum is unbiased, and every output tells how many were recorded, and how exact the sums are. The
+    /// number of waits of each thread, and their time, stay exact. The ceiling is for the time in BPF
+    /// programs, as the kernel measures it. About 0.5 µs a wait is needed for the exact sums
+    /// alone: where even this is more than the ceiling, a warning says so.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = RECORDING)]
+    pub(crate) overhead: Option<u32>,
+
     /// Leave out intervals that are shorter than this many microseconds
     ///
     /// Counted is the whole interval off-CPU, blocked and run-queue time together. What is left out is
@@ -247,6 +272,17 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = RECORDING)]
     pub(crate) probe: Probe,
 
+    /// Show what each wait was ended by: the descriptor, the socket, a timeout, a signal
+    ///
+    /// A frame right after -- names it, such as `[tcp :15006 LISTEN]` or `[eventfd]`. It is there where the kernel lets
+    /// it be known for certain, for epoll, poll, select, blocking calls on descriptors, futexes, timeouts and
+    /// signals; never guessed. How finely sockets are told apart can be chosen. Needs BTF.
+    #[arg(
+        long, value_name = "DETAIL", value_enum, num_args = 0..=1, require_equals = false,
+        default_missing_value = "port", help_heading = RECORDING
+    )]
+    pub(crate) wake_source: Option<WakeSource>,
+
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 
@@ -283,6 +319,30 @@ impl From<Probe> for ProbeChoice {
             Probe::Btf => Self::Btf,
             Probe::Kprobe => Self::Kprobe,
             Probe::Tracepoint => Self::Tracepoint,
+        }
+    }
+}
+
+/// A [`SourceDetail`] and its help.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WakeSource {
+    /// Only what it is: `[tcp]`, `[pipe]`
+    Kind,
+    /// The port of the service: the local one of who listened, the remote one of who connected. The default
+    Port,
+    /// Both addresses of a connection
+    Socket,
+    /// The descriptor, too
+    Fd,
+}
+
+impl From<WakeSource> for SourceDetail {
+    fn from(detail: WakeSource) -> Self {
+        match detail {
+            WakeSource::Kind => Self::Kind,
+            WakeSource::Port => Self::Port,
+            WakeSource::Socket => Self::Socket,
+            WakeSource::Fd => Self::Fd,
         }
     }
 }
@@ -336,6 +396,16 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("must be at least a nanosecond".into()),
         duration => Ok(duration),
     }
+}
+
+/// A share in percent, in millionths.
+fn parse_percent(text: &str) -> Result<u32, String> {
+    let percent: f64 = text.parse().map_err(|_| "not a number")?;
+    // Not a range check: NaN must fail, too.
+    if !(percent >= 0.01 && percent <= 100.0) {
+        return Err("must be from 0.01 to 100 percent".into());
+    }
+    Ok((percent * 10_000.0).round() as u32)
 }
 
 fn wait_state_parser() -> impl TypedValueParser<Value = WaitState> {

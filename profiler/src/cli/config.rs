@@ -7,7 +7,7 @@ use offwake::diff::Scale;
 use offwake::record::{self, Filter};
 use offwake::render::{DiffFormat, Format, RenderOptions};
 use offwake::{diff, report, symbolize};
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 use regex::Regex;
 
 use super::args::RecordArgs;
@@ -65,6 +65,8 @@ impl Job {
                 unwind: args.unwind.into(),
                 remember: !args.no_remember,
                 probe: args.probe.into(),
+                overhead_ppm: args.overhead,
+                wake_source: args.wake_source.map_or(SourceDetail::Off, Into::into),
                 capacity: record::Capacity::default(),
             },
             symbolize: symbolize_options(&args.graph),
@@ -272,7 +274,7 @@ fn diff_format_of(path: &Path) -> Result<DiffFormat, String> {
 }
 
 /// The ids, each once, in the order given.
-fn unique(ids: &[u32]) -> Vec<u32> {
+pub(super) fn unique(ids: &[u32]) -> Vec<u32> {
     let mut seen = Vec::with_capacity(ids.len());
     for id in ids {
         if !seen.contains(id) {

@@ -8,7 +8,7 @@ pub(crate) struct Example {
     pub(crate) command: &'static str,
 }
 
-pub(crate) const EXAMPLES: [Example; 9] = [
+pub(crate) const EXAMPLES: [Example; 10] = [
     Example {
         purpose: "Record an Envoy for 30 seconds; open the flame graph in a browser:",
         command: "offwake -p $(pgrep -xo envoy) -d 30 > out.svg",
@@ -40,6 +40,10 @@ pub(crate) const EXAMPLES: [Example; 9] = [
     Example {
         purpose: "Which threads of the machine wait for a CPU for long, by thread:",
         command: "offwake -a -d 10 --metric runqueue -m 1000 --per-thread -o cpu.svg",
+    },
+    Example {
+        purpose: "Which sockets wake the threads of an Envoy, and which wake-ups are for nothing:",
+        command: "offwake epoll -p $(pgrep -xo envoy) -d 10 --summary",
     },
     Example {
         purpose: "Folded stacks for other tools:",

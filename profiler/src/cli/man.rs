@@ -1,5 +1,7 @@
 //! The man page offwake(1). Options and commands come from clap; the rest is here.
 
+mod epoll;
+
 use std::io::{self, Write};
 
 use clap::{Arg, ArgAction, Command};
@@ -45,13 +47,21 @@ const OUTPUT_FORMATS: [Entry; 6] = [
     (
         "pprof (.pb.gz)",
         "Everything that was recorded, in the standard format of saved profiles, compressed: offwake report \
-         makes any other format of it, and go tool pprof, speedscope, Parca and Pyroscope open it. Its \
+         makes any other format of it, and go tool pprof and speedscope open it. Its \
          values are off-cpu, blocked, run-queue (nanoseconds) and count. A stack is that of the flame \
          graph, with a function -- between sleeper and waker; threads, state and kind of waker are labels.",
     ),
 ];
 
-const SPECIAL_FRAMES: [Entry; 9] = [
+const SPECIAL_FRAMES: [Entry; 10] = [
+    (
+        "[tcp :15006 LISTEN], [eventfd], [timeout], ...",
+        "With --wake-source, right after --: what the thread waited for. A port is the one of the service: \
+         the own one of a listener and of the connections that it accepted, and, behind ->, the remote one \
+         of a connection that this side opened. Sockets also by both addresses (<- and -> point at who is \
+         connected to), unix sockets by path, futexes by address. Without the frame it is not known: \
+         several descriptors were ready, or the wait was for something without a name.",
+    ),
     ("[irq]", "The wait was ended by a hardware interrupt, such as a timer."),
     ("[softirq:NET_RX]", "The wait was ended by a softirq on the tail of an interrupt."),
     ("[preempted]", "The thread never slept: another one took the CPU."),
@@ -109,9 +119,10 @@ const LOSSES: &str = "\
     neither call frame information nor frame pointers (user_stack_broken), at memory that was not \
     there (user_stack_unreadable), or at call frame information that offwake cannot follow \
     (user_stack_unsupported). Stacks of programs that are seen for the first time are walked by frame \
-    pointers until their call frame information was read (unwind_tables_missing). Stacks that are as \
-    they were when they were unwound before are not unwound again; of a share of them that is, it is \
-    counted which were another stack (remembered_stack_wrong), and the right one counts. Names may be \
+    pointers until their call frame information was read (unwind_tables_missing). What ended a wait was \
+    known but not kept where --wake-source tells too many apart (wake_sources_full). Kernel stacks that \
+    are as they were when they were unwound before are not unwound again; of a share of them that is, it \
+    is counted which were another stack (remembered_stack_wrong), and the right one counts. Names may be \
     missing for processes that were reported late (notices_full) or ended before their \
     mappings were read (process_gone).";
 
@@ -137,6 +148,11 @@ pub(crate) fn write(command: Command, out: &mut dyn Write) -> io::Result<()> {
     entries(&mut rest, &SPECIAL_FRAMES);
     rest.control("SH", ["LOSSES"]);
     rest.text([roman(LOSSES)]);
+    section(&mut rest, "OFFWAKE EPOLL", &epoll::EVENTS);
+    rest.control("PP", []);
+    rest.text([roman(epoll::TABLE)]);
+    rest.control("SS", ["JSON"]);
+    entries(&mut rest, &epoll::JSON);
     section(&mut rest, "SIGNALS", &SIGNALS);
     section(&mut rest, "EXIT STATUS", &EXIT_STATUS);
     examples(&mut rest);

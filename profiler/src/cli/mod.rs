@@ -7,9 +7,11 @@ mod args;
 mod check;
 mod config;
 mod diff;
+mod epoll;
 mod examples;
 mod generate;
 mod man;
+mod memory;
 mod output;
 mod progress;
 mod record;
@@ -51,6 +53,7 @@ pub(crate) fn main() -> ExitCode {
             Ok(job) => diff::run(&job),
             Err(message) => return usage_error(message),
         },
+        Some(Subcommand::Epoll(args)) => epoll::run(*args),
         Some(Subcommand::Check { pid }) => check::run(&pid),
         Some(Subcommand::Generate { what }) => generate::run(what),
         None => match Job::new(cli.record, io::stdout().is_terminal()) {

@@ -8,7 +8,7 @@ use offwake::{merge, record, render, symbolize};
 
 use super::config::Job;
 use super::summary::{Summary, no_interval};
-use super::{progress, results, say, stop};
+use super::{memory, progress, results, say, stop};
 
 /// Records, and writes the results.
 ///
@@ -38,16 +38,24 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
-    let summary = Summary::of(&recording, profile.losses);
-    let (unwind, remembered) = (recording.unwind, recording.remembered_stacks);
+    let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
+    let summary = Summary::of(&recording, &profile);
+    let remembered = recording.remembered_stacks;
     drop(recording);
+    let sampling = profile.describe_sampling();
 
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
     });
     if let Some(figures) = unwind {
-        let memory = human_bytes(figures.bpf_bytes);
-        say(format_args!("unwind tables: {}; BPF memory {memory}", figures.tables()));
+        say(format_args!("unwind tables: {}", figures.tables()));
+    }
+    if let Some(peak) = memory::peak() {
+        let (peak, maps) = (human_bytes(peak), human_bytes(bpf_bytes));
+        say(format_args!("memory: {peak} at its peak, and {maps} of BPF maps"));
+    }
+    if let Some(sampling) = sampling {
+        say(sampling);
     }
     if remembered != 0 {
         say(format_args!("stacks not unwound again: {remembered}"));

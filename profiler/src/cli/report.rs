@@ -26,6 +26,9 @@ pub(crate) fn run(job: &Report) -> anyhow::Result<ExitCode> {
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
     });
+    if let Some(sampling) = profile.describe_sampling() {
+        say(sampling);
+    }
     say(profile.losses.describe(true));
     Ok(exit)
 }

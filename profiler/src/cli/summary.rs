@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use offwake::profile::Losses;
+use offwake::profile::{Losses, Profile};
 use offwake::record::Config;
 use offwake::recording::Recording;
 use offwake_shared::WaitState;
@@ -14,27 +14,39 @@ pub(crate) struct Summary {
     intervals: u64,
     off: Duration,
     stacks: usize,
+    /// Of how many waits the source is known, and of how many there is one; `None`: it was not looked for.
+    sources: Option<(u64, u64)>,
     losses: Losses,
 }
 
 impl Summary {
-    /// `losses` also count what was found missing after the recording.
-    pub(crate) fn of(recording: &Recording, losses: Losses) -> Self {
+    /// `profile`: what was made of the recording. It also counts what was found missing later.
+    pub(crate) fn of(recording: &Recording, profile: &Profile) -> Self {
         Self {
             intervals: recording.waits.values().map(|stats| stats.count).sum(),
             off: Duration::from_nanos(recording.waits.values().map(|stats| stats.off_ns()).sum()),
             stacks: recording.stacks.len(),
-            losses,
+            sources: recording.meta.wake_source.is_some().then(|| profile.sources()),
+            losses: profile.losses,
         }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { intervals, off, stacks, losses } = self;
+        let Self { intervals, off, stacks, sources, losses } = self;
         write!(f, "{intervals} intervals, {:.3} s off-CPU, {stacks} stacks, ", off.as_secs_f64())?;
+        if let Some((named, woken)) = sources {
+            write!(f, "wake sources of {}, ", share(*named, *woken))?;
+        }
         f.write_str(&losses.describe(true))
     }
+}
+
+/// A part of a number, for people.
+fn share(part: u64, all: u64) -> String {
+    let percent = if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 };
+    format!("{part} of {all} waits ({percent:.1} %)")
 }
 
 /// Why there is no result, and what to try.
@@ -72,13 +84,17 @@ mod tests {
                 duration: Duration::from_millis(2500),
                 kernel: "6.18.0".into(),
                 probe: "btf".into(),
+                wake_source: None,
                 targets: vec!["envoy (pid 4182)".into(), "thread name wrk:worker_0".into()],
+                sampling: None,
             },
             waits: Default::default(),
             stacks: Default::default(),
+            sources: Default::default(),
             images: Default::default(),
             files: Vec::new(),
             losses: Losses::default(),
+            bpf_bytes: 0,
             remembered_stacks: 0,
             unwind: None,
             warnings: Vec::new(),
@@ -93,6 +109,7 @@ mod tests {
             sleeper_user: 0,
             waker_kernel: 0,
             waker_user: 0,
+            source: 0,
             state: 1,
             waker_kind: 0,
         }
@@ -117,13 +134,15 @@ mod tests {
         };
         recording.stacks.insert(7, stack);
         recording.losses.add(Loss::UnknownWaker, 3);
+        let profile =
+            Profile::new(recording.meta.clone(), recording.losses, Vec::new(), Vec::new());
         assert_eq!(
-            Summary::of(&recording, recording.losses).to_string(),
+            Summary::of(&recording, &profile).to_string(),
             "4 intervals, 3.001 s off-CPU, 1 stacks, lost 0 (threads_full 0, waits_full 0, \
              probe_misses 0), incomplete 3 (stacks_full 0, kernel_stack_unreadable 0, \
              kernel_stack_truncated 0, user_stack_truncated 0, \
              unknown_waker 3, switch_in_missed 0, notices_full 0, process_gone 0, \
-             user_stack_broken 0, user_stack_unreadable 0, user_stack_unsupported 0, unwind_tables_missing 0, \
+             user_stack_broken 0, user_stack_unreadable 0, user_stack_unsupported 0, unwind_tables_missing 0, wake_sources_full 0, \
              remembered_stack_wrong 0)"
         );
     }

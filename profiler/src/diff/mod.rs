@@ -6,6 +6,7 @@
 
 mod frames;
 mod group;
+mod histograms;
 mod names;
 mod noise;
 mod normal;
@@ -20,6 +21,7 @@ use regex::Regex;
 pub use frames::Frames;
 pub use group::By;
 pub(crate) use group::is_scheduler;
+pub use histograms::Histograms;
 pub use names::{NameId, Names, Part};
 pub use noise::Significance;
 pub(crate) use normal::label;

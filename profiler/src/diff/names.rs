@@ -25,7 +25,7 @@ impl Part {
         }
     }
 
-    fn borrow(&self) -> PartRef<'_> {
+    pub(super) fn borrow(&self) -> PartRef<'_> {
         match self {
             Self::Frame(text) => PartRef::Frame(text),
             Self::Thread(text) => PartRef::Thread(text),

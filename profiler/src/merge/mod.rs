@@ -4,14 +4,16 @@
 //! kind ([`Waker`]), and kernel and user frames become one stack.
 
 mod bpf_frames;
+mod source;
 #[cfg(test)]
 mod tests;
 mod waker;
 
-use offwake_shared::{Loss, StackEnd, TaskId, WaitKey, WaitState, WaitStats};
+use hashbrown::HashMap;
+use offwake_shared::{Loss, Source, StackEnd, Variance, WaitKey, WaitState, WaitStats};
 
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Module, Profile, Stack, Thread, Wait, Waker,
+    Estimate, Frame, FrameId, Histogram, Losses, Module, Profile, Stack, Thread, Wait, Waker,
 };
 use crate::recording::{Recording, StackId};
 use crate::symbolize::Symbols;
@@ -25,7 +27,7 @@ pub const LOST_STACK: &str = "[lost stack]";
 /// Adds to the losses what symbolization found missing: the user stacks without an outermost frame,
 /// by cause. An interval counts for its sleeper's stack, and for its waker's.
 pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
-    let merger = Merger::new(symbols);
+    let merger = Merger::new(symbols, &recording.sources);
     let mut losses = recording.losses;
     let waits =
         recording.waits.iter().map(|(key, stats)| merger.wait(key, stats, &mut losses)).collect();
@@ -39,14 +41,16 @@ pub fn merge(recording: &Recording, symbols: &Symbols) -> Profile {
 
 struct Merger<'a> {
     symbols: &'a Symbols,
-    /// The frames of `symbols`, and behind them the two of lost stacks.
+    /// The frames of `symbols`, and behind them the two of lost stacks and those of sources.
     frames: Vec<Frame>,
     lost_kernel: FrameId,
     lost_user: FrameId,
+    /// The frame of each source.
+    sources: HashMap<u64, FrameId>,
 }
 
 impl<'a> Merger<'a> {
-    fn new(symbols: &'a Symbols) -> Self {
+    fn new(symbols: &'a Symbols, sources: &HashMap<u64, Source>) -> Self {
         let mut frames = symbols.frames.clone();
         let mut add_lost = |kernel| {
             frames.push(Frame {
@@ -61,7 +65,12 @@ impl<'a> Merger<'a> {
             (frames.len() - 1) as FrameId
         };
         let (lost_kernel, lost_user) = (add_lost(true), add_lost(false));
-        Self { symbols, frames, lost_kernel, lost_user }
+        let sources = sources.iter().filter_map(|(&id, source)| {
+            frames.push(source::frame(source)?);
+            Some((id, (frames.len() - 1) as FrameId))
+        });
+        let sources = sources.collect();
+        Self { symbols, frames, lost_kernel, lost_user, sources }
     }
 
     fn wait(&self, key: &WaitKey, stats: &WaitStats, losses: &mut Losses) -> Wait {
@@ -72,17 +81,21 @@ impl<'a> Merger<'a> {
             sleeper_user,
             waker_kernel,
             waker_user,
+            source,
             state,
             waker_kind,
         } = key;
-        let WaitStats { count, blocked_ns, runqueue_ns, max_ns, histogram } = *stats;
+        let WaitStats { count, blocked_ns, runqueue_ns, max_ns, histogram, variance } = *stats;
 
         // Numbers that no version of the BPF programs writes.
         let state = WaitState::from_u32(*state).unwrap_or(WaitState::Other);
         let waker_frames = self.kernel_stack(*waker_kernel);
         let waker = waker::classify(*waker_kind, waker_task, state, &self.names(waker_frames));
         self.count_if_broken(*sleeper_user, count, losses);
-        let mut waker_stack = Stack::new();
+        let mut waker_stack: Stack = match waker {
+            Waker::Preempted | Waker::NotWoken => Stack::new(),
+            _ => self.sources.get(source).copied().into_iter().collect(),
+        };
         match waker {
             Waker::Task(_) => {
                 self.count_if_broken(*waker_user, count, losses);
@@ -94,7 +107,7 @@ impl<'a> Merger<'a> {
             Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
         }
         Wait {
-            sleeper: thread(sleeper),
+            sleeper: Thread::of(sleeper),
             waker,
             state,
             count,
@@ -102,6 +115,7 @@ impl<'a> Merger<'a> {
             runqueue_ns,
             max_ns,
             histogram: Histogram::from(&histogram),
+            estimate: estimate(&variance),
             sleeper_stack: [self.kernel_stack(*sleeper_kernel), self.user_stack(*sleeper_user)]
                 .concat()
                 .into(),
@@ -143,8 +157,10 @@ impl<'a> Merger<'a> {
     }
 }
 
-fn thread(task: &TaskId) -> Thread {
-    let TaskId { tgid, tid, exec_id: _, flags: _, comm } = task;
-    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
-    Thread { pid: *tgid, tid: *tid, comm: String::from_utf8_lossy(&comm[..end]).into() }
+fn estimate(variance: &Variance) -> Estimate {
+    Estimate {
+        samples: variance.samples,
+        count_error: variance.count.isqrt(),
+        off_error_ns: u64::try_from(variance.off().isqrt()).unwrap_or(u64::MAX),
+    }
 }

@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
-use offwake_shared::WakerKind;
+use offwake_shared::{TaskId, WakerKind};
 
 use super::*;
 use crate::profile::{Losses, Meta, Module};
@@ -54,13 +54,17 @@ fn recording(waits: impl IntoIterator<Item = (WaitKey, WaitStats)>) -> Recording
             duration: Duration::from_secs(1),
             kernel: "6.1".into(),
             probe: "btf".into(),
+            wake_source: None,
             targets: vec![],
+            sampling: None,
         },
         waits: waits.into_iter().collect(),
         stacks: HashMap::new(),
+        sources: Default::default(),
         images: HashMap::new(),
         files: vec![],
         losses: Losses::default(),
+        bpf_bytes: 0,
         remembered_stacks: 0,
         unwind: None,
         warnings: vec![],
@@ -77,6 +81,7 @@ fn key() -> WaitKey {
         waker_user: 0,
         state: WaitState::Interruptible as u32,
         waker_kind: WakerKind::Task as u32,
+        source: 0,
     }
 }
 
@@ -127,8 +132,8 @@ fn stacks_are_kernel_then_user_and_threads_have_names() {
 #[test]
 fn a_name_can_fill_its_array_and_be_no_utf8() {
     let full = TaskId { comm: *b"0123456789abcdef", ..SLEEPER };
-    assert_eq!(thread(&full).comm, "0123456789abcdef");
-    assert_eq!(thread(&TaskId { comm: comm(b"a\xff\nb\0c"), ..SLEEPER }).comm, "a\u{fffd}\nb");
+    assert_eq!(Thread::of(&full).comm, "0123456789abcdef");
+    assert_eq!(Thread::of(&TaskId { comm: comm(b"a\xff\nb\0c"), ..SLEEPER }).comm, "a\u{fffd}\nb");
 }
 
 #[test]
@@ -320,6 +325,7 @@ fn a_profile_depends_on_no_order_and_keeps_all_sums() {
                     waker_user: random.below(14),
                     state: random.below(3) as u32,
                     waker_kind: random.below(4) as u32,
+                    source: 0,
                 };
                 (key, stats(random.below(3)))
             })

@@ -2,7 +2,7 @@
 
 use offwake_shared::{TASK_IDLE, TaskId, WaitState, WakerKind};
 
-use crate::profile::{Frame, Waker};
+use crate::profile::{Frame, Thread, Waker};
 
 /// The waker of a wait. `stack`: its kernel frames, innermost first; in an interrupt they end with
 /// the interrupt's entry.
@@ -14,10 +14,10 @@ pub(super) fn classify(kind: u32, task: &TaskId, state: WaitState, stack: &[&Fra
     match WakerKind::from_u32(kind) {
         // The idle thread does nothing on its own behalf: it runs what interrupts left for it.
         Some(WakerKind::Task) if task.flags & TASK_IDLE != 0 => interrupt(stack),
-        Some(WakerKind::Task) => Waker::Task(super::thread(task)),
+        Some(WakerKind::Task) => Waker::Task(Thread::of(task)),
         Some(WakerKind::Interrupt) => interrupt(stack),
         Some(WakerKind::NotWoken) => Waker::NotWoken,
-        Some(WakerKind::None) | None => Waker::Unknown,
+        Some(WakerKind::None | WakerKind::Account) | None => Waker::Unknown,
     }
 }
 

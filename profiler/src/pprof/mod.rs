@@ -1,4 +1,4 @@
-//! Saved profiles: the protobuf that `go tool pprof`, speedscope, Parca and Pyroscope read, in gzip.
+//! Saved profiles: the protobuf that `go tool pprof` and speedscope read, in gzip.
 //!
 //! What was written reads back as the same [`Profile`](crate::profile::Profile), if its times end
 //! before 2262 and no number is above 2^63. Other tools see the merged stack, with the names of

@@ -14,9 +14,14 @@ use prost::Message;
 use super::fields::{Value, fields, packed};
 use super::schema::{self, KERNEL, comment, field, label};
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Meta, Module, Profile, Stack, Thread, Wait, Waker,
+    Estimate, Frame, FrameId, Histogram, Losses, Meta, Module, Profile, Stack, Thread, ThreadTotal,
+    Wait, Waker,
 };
 use crate::saved::Budget;
+
+/// The most bytes that a byte of a message becomes while it is decoded: two of them may be a label, or a
+/// line, in a list that is moved as it grows.
+const MOST_DECODED: usize = 64;
 
 /// The most entries of a table: samples, locations, lines of locations, …
 const MAX_ENTRIES: usize = 1 << 22;
@@ -25,25 +30,20 @@ const MAX_ENTRIES: usize = 1 << 22;
 ///
 /// # Errors
 /// One line that tells what is wrong, and at which byte.
-pub(crate) fn read(bytes: &[u8]) -> Result<Profile> {
-    let tables = Tables::read(bytes)?;
+pub(crate) fn read(bytes: &[u8], budget: &mut Budget) -> Result<Profile> {
+    let tables = Tables::read(bytes, budget)?;
     let types = tables.sample_types()?;
-    let mut reader = Reader {
-        tables: &tables,
-        types,
-        budget: Budget::new(),
-        frames: Vec::new(),
-        stacks: HashMap::new(),
-    };
+    let mut reader =
+        Reader { tables: &tables, types, budget, frames: Vec::new(), stacks: HashMap::new() };
     let mut waits = Vec::with_capacity(tables.samples.len());
     for (offset, bytes) in &tables.samples {
         let context = || format!("sample at byte {offset}");
-        let sample = schema::Sample::decode(*bytes).with_context(context)?;
-        waits.push(reader.wait(&sample).with_context(context)?);
+        let wait = reader.wait(bytes).with_context(context)?;
+        waits.push(wait);
     }
     let frames = reader.frames;
-    let (meta, losses) = tables.meta()?;
-    let modules = tables.modules()?;
+    let (meta, losses) = tables.meta(budget)?;
+    let modules = tables.modules(budget)?;
     Ok(Profile::new(meta, losses, frames, waits).with_modules(modules))
 }
 
@@ -65,14 +65,14 @@ struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self> {
+    fn read(bytes: &'a [u8], budget: &mut Budget) -> Result<Self> {
         let mut tables = Self::default();
         for field in fields(bytes) {
             let field = field?;
             let context = || format!("byte {}", field.offset);
             match field.value {
-                Value::Number(number) => tables.add_number(field.number, number),
-                Value::Bytes(bytes) => tables.add_bytes(field.number, field.offset, bytes),
+                Value::Number(number) => tables.add_number(field.number, number, budget),
+                Value::Bytes(bytes) => tables.add_bytes(field.number, field.offset, bytes, budget),
                 Value::Other => Ok(()),
             }
             .with_context(context)?;
@@ -81,12 +81,13 @@ impl<'a> Tables<'a> {
         Ok(tables)
     }
 
-    fn add_number(&mut self, field: u64, number: u64) -> Result<()> {
+    fn add_number(&mut self, field: u64, number: u64, budget: &mut Budget) -> Result<()> {
         match field {
             field::TIME_NANOS => self.time_nanos = number as i64,
             field::DURATION_NANOS => self.duration_nanos = number as i64,
             field::COMMENT => {
                 check_length("comments", self.comments.len())?;
+                budget.take(size_of_val(&number))?;
                 self.comments.push(number as i64);
             }
             _ => {}
@@ -94,7 +95,16 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn add_bytes(&mut self, field: u64, offset: usize, bytes: &'a [u8]) -> Result<()> {
+    fn add_bytes(
+        &mut self,
+        field: u64,
+        offset: usize,
+        bytes: &'a [u8],
+        budget: &mut Budget,
+    ) -> Result<()> {
+        if field != field::STRING_TABLE && field != field::SAMPLE {
+            budget.expect(MOST_DECODED * bytes.len())?;
+        }
         match field {
             field::SAMPLE_TYPE => {
                 ensure!(self.types.len() < 64, "more than 64 types of values");
@@ -102,33 +112,37 @@ impl<'a> Tables<'a> {
             }
             field::SAMPLE => {
                 check_length("samples", self.samples.len())?;
+                budget.take(size_of_val(&(offset, bytes)))?;
                 self.samples.push((offset, bytes));
             }
             field::MAPPING => {
                 check_length("mappings", self.mappings.len())?;
+                budget.take(size_of::<u64>())?;
                 let mapping = schema::Mapping::decode(bytes)?;
                 self.mapping_ids.push(mapping.id);
-                insert("mapping", &mut self.mappings, mapping.id, mapping)?;
+                insert("mapping", &mut self.mappings, mapping.id, mapping, budget)?;
             }
             field::LOCATION => {
                 let location = schema::Location::decode(bytes)?;
                 self.lines += location.line.len();
+                budget.take(size_of_val(&location.line[..]))?;
                 check_length("locations", self.locations.len())?;
                 check_length("lines", self.lines)?;
-                insert("location", &mut self.locations, location.id, location)?;
+                insert("location", &mut self.locations, location.id, location, budget)?;
             }
             field::FUNCTION => {
                 check_length("functions", self.functions.len())?;
                 let function = schema::Function::decode(bytes)?;
-                insert("function", &mut self.functions, function.id, function)?;
+                insert("function", &mut self.functions, function.id, function, budget)?;
             }
             field::STRING_TABLE => {
                 check_length("strings", self.strings.len())?;
+                budget.take(size_of::<&str>())?;
                 self.strings.push(str::from_utf8(bytes).context("a string that is no UTF-8")?);
             }
             field::COMMENT => {
                 for number in packed(bytes) {
-                    self.add_number(field, number?)?;
+                    self.add_number(field, number?, budget)?;
                 }
             }
             _ => {}
@@ -155,7 +169,7 @@ impl<'a> Tables<'a> {
         }
     }
 
-    fn meta(&self) -> Result<(Meta, Losses)> {
+    fn meta(&self, budget: &mut Budget) -> Result<(Meta, Losses)> {
         let since = Duration::from_nanos(self.time_nanos.unsigned_abs());
         let started = if self.time_nanos < 0 {
             SystemTime::UNIX_EPOCH - since
@@ -169,10 +183,11 @@ impl<'a> Tables<'a> {
             duration: Duration::from_nanos(duration),
             kernel: String::new(),
             probe: String::new(),
+            wake_source: None,
             targets: Vec::new(),
+            sampling: None,
         };
         let mut losses = Losses::default();
-        let mut budget = Budget::new();
         for &index in &self.comments {
             let text = self.string(index)?;
             budget.take_text(text)?;
@@ -180,19 +195,29 @@ impl<'a> Tables<'a> {
                 meta.kernel = kernel.into();
             } else if let Some(probe) = text.strip_prefix(comment::PROBE) {
                 meta.probe = probe.into();
+            } else if let Some(how) = text.strip_prefix(comment::WAKE_SOURCE) {
+                meta.wake_source = Some(how.into());
             } else if let Some(target) = text.strip_prefix(comment::TARGET) {
                 meta.targets.push(target.into());
             } else if let Some(loss) = text.strip_prefix(comment::LOSS) {
                 let (loss, count) = read_loss(loss)?;
                 losses.add(loss, count);
+            } else if let Some(sampling) = text.strip_prefix(comment::SAMPLING) {
+                let (ceiling_ppm, spent_ppm) = read_sampling(sampling)?;
+                let sampling = meta.sampling.get_or_insert_default();
+                (sampling.ceiling_ppm, sampling.spent_ppm) = (ceiling_ppm, spent_ppm);
+            } else if let Some(thread) = text.strip_prefix(comment::THREAD) {
+                meta.sampling.get_or_insert_default().threads.push(read_thread(thread)?);
             }
+        }
+        if let Some(sampling) = &mut meta.sampling {
+            sampling.normalize();
         }
         Ok((meta, losses))
     }
 
-    fn modules(&self) -> Result<Vec<Module>> {
+    fn modules(&self, budget: &mut Budget) -> Result<Vec<Module>> {
         let mut modules = Vec::new();
-        let mut budget = Budget::new();
         for id in &self.mapping_ids {
             let mapping = &self.mappings[id];
             let build_id = self.string(mapping.build_id)?;
@@ -202,7 +227,11 @@ impl<'a> Tables<'a> {
                 && is_module
             {
                 let path = self.string(mapping.filename)?;
-                budget.take_text(path)?;
+                for text in [name, path, build_id] {
+                    budget.take_text(text)?;
+                }
+                // A second one, while they are sorted out.
+                budget.take(2 * size_of::<Module>())?;
                 modules.push(Module {
                     name: name.into(),
                     path: path.into(),
@@ -226,8 +255,15 @@ fn check_length(what: &str, length: usize) -> Result<()> {
     Ok(())
 }
 
-fn insert<T>(what: &str, table: &mut HashMap<u64, T>, id: u64, value: T) -> Result<()> {
+fn insert<T>(
+    what: &str,
+    table: &mut HashMap<u64, T>,
+    id: u64,
+    value: T,
+    budget: &mut Budget,
+) -> Result<()> {
     ensure!(id != 0, "a {what} has the id 0");
+    budget.take_entry::<(u64, T)>(table.len(), table.capacity())?;
     ensure!(table.insert(id, value).is_none(), "a second {what} has the id {id}");
     Ok(())
 }
@@ -241,6 +277,26 @@ fn read_loss(text: &str) -> Result<(Loss, u64)> {
     let loss = Loss::ALL.into_iter().find(|loss| loss.name() == name);
     let newer = || format!("the loss {name:?} is unknown: a newer offwake wrote it");
     Ok((loss.with_context(newer)?, count))
+}
+
+fn read_sampling(text: &str) -> Result<(u32, u32)> {
+    let parse = || {
+        let (ceiling, spent) = text.split_once(' ')?;
+        Some((ceiling.parse().ok()?, spent.parse().ok()?))
+    };
+    parse().with_context(|| format!("no figures of sampling: {text:?}"))
+}
+
+fn read_thread(text: &str) -> Result<ThreadTotal> {
+    let parse = || {
+        let mut words = text.splitn(6, ' ');
+        let (pid, tid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (count, blocked_ns, runqueue_ns) = (number()?, number()?, number()?);
+        let thread = Thread { pid, tid, comm: words.next()?.into() };
+        Some(ThreadTotal { thread, count, blocked_ns, runqueue_ns })
+    };
+    parse().with_context(|| format!("no sums of a thread: {text:?}"))
 }
 
 /// The bytes of a build id; `None` where there is none, or another kind of id.
@@ -289,15 +345,17 @@ impl<'a> Place<'a> {
 struct Reader<'a> {
     tables: &'a Tables<'a>,
     types: Types,
-    budget: Budget,
+    budget: &'a mut Budget,
     frames: Vec<Frame>,
     /// The frames of each location that was used.
     stacks: HashMap<u64, Vec<FrameId>>,
 }
 
 impl Reader<'_> {
-    fn wait(&mut self, sample: &schema::Sample) -> Result<Wait> {
-        let schema::Sample { location_id, value, label, histogram } = sample;
+    fn wait(&mut self, sample: &[u8]) -> Result<Wait> {
+        self.budget.expect(MOST_DECODED * sample.len())?;
+        let schema::Sample { location_id, value, label, histogram, estimate } =
+            &schema::Sample::decode(sample)?;
         let Types { blocked, runqueue, count, all } = self.types;
         ensure!(value.len() == all, "it has {} values instead of {all}", value.len());
         let value = |index: usize| {
@@ -325,16 +383,22 @@ impl Reader<'_> {
             runqueue_ns: value(runqueue)?,
             max_ns: labels.number(label::MAX),
             histogram,
+            estimate: match estimate[..] {
+                [samples, count_error, off_error_ns] => {
+                    Estimate { samples, count_error, off_error_ns }
+                }
+                _ => Estimate::default(),
+            },
             sleeper_stack: Stack::new(),
             waker_stack: Stack::new(),
         };
-        labels.texts.values().try_for_each(|text| self.budget.take_text(text))?;
         for &id in &halves[middle + 1..] {
             self.extend(&mut wait.sleeper_stack, id)?;
         }
         for &id in halves[..middle].iter().rev() {
             self.extend(&mut wait.waker_stack, id)?;
         }
+        self.budget.take_wait(&wait)?;
         Ok(wait)
     }
 
@@ -345,13 +409,16 @@ impl Reader<'_> {
     fn extend(&mut self, stack: &mut Stack, id: u64) -> Result<()> {
         if !self.stacks.contains_key(&id) {
             let ids = self.location(id).with_context(|| format!("location {id}"))?;
+            self.budget.take_allocation(size_of_val(&ids[..]))?;
+            let (length, capacity) = (self.stacks.len(), self.stacks.capacity());
+            self.budget.take_entry::<(u64, Vec<FrameId>)>(length, capacity)?;
             self.stacks.insert(id, ids);
         }
         for &frame in &self.stacks[&id] {
             // What its name takes; of an unnamed one, about.
             let frame_ref = &self.frames[frame as usize];
             let name = frame_ref.name.as_ref().or(frame_ref.module.as_ref());
-            self.budget.take_frame(name.map_or(0, String::len))?;
+            self.budget.take_place(name.map_or(0, String::len))?;
             stack.push(frame);
         }
         Ok(())
@@ -392,18 +459,18 @@ impl Reader<'_> {
                 None => None,
             };
             let is_last = index + 1 == location.line.len();
-            for text in [Some(name), module, file].into_iter().flatten() {
-                self.budget.take_text(text)?;
-            }
-            self.frames.push(Frame {
+            let frame = Frame {
                 name: (!is_unnamed).then(|| name.into()),
                 file: file.map(Into::into),
                 line: number,
                 inlined: !is_last || line.inlined.unwrap_or(false),
                 ..place.clone()
-            });
+            };
+            self.budget.take_frame(&frame)?;
+            self.frames.push(frame);
         }
         if location.line.is_empty() {
+            self.budget.take_frame(&place)?;
             self.frames.push(place);
         }
         ensure!(self.frames.len() <= MAX_ENTRIES, "more than {MAX_ENTRIES} frames");

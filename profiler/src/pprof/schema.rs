@@ -19,7 +19,7 @@ pub(super) const DELIMITER: &str = "--";
 /// The file name of the mapping of the kernel proper, as perf and pprof know it.
 pub(super) const KERNEL: &str = "[kernel.kallsyms]";
 
-/// Keys of labels. Readers ignore others: a source of the wake-up will be one.
+/// Keys of labels. Readers ignore others.
 pub(super) mod label {
     pub(in super::super) const SLEEPER: &str = "sleeper";
     pub(in super::super) const SLEEPER_PID: &str = "sleeper_pid";
@@ -31,14 +31,20 @@ pub(super) mod label {
     pub(in super::super) const WAKER_TID: &str = "waker_tid";
     pub(in super::super) const SOFTIRQ: &str = "softirq";
     pub(in super::super) const MAX: &str = "max";
+    pub(in super::super) const WAKE_SOURCE: &str = "wake source";
 }
 
 /// Beginnings of comments.
 pub(super) mod comment {
     pub(in super::super) const KERNEL: &str = "kernel: ";
     pub(in super::super) const PROBE: &str = "probe: ";
+    pub(in super::super) const WAKE_SOURCE: &str = "wake source: ";
     pub(in super::super) const TARGET: &str = "target: ";
     pub(in super::super) const LOSS: &str = "loss: ";
+    /// The ceiling and what was spent, in millionths.
+    pub(in super::super) const SAMPLING: &str = "sampling: ";
+    /// Pid, tid, count, blocked and run-queue time in ns, name: all intervals of a thread.
+    pub(in super::super) const THREAD: &str = "thread: ";
 }
 
 /// Numbers of the fields of [`Profile`] that are read one by one.
@@ -104,6 +110,9 @@ pub(super) struct Sample {
     /// and what they merge they would not add up.
     #[prost(uint64, repeated, tag = "1000")]
     pub(super) histogram: Vec<u64>,
+    /// Ours: `Estimate`, its members in their order; nothing where all are 0.
+    #[prost(uint64, repeated, tag = "1001")]
+    pub(super) estimate: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

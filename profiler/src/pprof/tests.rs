@@ -7,8 +7,8 @@ use prost::Message;
 
 use super::*;
 use crate::profile::{Histogram, Profile, Wait};
-use crate::saved;
 use crate::saved::random::Random;
+use crate::saved::{self, Budget};
 
 fn packed(profile: &Profile) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -27,7 +27,7 @@ fn message(profile: &Profile) -> schema::Profile {
 }
 
 fn error(bytes: &[u8]) -> String {
-    format!("{:#}", read(bytes).unwrap_err())
+    format!("{:#}", read(bytes, &mut Budget::new()).unwrap_err())
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_file_without_histograms_has_none() {
         let profile = Random(seed).profile();
         let mut message = message(&profile);
         message.sample.iter_mut().for_each(|sample| sample.histogram.clear());
-        let read = read(&message.encode_to_vec()).unwrap();
+        let read = read(&message.encode_to_vec(), &mut Budget::new()).unwrap();
         let without =
             profile.waits.into_iter().map(|wait| Wait { histogram: Histogram::default(), ..wait });
         assert_eq!(read.waits, without.collect::<Vec<_>>(), "seed {seed}");
@@ -117,7 +117,7 @@ fn without_our_own_fields_the_waits_stay() {
         message.location.iter_mut().flat_map(|location| &mut location.line).for_each(|line| {
             line.inlined = None;
         });
-        let read = read(&message.encode_to_vec()).unwrap();
+        let read = read(&message.encode_to_vec(), &mut Budget::new()).unwrap();
         assert_eq!((read.frames, read.waits), (profile.frames, profile.waits), "seed {seed}");
     }
 }
@@ -136,7 +136,7 @@ fn the_kernel_is_known_by_the_name_of_its_mapping() {
         profile.frames[0].module = module.map(Into::into);
         let mut message = message(&profile);
         (message.mapping[0].kernel, message.mapping[0].module) = (None, None);
-        let read = read(&message.encode_to_vec()).unwrap();
+        let read = read(&message.encode_to_vec(), &mut Budget::new()).unwrap();
         assert!(read.frames[0].kernel);
         assert_eq!(read.frames[0].module.as_deref(), module);
     }
@@ -229,7 +229,10 @@ fn bombs_do_not_go_off() {
         gzip.write_all(&zeros).unwrap();
     }
     let error = saved::read("x", &gzip.finish().unwrap()[..]).unwrap_err();
-    assert_eq!(format!("{error:#}"), "unpacking gzip: more than 512 MiB");
+    assert_eq!(
+        format!("{error:#}"),
+        "unpacking gzip: reading it takes more than 408 MiB of memory"
+    );
 
     let profile = (0..).map(|seed| Random(seed).profile()).find(|it| !it.waits.is_empty()).unwrap();
     let mut message = message(&profile);

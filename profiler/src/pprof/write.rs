@@ -49,7 +49,8 @@ fn no_profile() -> schema::Profile {
 
 /// What is said once.
 fn head(profile: &Profile, tables: &mut Tables<'_>) -> schema::Profile {
-    let profile::Meta { started, duration, kernel, probe, targets } = &profile.meta;
+    let profile::Meta { started, duration, kernel, probe, wake_source, targets, sampling } =
+        &profile.meta;
     let strings = &mut tables.strings;
     let mut value_type = |(kind, unit): (&str, &str)| schema::ValueType {
         kind: strings.id(kind),
@@ -62,10 +63,21 @@ fn head(profile: &Profile, tables: &mut Tables<'_>) -> schema::Profile {
         format!("{}{kernel}", comment::KERNEL),
         format!("{}{probe}", comment::PROBE),
     ];
+    comments.extend(wake_source.iter().map(|how| format!("{}{how}", comment::WAKE_SOURCE)));
     comments.extend(targets.iter().map(|target| format!("{}{target}", comment::TARGET)));
     let losses = profile.losses.iter();
     comments
         .extend(losses.map(|(loss, count)| format!("{}{} {count}", comment::LOSS, loss.name())));
+    if let Some(sampling) = sampling {
+        let profile::Sampling { ceiling_ppm, spent_ppm, threads } = sampling;
+        comments.extend(profile.describe_sampling());
+        comments.push(format!("{}{ceiling_ppm} {spent_ppm}", comment::SAMPLING));
+        comments.extend(threads.iter().map(|total| {
+            let profile::ThreadTotal { thread, count, blocked_ns, runqueue_ns } = total;
+            let profile::Thread { pid, tid, comm } = thread;
+            format!("{}{pid} {tid} {count} {blocked_ns} {runqueue_ns} {comm}", comment::THREAD)
+        }));
+    }
     schema::Profile {
         sample_type,
         time_nanos: match started.duration_since(SystemTime::UNIX_EPOCH) {
@@ -232,6 +244,7 @@ impl<'a> Tables<'a> {
             runqueue_ns,
             max_ns,
             histogram,
+            estimate,
             sleeper_stack,
             waker_stack,
         } = wait;
@@ -263,10 +276,19 @@ impl<'a> Tables<'a> {
             Waker::Softirq(name) => label.push(self.text(label::SOFTIRQ, name)),
             Waker::Irq | Waker::Preempted | Waker::NotWoken | Waker::Unknown => {}
         }
+        if let Some(source) = wait.source(&profile.frames) {
+            label.push(self.text(label::WAKE_SOURCE, source));
+        }
         label.push(self.number(label::MAX, *max_ns, NANOSECONDS));
         let off_ns = wait.off_ns();
         let value = [off_ns, *blocked_ns, *runqueue_ns, *count].map(signed).into();
-        schema::Sample { location_id, value, label, histogram: histogram.counts().into() }
+        let profile::Estimate { samples, count_error, off_error_ns } = *estimate;
+        let estimate = match *estimate == profile::Estimate::default() {
+            true => Vec::new(),
+            false => vec![samples, count_error, off_error_ns],
+        };
+        let histogram = histogram.counts().into();
+        schema::Sample { location_id, value, label, histogram, estimate }
     }
 
     fn text(&mut self, key: &str, text: &str) -> schema::Label {

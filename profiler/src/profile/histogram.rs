@@ -10,7 +10,7 @@ use offwake_shared::Histogram as Buckets;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Histogram {
     /// By bucket, without the zeros at the end: equal histograms are equal values.
-    counts: Vec<u64>,
+    counts: Box<[u64]>,
 }
 
 impl Histogram {
@@ -22,7 +22,7 @@ impl Histogram {
         let mut counts: Vec<u64> = counts.into_iter().collect();
         let len = counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
         counts.truncate(len);
-        (len <= Self::BUCKETS).then_some(Self { counts })
+        (len <= Self::BUCKETS).then(|| Self { counts: counts.into() })
     }
 
     /// The count of each bucket, up to the last that is not empty.
@@ -38,9 +38,11 @@ impl Histogram {
     /// Adds the intervals of `other`.
     pub fn add(&mut self, other: &Self) {
         if self.counts.len() < other.counts.len() {
-            self.counts.resize(other.counts.len(), 0);
+            let mut counts = std::mem::take(&mut self.counts).into_vec();
+            counts.resize(other.counts.len(), 0);
+            self.counts = counts.into();
         }
-        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+        for (count, more) in self.counts.iter_mut().zip(&*other.counts) {
             *count = count.saturating_add(*more);
         }
     }

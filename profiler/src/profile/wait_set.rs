@@ -18,11 +18,11 @@ pub(crate) struct WaitSet {
 }
 
 impl WaitSet {
-    /// Adds a wait, or its sums to the one with its identity.
+    /// Adds a wait, and returns it, or its sums to the one with its identity.
     ///
     /// # Panics
     /// With more than 2^32 waits.
-    pub(crate) fn insert(&mut self, wait: Wait) {
+    pub(crate) fn insert(&mut self, wait: Wait) -> Option<&Wait> {
         let Self { waits, numbers, hasher } = self;
         let entry = numbers.entry(
             hasher.hash_one(wait.identity()),
@@ -30,10 +30,14 @@ impl WaitSet {
             |&number| hasher.hash_one(waits[number as usize].identity()),
         );
         match entry {
-            Entry::Occupied(known) => waits[*known.get() as usize].add(&wait),
+            Entry::Occupied(known) => {
+                waits[*known.get() as usize].add(&wait);
+                None
+            }
             Entry::Vacant(place) => {
                 place.insert(u32::try_from(waits.len()).expect("fewer than 2^32 waits"));
                 waits.push(wait);
+                waits.last()
             }
         }
     }
@@ -87,7 +91,7 @@ pub(super) fn sort(waits: &mut [Wait]) {
 }
 
 /// Puts into each place the item that `order` has for it, without room for all of them twice.
-fn arrange<T>(items: &mut [T], mut order: Vec<u32>) {
+pub(super) fn arrange<T>(items: &mut [T], mut order: Vec<u32>) {
     for start in 0..order.len() {
         let mut place = start;
         // Along a cycle, until it comes back to its start; places that are done lead to themselves.

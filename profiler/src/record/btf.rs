@@ -103,6 +103,11 @@ impl KernelTypes {
     /// Byte offset in `structure` of the member `path`, such as `["self_exec_id"]`; each further
     /// name is a member of the one before. Members of anonymous structures count as the outer's.
     pub(crate) fn offset_of(&self, structure: &str, path: &[&str]) -> Result<u32> {
+        Ok(self.bit_of(structure, path)? / 8)
+    }
+
+    /// The same in bits: a member may be a part of a byte.
+    pub(crate) fn bit_of(&self, structure: &str, path: &[&str]) -> Result<u32> {
         let describe = || format!("{structure}::{}", path.join("::"));
         let mut id = *self
             .structs
@@ -135,7 +140,7 @@ impl KernelTypes {
         (kind == KIND_FUNC_PROTO).then(|| len.saturating_sub(1))
     }
 
-    /// Offset in bytes and type of a member, looked for in anonymous members too.
+    /// Offset in bits and type of a member, looked for in anonymous members too.
     fn member(&self, id: u32, name: &str) -> Result<Option<(u32, u32)>> {
         let at = self.strip_modifiers(id)?;
         let (kind, len) = self.kind(at)?;
@@ -148,7 +153,7 @@ impl KernelTypes {
             let (member_name, member_type) =
                 (self.string(self.u32(member)?)?, self.u32(member + 4)?);
             let bits = self.u32(member + 8)?;
-            let offset = if bitfields { bits & 0x00ff_ffff } else { bits } / 8;
+            let offset = if bitfields { bits & 0x00ff_ffff } else { bits };
             if member_name == name {
                 return Ok(Some((offset, member_type)));
             }

@@ -4,14 +4,14 @@ use anyhow::{Context, Result};
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    Counters, ExistingThread, Stack, StackContext, StackEnd, TaskId, ThreadState, WaitKey,
-    WaitState, WaitStats, WakerKind,
+    ExistingThread, Sampling, Source, Stack, StackContext, StackEnd, StackRecord, TaskId,
+    ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
 };
 
-use super::batch::{self, Plain};
+use super::batch::{Buffers, Plain};
 use super::load::Probes;
 use super::unwind::Unwinder;
-use super::{Capacity, Config, existing};
+use super::{Config, existing};
 use crate::recording::{ImageId, RawStack, StackId};
 
 // SAFETY: ABI types: plain data without padding.
@@ -19,81 +19,71 @@ unsafe impl Plain for WaitKey {}
 // SAFETY: as above.
 unsafe impl Plain for WaitStats {}
 // SAFETY: as above.
-unsafe impl Plain for Stack {}
-// SAFETY: as above.
 unsafe impl Plain for ThreadState {}
 // SAFETY: every bit pattern is a number.
 unsafe impl Plain for u32 {}
 // SAFETY: every bit pattern is a number.
 unsafe impl Plain for u64 {}
+// SAFETY: an ABI type: plain data without padding.
+unsafe impl Plain for Source {}
 
-const WAITS: [&str; 2] = ["WAITS_0", "WAITS_1"];
-
-/// All that was read so far.
+/// All that was read so far of what the probes have aggregated.
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) waits: HashMap<WaitKey, WaitStats>,
     pub(super) stacks: HashMap<StackId, RawStack>,
-    /// A program whose waits are not recorded: the command's process before its `execve`.
-    pub(super) ignored: Option<ImageId>,
+    /// What threads have waited for in all, where intervals are sampled.
+    pub(super) accounts: HashMap<TaskId, WaitStats>,
     /// Intervals that were read, also those that are not recorded.
     pub(super) intervals: u64,
     /// See [`Self::take_seen`].
     seen: HashSet<ImageId>,
+}
+
+impl Collected {
+    /// Adds a finished sum of waits.
+    pub(super) fn add_wait(&mut self, key: &WaitKey, stats: &WaitStats) {
+        if key.waker_kind == WakerKind::Account as u32 {
+            return self.accounts.entry(key.sleeper).or_default().add(stats);
+        }
+        self.intervals += stats.count;
+        self.waits.entry(*key).or_default().add(stats);
+    }
+
+    /// Adds a stack: a record of the ring buffer. What is none is ignored.
+    pub(super) fn add_stack(&mut self, record: &[u8]) {
+        let Some((id, Some(stack))) = stack_of(record).map(|(id, stack)| (id, raw_stack(&stack)))
+        else {
+            return;
+        };
+        if let Entry::Vacant(entry) = self.stacks.entry(id) {
+            self.seen.extend(stack.image);
+            entry.insert(stack);
+        }
+    }
+
+    /// The programs with new stacks since the last call. They may have loaded a library since.
+    pub(super) fn take_seen(&mut self) -> HashSet<ImageId> {
+        std::mem::take(&mut self.seen)
+    }
+}
+
+/// What was found of threads rather than recorded.
+#[derive(Default)]
+pub(super) struct Found {
+    /// A program whose waits are not recorded: the command's process before its `execve`.
+    pub(super) ignored: Option<ImageId>,
+    /// The stacks of the waits that were found.
+    pub(super) stacks: HashMap<StackId, RawStack>,
     /// The waits that were found rather than seen to begin: `off_since`, by tid.
     pub(super) added: HashMap<u32, u64>,
     /// How many more were found, for which the map of threads had no room.
     pub(super) not_added: u64,
     /// Threads that sleep at the end, with their stacks; see [`Self::take_stacks`].
     at_end: HashMap<u32, ThreadState>,
-    /// How often the maps were emptied. The lowest bit says which of the two maps of waits the programs use.
-    drains: u32,
-    /// What the counters of new entries said at the last drain.
-    drained: (u64, u64),
 }
 
-impl Collected {
-    /// Empties the maps if they are a quarter full, so that they never fill.
-    pub(super) fn drain_if_needed(
-        &mut self,
-        probes: &mut Probes,
-        counters: &Counters,
-        capacity: &Capacity,
-    ) -> Result<()> {
-        let (waits, stacks) = self.drained;
-        if counters.new_waits - waits > u64::from(capacity.waits / 4)
-            || counters.new_stacks - stacks > u64::from(capacity.stacks / 4)
-        {
-            self.drained = (counters.new_waits, counters.new_stacks);
-            self.drain(probes)?;
-        }
-        Ok(())
-    }
-
-    /// Empties the maps of waits and stacks while the programs go on.
-    pub(super) fn drain(&mut self, probes: &mut Probes) -> Result<()> {
-        let inactive = (self.drains & 1) as usize;
-        self.drains = self.drains.wrapping_add(1);
-        probes.switch_waits(self.drains)?;
-        let Self { waits, ignored, intervals, .. } = self;
-        batch::drain(probes.hash_map(WAITS[inactive]), |key: &WaitKey, stats: &WaitStats| {
-            *intervals += stats.count;
-            let TaskId { tgid, exec_id, .. } = key.sleeper;
-            if *ignored != Some(ImageId { tgid, exec_id }) {
-                waits.entry(*key).or_default().add(stats);
-            }
-        })
-        .context("cannot read the BPF map of waits")?;
-        let Self { stacks, seen, .. } = self;
-        batch::drain(probes.hash_map("STACKS"), |&id: &u64, stack: &Stack| {
-            if let (Entry::Vacant(entry), Some(stack)) = (stacks.entry(id), raw_stack(stack)) {
-                seen.extend(stack.image);
-                entry.insert(stack);
-            }
-        })
-        .context("cannot read the BPF map of stacks")
-    }
-
+impl Found {
     /// Takes the stacks of threads that are `asleep`, for intervals that have none.
     pub(super) fn take_stacks(
         &mut self,
@@ -114,37 +104,62 @@ impl Collected {
     /// thread with a wait from [`Self::added`] woke before the programs knew of it, and has not been
     /// switched out since, or has ended.
     pub(super) fn add_open_intervals(
-        &mut self,
+        &self,
+        waits: &mut HashMap<WaitKey, WaitStats>,
+        accounts: &mut HashMap<TaskId, WaitStats>,
         probes: &Probes,
         config: &Config,
         asleep: Option<&HashMap<u32, ExistingThread>>,
         now: u64,
     ) -> Result<()> {
-        let Self { waits, added, at_end, .. } = self;
+        let Self { added, at_end, .. } = self;
         let limits =
             config.min_off.as_nanos()..=config.max_off.map_or(u128::MAX, |max| max.as_nanos());
-        batch::for_each(probes.hash_map("THREADS"), |&tid: &u32, thread: &ThreadState| {
+        let mut buffers = Buffers::new();
+        let samples = config.overhead_ppm.is_some();
+        let visit = |&tid: &u32, thread: &ThreadState| {
+            if samples {
+                accounts.entry(thread.sleeper).or_default().add(&account_of(thread));
+            }
             let stale = asleep.is_some_and(|asleep| !asleep.contains_key(&tid))
                 && added.get(&tid) == Some(&thread.off_since);
             if thread.off_since == 0 || stale {
                 return;
             }
-            let (mut key, stats) = open_interval(thread, now);
+            let (mut key, mut stats) = open_interval(thread, now);
+            stats.variance.samples = samples.into();
             if let (0, 0, Some(at_end)) = (key.sleeper_kernel, key.sleeper_user, at_end.get(&tid)) {
                 key.sleeper_kernel = at_end.sleeper_kernel;
                 key.sleeper_user = at_end.sleeper_user;
             }
             if limits.contains(&u128::from(stats.max_ns)) {
+                // One of each, whether or not it would have been recorded.
                 waits.entry(key).or_default().add(&stats);
+                if samples {
+                    accounts.entry(thread.sleeper).or_default().add(&stats);
+                }
             }
-        })
-        .context("cannot read the BPF map of threads")
+        };
+        buffers
+            .for_each(probes.hash_map("THREADS"), visit)
+            .context("cannot read the BPF map of threads")
     }
 
-    /// The programs with new stacks since the last call. They may have loaded a library since.
-    pub(super) fn take_seen(&mut self) -> HashSet<ImageId> {
-        std::mem::take(&mut self.seen)
+    /// Whether a thread is of a program that is not recorded.
+    pub(super) fn ignores(&self, sleeper: &TaskId) -> bool {
+        let TaskId { tgid, exec_id, .. } = *sleeper;
+        self.ignored == Some(ImageId { tgid, exec_id })
     }
+}
+
+/// The id and the stack of a record.
+fn stack_of(record: &[u8]) -> Option<(StackId, Stack)> {
+    let mut whole = [0u8; size_of::<StackRecord>()];
+    whole.get_mut(..record.len())?.copy_from_slice(record);
+    // SAFETY: plain data, for which any bytes are a value; the array has its size.
+    let StackRecord { id, stack } =
+        unsafe { whole.as_ptr().cast::<StackRecord>().read_unaligned() };
+    (record.len() == StackRecord::HEAD + 8 * usize::from(stack.len)).then_some((id, stack))
 }
 
 /// The frames of a stack, as far as the kernel set them.
@@ -161,6 +176,12 @@ fn raw_stack(stack: &Stack) -> Option<RawStack> {
     Some(RawStack { context, image, frames, end: StackEnd::from_u16(*end)? })
 }
 
+/// What a thread has waited for that is in no sum yet.
+fn account_of(thread: &ThreadState) -> WaitStats {
+    let Sampling { count, off_ns, runqueue_ns, .. } = thread.sampling;
+    WaitStats { count, blocked_ns: off_ns - runqueue_ns, runqueue_ns, ..WaitStats::default() }
+}
+
 /// An interval that has begun, as if it ended now.
 fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
     let off_ns = now.saturating_sub(thread.off_since);
@@ -171,6 +192,7 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
         sleeper_user: thread.sleeper_user,
         waker_kernel: 0,
         waker_user: 0,
+        source: 0,
         state: thread.state,
         waker_kind: WakerKind::NotWoken as u32,
     };
@@ -183,6 +205,7 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;
         key.waker_kind = thread.waker_kind;
+        key.source = thread.source;
         now.saturating_sub(thread.woken_at)
     } else {
         0
@@ -232,4 +255,16 @@ mod tests {
         let stack = Stack { tgid: 1, exec_id: 0, len: 128, end: 0, context: 0, frames: [0; 127] };
         assert_eq!(raw_stack(&stack), None);
     }
+}
+
+/// What waits ended by, by the key that each has.
+pub(super) fn sources(probes: &Probes) -> Result<HashMap<u64, Source>> {
+    let mut sources = HashMap::new();
+    Buffers::new()
+        .for_each(probes.hash_map("SOURCES"), |&id: &u64, source: &Source| {
+            sources.insert(id, *source);
+        })
+        .context("cannot read the BPF map of sources")?;
+    sources.retain(|id, _| *id != 0);
+    Ok(sources)
 }

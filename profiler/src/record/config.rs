@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use offwake_shared::WaitState;
+use offwake_shared::{SourceDetail, WaitState};
 
 /// What to record.
 #[derive(Clone, Debug)]
@@ -32,6 +32,11 @@ pub struct Config {
     pub remember: bool,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,
+    /// The most that the programs may take of the machine's CPU time, in millionths: intervals are sampled
+    /// as far as that needs. `None`: all are recorded.
+    pub overhead_ppm: Option<u32>,
+    /// How finely to tell apart what ended the waits.
+    pub wake_source: SourceDetail,
     /// How much the kernel side can hold.
     pub capacity: Capacity,
 }
@@ -52,6 +57,8 @@ impl Default for Config {
             unwind: UnwindChoice::default(),
             remember: true,
             probe: ProbeChoice::default(),
+            overhead_ppm: None,
+            wake_source: SourceDetail::Off,
             capacity: Capacity::default(),
         }
     }
@@ -63,10 +70,13 @@ impl Default for Config {
 pub struct Capacity {
     /// Threads that exist at the same time, 170 bytes each.
     pub threads: u32,
-    /// Distinct waits between two looks at the maps, 670 bytes each.
+    /// Distinct waits until the maps are emptied, which begins when they are a quarter to half full; 690
+    /// bytes each.
     pub waits: u32,
-    /// Distinct stacks between two looks at the maps, 1.1 KB each.
+    /// Distinct stacks until they are sent anew, 80 bytes each.
     pub stacks: u32,
+    /// Bytes of new stacks that nobody has read yet: a power of two, and at least a page.
+    pub stack_bytes: u32,
     /// Bytes for notices of new programs: a power of two, and at least a page.
     pub notices: u32,
     /// Executable mappings of all programs that are unwound, 40 bytes each.
@@ -75,18 +85,22 @@ pub struct Capacity {
     pub unwind_pages: u32,
     /// Rows of unwind tables, 4 bytes each. Envoy has 1.2 million, the C library 25,000.
     pub unwind_rows: u32,
+    /// Distinct sources of wake-ups, 260 bytes each.
+    pub sources: u32,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
         Self {
             threads: 65536,
-            waits: 32768,
-            stacks: 32768,
+            waits: 65536,
+            stacks: 256 << 10,
+            stack_bytes: 8 << 20,
             notices: 256 << 10,
             unwind_mappings: 128 << 10,
             unwind_pages: 1 << 20,
             unwind_rows: 8 << 20,
+            sources: 4096,
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use offwake_shared::{MAX_FRAMES, filter};
 
 use super::btf::KernelTypes;
-use super::{Config, Filter, offsets, registers};
+use super::{Config, Filter, offsets, registers, source};
 use crate::arch::Architecture;
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
@@ -40,6 +40,7 @@ impl Constants {
             ("FRAMES_LIMIT", system::max_stack_frames().map_or(max, |limit| limit.min(max))),
             ("USER_STACKS", u32::from(config.user_stacks)),
             ("KERNEL_STACKS", u32::from(config.kernel_stacks)),
+            ("SAMPLE", u32::from(config.overhead_ppm.is_some())),
             ("UNWIND", u32::from(unwind)),
             ("OWN_NAMESPACE", system::pid_namespace()?),
             ("HAS_TYPES", u32::from(types.is_some())),
@@ -49,6 +50,7 @@ impl Constants {
         if let Some(types) = types {
             words.extend(offsets::of_members(types)?);
             words.extend(registers::offsets(types)?);
+            words.extend(source::constants(config.wake_source, types)?);
         }
         let mut comm = [0; 16];
         if let Some(name) = &filter.comm {
@@ -66,10 +68,13 @@ impl Constants {
             interrupts.len()
         );
         let range = |i: usize| interrupts.get(i).map_or((0, 0), |r| (r.start, r.end - r.start));
+        let functions = source::functions(config.wake_source)?;
         let mut double_words = vec![
             ("TARGET_COMM_LOW", low),
             ("TARGET_COMM_HIGH", high),
             ("MIN_OFF_NS", config.min_off.as_nanos() as u64),
+            ("WAITS_MASK", waits_mask(config.capacity.waits)),
+            ("STACKS_HALF", u64::from(config.capacity.stack_bytes / 2)),
             ("MAX_OFF_NS", config.max_off.map_or(u64::MAX, |max| max.as_nanos() as u64)),
             ("INTERRUPT_START_0", range(0).0),
             ("INTERRUPT_LEN_0", range(0).1),
@@ -79,6 +84,7 @@ impl Constants {
             ("INTERRUPT_LEN_2", range(2).1),
         ];
         double_words.extend(registers::masks());
+        double_words.extend(functions);
         if let Some(code) = Architecture::OWN.facts().kernel.code.as_ref() {
             double_words.push(("KERNEL_TEXT_START", code.start));
             double_words.push(("KERNEL_TEXT_LEN", code.end - code.start));
@@ -102,4 +108,13 @@ fn filter_bits(filter: &Filter) -> u32 {
         | bit(!tids.is_empty(), filter::TIDS)
         | bit(cgroup.is_some(), filter::CGROUP)
         | bit(comm.is_some(), filter::COMM)
+}
+
+/// Of the number of waits that a CPU has put into the maps, the bits that are 0 whenever it has put in a
+/// part of a quarter of what one holds, with that quarter shared among all CPUs.
+fn waits_mask(waits: u32) -> u64 {
+    // Where the kernel does not tell, it does not hurt to be asked too often.
+    let possible_cpus = || aya::util::nr_cpus().unwrap_or(1024);
+    let share = (waits as usize / 4 / possible_cpus()).max(1);
+    (1 << share.ilog2()) - 1
 }

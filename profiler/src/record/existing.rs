@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
-    ExistingThread, StackContext, StackEnd, TASK_KERNEL_THREAD, ThreadState, WaitState,
+    ExistingThread, Sampling, StackContext, StackEnd, TASK_KERNEL_THREAD, ThreadState, WaitState,
 };
 
 use super::unwind::{Unwinder, walk_by_frame_pointers};
@@ -62,6 +62,7 @@ pub(super) fn wait_of(
         sleeper_kernel,
         sleeper_user,
         state: state as u32,
+        sampling: Sampling { weight: 1, ..Sampling::default() },
         ..ThreadState::default()
     })
 }

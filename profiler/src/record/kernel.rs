@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 
+use super::jit;
+
 /// The version of a kernel: 6.1.36 is `Version(6, 1, 36)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(pub(super) u32, pub(super) u32, pub(super) u32);
@@ -17,13 +19,20 @@ pub(super) fn version() -> Version {
     parse(&release, &build)
 }
 
-impl Version {
-    /// Whether this kernel has `bpf_loop`, without which BPF cannot walk a stack of any depth by call
-    /// frame information.
-    pub(super) fn has_bpf_loop(self) -> bool {
-        self >= Self(5, 17, 0)
+/// Why this kernel has no `bpf_loop`, without which BPF cannot walk a stack of any depth by call frame
+/// information; `None` if it has.
+pub(super) fn why_no_bpf_loop() -> Option<&'static str> {
+    if version() < Version(5, 17, 0) {
+        Some("needs Linux 5.17 or newer")
+    } else if jit::is_on() == Some(false) {
+        // What is interpreted can have no callbacks (`jit_subprogs` in kernel/bpf/verifier.c).
+        Some("needs the kernel's BPF compiler (`sysctl net.core.bpf_jit_enable=1`)")
+    } else {
+        None
     }
+}
 
+impl Version {
     /// Whether this kernel has `bpf_task_pt_regs`.
     pub(super) fn has_task_registers(self) -> bool {
         self >= Self(5, 15, 0)

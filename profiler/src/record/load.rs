@@ -7,17 +7,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use aya::maps::{Array, CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
-use offwake_shared::{Counters, ExistingThread, MAX_UNWIND_RULES, ThreadState, UNWIND_CHUNK};
+use offwake_shared::{
+    Counters, ExistingThread, MAX_UNWIND_RULES, SourceDetail, ThreadState, UNWIND_CHUNK,
+};
 
 use super::btf::KernelTypes;
 use super::constants::Constants;
-use super::probe::{Flavour, Probe};
-use super::{Capacity, Config, Filter, UnwindChoice, kernel, untyped, unwind};
+use super::probe::{Flavour, Hook, Probe};
+use super::{
+    Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, source, untyped, unwind,
+};
 use crate::snapshot::system;
 
 /// The programs for kernels with `bpf_loop`.
@@ -25,11 +29,17 @@ use crate::snapshot::system;
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64.bpf.o");
 #[cfg(target_arch = "aarch64")]
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64.bpf.o");
-/// The programs for kernels before that, which would not even take its callback as dead code.
+/// The programs for kernels without it ([`kernel::why_no_bpf_loop`]), which would not even take its callback
+/// as dead code.
 #[cfg(target_arch = "x86_64")]
 static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-no-loop.bpf.o");
 #[cfg(target_arch = "aarch64")]
 static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-no-loop.bpf.o");
+
+/// The one for the running kernel.
+pub(super) fn object() -> &'static [u8] {
+    kernel::why_no_bpf_loop().map_or(OBJECT, |_| OBJECT_NO_LOOP)
+}
 
 /// The iterator over the threads that exist.
 const EXISTING: &str = "existing";
@@ -44,7 +54,7 @@ unsafe impl aya::Pod for PodThreadState {}
 /// A map value, as aya wants it.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-struct PodCounters(Counters);
+pub(super) struct PodCounters(pub(super) Counters);
 // SAFETY: `Counters` is an ABI type: plain data without padding.
 unsafe impl aya::Pod for PodCounters {}
 
@@ -52,6 +62,10 @@ unsafe impl aya::Pod for PodCounters {}
 pub(super) struct Probes {
     bpf: Ebpf,
     flavour: Flavour,
+    /// Probes that tell what ends waits.
+    callbacks: Vec<Hook>,
+    /// See [`crate::recording::Meta::wake_source`].
+    pub(super) wake_source: Option<String>,
     /// Dropping one detaches its program.
     links: Vec<Box<dyn Any>>,
     /// Why this kind of probe, for people.
@@ -118,19 +132,25 @@ impl Probes {
             threads,
             waits,
             stacks,
+            stack_bytes,
             notices,
             unwind_mappings,
             unwind_pages,
             unwind_rows,
+            sources,
         } = config.capacity;
         loader
             .map_max_entries("THREADS", threads)
             .map_max_entries("WAITS_0", waits)
             .map_max_entries("WAITS_1", waits)
-            .map_max_entries("STACKS", stacks)
+            .map_max_entries("KNOWN_STACKS", stacks)
+            .map_max_entries("STACKS", stack_bytes)
             .map_max_entries("NOTICES", notices);
+        if config.wake_source != SourceDetail::Off {
+            loader.map_max_entries("SOURCES", sources);
+        }
         if !config.remember || types.is_none() {
-            loader.map_max_entries("REMEMBERED_KERNEL", 1).map_max_entries("REMEMBERED_USER", 1);
+            loader.map_max_entries("REMEMBERED_KERNEL", 1);
         }
         if unwinds {
             let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);
@@ -140,15 +160,18 @@ impl Probes {
                 .map_max_entries("UNWIND_ROWS", chunks(unwind_rows))
                 .map_max_entries("UNWIND_RULES", MAX_UNWIND_RULES);
         }
+        let method = source::Method::choose(config, &flavour)?;
+        let callbacks = method.map_or_else(Vec::new, source::Method::hooks);
+        let has_callbacks = u32::from(!callbacks.is_empty());
+        loader.override_global("HAS_CALLBACKS", &has_callbacks, true);
         for (name, value) in &constants.words {
             loader.override_global(name, value, true);
         }
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let object = if kernel::version().has_bpf_loop() { OBJECT } else { OBJECT_NO_LOOP };
-        let mut bpf = loader.load(object).map_err(no_maps)?;
-        for hook in &flavour.hooks {
+        let mut bpf = loader.load(object()).map_err(no_maps)?;
+        for hook in flavour.hooks.iter().chain(&callbacks) {
             let loaded = hook.load(&mut bpf, btf.as_ref());
             loaded.map_err(|error| rejected(hook.program, &error))?;
         }
@@ -159,6 +182,8 @@ impl Probes {
         let mut this = Self {
             bpf,
             flavour,
+            callbacks,
+            wake_source: method.map(|method| method.describe(config.wake_source)),
             links: Vec::new(),
             why: String::new(),
             unwinds,
@@ -218,8 +243,9 @@ impl Probes {
 
     /// Attaches those programs whose name passes.
     pub(super) fn attach_if(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let Self { bpf, flavour, links, .. } = self;
-        for hook in flavour.hooks.iter().filter(|hook| wanted(hook.program)) {
+        let Self { bpf, flavour, callbacks, links, .. } = self;
+        let hooks = callbacks.iter().chain(&flavour.hooks);
+        for hook in hooks.filter(|hook| wanted(hook.program)) {
             links.push(hook.attach(bpf)?);
         }
         Ok(())
@@ -228,7 +254,7 @@ impl Probes {
     /// Ends the recording: when this returns, no program runs any more. The programs themselves
     /// stay until the value is dropped, for what they have counted.
     pub(super) fn detach(&mut self) {
-        // The switch of threads first: a sleep that is seen to end must have its wake-up seen.
+        // In the other order: what is seen to end must have its wake-up seen.
         while self.links.pop().is_some() {}
         wait_for_running_programs();
     }
@@ -237,8 +263,6 @@ impl Probes {
     /// since. Returns whether there was room for it.
     pub(super) fn add_thread(&mut self, key: u32, thread: ThreadState) -> Result<bool> {
         const BPF_NOEXIST: u64 = 1;
-        let mut marks: Array<_, u32> = self.map_mut("MARKS").try_into()?;
-        marks.set(key % marks.len(), 1, 0)?;
         let mut threads: HashMap<_, u32, PodThreadState> = self.map_mut("THREADS").try_into()?;
         let result = threads.insert(key, PodThreadState(thread), BPF_NOEXIST);
         match result.as_ref().map_err(errno) {
@@ -268,26 +292,16 @@ impl Probes {
             .collect())
     }
 
-    /// Has the programs use the map of waits that is the `drains`'th in turn; when this returns, no program
-    /// uses the other one any more, nor remembers a stack that they have put into the map of stacks before.
-    pub(super) fn switch_waits(&mut self, drains: u32) -> Result<()> {
-        let mut control: Array<_, u32> = self.map_mut("CONTROL").try_into()?;
-        control.set(0, drains, 0)?;
-        wait_for_running_programs();
-        Ok(())
-    }
-
     /// What the programs have counted, on all CPUs together.
     pub(super) fn counters(&self) -> Result<Counters> {
         let map: PerCpuArray<_, PodCounters> =
             self.bpf.map("COUNTERS").expect(IN_OBJECT).try_into()?;
         let mut sum = Counters::default();
         for PodCounters(cpu) in map.get(&0, 0)?.iter() {
-            let Counters { intervals, off_ns, new_waits, new_stacks, remembered, losses } = cpu;
+            let Counters { intervals, off_ns, new_waits, remembered, losses } = cpu;
             sum.intervals += intervals;
             sum.off_ns += off_ns;
             sum.new_waits += new_waits;
-            sum.new_stacks += new_stacks;
             sum.remembered += remembered;
             for (sum, loss) in sum.losses.iter_mut().zip(losses) {
                 *sum += loss;
@@ -306,9 +320,40 @@ impl Probes {
             .sum()
     }
 
+    /// What keeps the programs' cost under a ceiling works on.
+    pub(super) fn budget(&mut self) -> Result<budget::Handles> {
+        let programs = self.flavour.hooks.iter().filter_map(|hook| {
+            Some(self.bpf.program(hook.program)?.fd().ok()?.as_fd().try_clone_to_owned())
+        });
+        let programs = programs.collect::<Result<_, _>>()?;
+        let quota = self.bpf.take_map("QUOTA").expect(IN_OBJECT).try_into()?;
+        Ok(budget::Handles { programs, quota })
+    }
+
     /// The notices that the programs send.
     pub(super) fn take_notices(&mut self) -> Result<RingBuf<MapData>> {
         Ok(self.bpf.take_map("NOTICES").expect(IN_OBJECT).try_into()?)
+    }
+
+    /// The maps that are emptied while the programs fill them.
+    pub(super) fn take_drained_maps(&mut self) -> Result<drain::Maps> {
+        // The counters are read here, too.
+        let counters = self.bpf.map("COUNTERS").expect(IN_OBJECT);
+        let Map::PerCpuArray(counters) = counters else { unreachable!("the counters of each CPU") };
+        let counters = MapData::from_fd(counters.fd().as_fd().try_clone_to_owned()?)?;
+        let mut take = |name: &str| self.bpf.take_map(name).expect(IN_OBJECT);
+        let hash_map = |map: Map| match map {
+            Map::HashMap(map) => map,
+            _ => unreachable!("a hash map of the object"),
+        };
+        Ok(drain::Maps {
+            waits: [hash_map(take("WAITS_0")), hash_map(take("WAITS_1"))],
+            control: take("CONTROL").try_into()?,
+            counters: Map::PerCpuArray(counters).try_into()?,
+            stacks: take("STACKS").try_into()?,
+            known_stacks: hash_map(take("KNOWN_STACKS")),
+            filling: take("FILLING").try_into()?,
+        })
     }
 
     /// The maps of unwind tables.
@@ -338,21 +383,26 @@ impl Probes {
 }
 
 /// Why a map or program must exist: its name and the object are built together.
-const IN_OBJECT: &str = "part of the embedded object";
+pub(super) const IN_OBJECT: &str = "part of the embedded object";
 
 fn existing(bpf: &mut Ebpf) -> &mut Iter {
     bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator")
 }
 
 /// Before 5.11 the memory of maps counts as locked memory, which is limited. Without the privilege to raise
-/// the limit it stays as it is: it may do.
-fn raise_memory_limit() {
-    let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the pointer is to a valid rlimit that the kernel only reads.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) };
+/// the limit it stays as it is: it may do. Returns the limit that holds then.
+pub(super) fn raise_memory_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointer is to a valid rlimit, which the kernel reads, or else fills.
+    unsafe {
+        if libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) != 0 {
+            libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit);
+        }
+    }
+    limit.rlim_cur
 }
 
-fn no_maps(error: EbpfError) -> anyhow::Error {
+pub(super) fn no_maps(error: EbpfError) -> anyhow::Error {
     let denied = matches!(&error, EbpfError::MapError(error) if errno(error) == Some(libc::EPERM));
     let error = anyhow::Error::from(error);
     if denied && kernel::version() < kernel::Version(5, 11, 0) {
@@ -365,24 +415,34 @@ fn no_maps(error: EbpfError) -> anyhow::Error {
 }
 
 /// The verifier's log runs to thousands of lines, of which the last before its figures says why.
-fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
+pub(super) fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
         return anyhow!("cannot load the BPF program {name}: {error}");
     };
     let log = verifier_log.to_string();
-    let figures = ["processed ", "verification time ", "stack depth "];
+    let figures = ["processed ", "insns processed ", "verification time ", "stack depth "];
     let reason = log
         .lines()
         .rev()
         .find(|line| !line.is_empty() && !figures.iter().any(|figure| line.starts_with(figure)))
         .unwrap_or("no reason given");
+    // Then the kernel does as if it had no such function (`bpf_tracing_func_proto` in
+    // kernel/trace/bpf_trace.c).
+    let is_missing = reason.contains("unknown func") || reason.contains("cannot use helper");
+    if is_missing && reason.contains("bpf_probe_read") {
+        return anyhow!(
+            "the kernel is locked down (confidentiality): nobody may read its memory by BPF; boot \
+             with lockdown=integrity, or without ({reason})"
+        );
+    }
     anyhow!("the kernel rejected the BPF program {name}: {io_error}: {reason}")
 }
 
 /// The error of the system call behind an error of aya.
 fn errno(error: &MapError) -> Option<i32> {
     match error {
-        MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
+        MapError::SyscallError(SyscallError { io_error, .. })
+        | MapError::CreateError { io_error, .. } => io_error.raw_os_error(),
         _ => None,
     }
 }
@@ -402,6 +462,16 @@ pub(super) fn wait_for_running_programs() {
 
 /// How often the kernel did not run this program because it was running on that CPU already.
 pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
+    program_info(program).map_or(0, |info| info.recursion_misses)
+}
+
+/// For how long the kernel has measured this program to run, in ns.
+pub(super) fn run_time_ns(program: BorrowedFd<'_>) -> u64 {
+    program_info(program).map_or(0, |info| info.run_time_ns)
+}
+
+/// What the kernel says of a program; `None` if it does not tell.
+pub(super) fn program_info(program: BorrowedFd<'_>) -> Option<bpf_prog_info> {
     /// `union bpf_attr` of the command.
     #[repr(C)]
     struct InfoAttr {
@@ -421,5 +491,5 @@ pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<InfoAttr>())
     };
-    if result == 0 { info.recursion_misses } else { 0 }
+    (result == 0).then_some(info)
 }

@@ -2,12 +2,16 @@
 
 mod batch;
 mod btf;
+mod budget;
 mod collect;
 mod command;
 mod config;
 mod constants;
 mod descriptor;
+mod drain;
+pub mod epoll;
 mod existing;
+mod jit;
 mod kernel;
 mod load;
 mod memory;
@@ -15,9 +19,12 @@ mod mmaps;
 mod notices;
 mod offsets;
 mod preflight;
+mod priority;
 mod probe;
+mod quiesce;
 mod registers;
 mod session;
+mod source;
 mod targets;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use hashbrown::HashSet;
 use offwake_shared::{Notice, NoticeKind, Program};
 
 use super::mmaps::Mmaps;
+use super::priority;
 use super::unwind::{Request, Unwinder, Worker};
 use crate::recording::ImageId;
 use crate::snapshot::Snapshots;
@@ -48,7 +49,7 @@ impl NoticeReader {
         let thread = std::thread::Builder::new()
             .name("offwake-notices".into())
             .spawn(move || {
-                hurry();
+                priority::hurry();
                 while !for_thread.stop.load(Ordering::Relaxed) {
                     wait_for_data(&notices, &mmaps);
                     for_thread.read_all(&mut notices);
@@ -168,15 +169,6 @@ impl Shared {
             let _ = requests.send(request);
         }
     }
-}
-
-/// Gives this thread the CPU as soon as it has something to do, even on a busy machine: a process
-/// that has just woken a thread may end in the next moment. It runs for microseconds a process.
-fn hurry() {
-    const MOST: libc::c_int = -20;
-    // SAFETY: the call takes no pointers; id 0 is the calling thread. Without the privilege the
-    // thread stays as it is.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, MOST) };
 }
 
 fn parse(bytes: &[u8]) -> Option<Notice> {

@@ -1,12 +1,12 @@
 //! What this kernel and these privileges allow.
 
 use anyhow::{Result, bail};
-use offwake_shared::MAX_FRAMES;
+use offwake_shared::{MAX_FRAMES, SourceDetail};
 
 use super::btf::KernelTypes;
 use super::kernel::{self, Version};
 use super::probe::{Flavour, Probe};
-use super::{Capability, CapabilityState, UnwindChoice};
+use super::{Capability, CapabilityState, UnwindChoice, jit, load, source};
 use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
@@ -27,9 +27,18 @@ pub(super) fn require() -> Result<()> {
 pub(super) fn check() -> Vec<Capability> {
     let types = KernelTypes::of_running_kernel();
     let known = types.as_ref().ok();
-    let mut found = vec![kernel(), privileges(), lockdown(), btf(&types)];
+    let mut found = vec![kernel(), privileges(), lockdown()];
+    found.extend(locked_memory());
+    found.push(btf(&types));
     found.extend(probes(known));
-    found.extend([jit(), symbols(), frames(), unwinding(known.is_some()), cgroup()]);
+    found.extend([
+        jit(),
+        symbols(),
+        frames(),
+        unwinding(known.is_some()),
+        sources(known),
+        cgroup(),
+    ]);
     found
 }
 
@@ -49,30 +58,23 @@ pub(super) enum Unwind {
 /// # Errors
 /// When the user wants what this kernel cannot do.
 pub(super) fn unwind(choice: UnwindChoice) -> Result<Unwind> {
-    let version = kernel::version();
-    match choice {
-        UnwindChoice::Fp => Ok(Unwind::Fp),
-        UnwindChoice::Auto => Ok(why_not_unwind(version).map_or(Unwind::Cfi, Unwind::OnlyFp)),
-        UnwindChoice::Cfi if version.has_bpf_loop() => Ok(Unwind::Cfi),
-        UnwindChoice::Cfi => bail!(
-            "--unwind cfi needs Linux 5.17 or newer, and this is {}: use --unwind fp",
-            kernel::release()
-        ),
+    match (choice, kernel::why_no_bpf_loop()) {
+        (UnwindChoice::Fp, _) => Ok(Unwind::Fp),
+        (UnwindChoice::Auto, _) => Ok(why_not_unwind().map_or(Unwind::Cfi, Unwind::OnlyFp)),
+        (UnwindChoice::Cfi, None) => Ok(Unwind::Cfi),
+        (UnwindChoice::Cfi, Some(why)) => {
+            bail!("--unwind cfi {why}, and this is {}: use --unwind fp", kernel::release())
+        }
     }
 }
 
 /// Why `--unwind auto` does not use call frame information on this kernel; `None` if it does.
-pub(super) fn why_not_unwind(version: Version) -> Option<&'static str> {
-    if !version.has_bpf_loop() {
-        Some("needs Linux 5.17 or newer")
-    } else if version.may_freeze() {
-        Some(
-            "reading user memory from BPF can freeze this kernel (repaired in 6.1.36, 6.3.10 and \
-             6.4); --unwind cfi forces it",
-        )
-    } else {
-        None
-    }
+fn why_not_unwind() -> Option<&'static str> {
+    let may_freeze = kernel::version().may_freeze().then_some(
+        "reading user memory from BPF can freeze this kernel (repaired in 6.1.36, 6.3.10 and \
+         6.4); --unwind cfi forces it",
+    );
+    kernel::why_no_bpf_loop().or(may_freeze)
 }
 
 /// What unwinding needs for given targets; `None`: by frame pointers.
@@ -99,6 +101,7 @@ fn kernel() -> Capability {
 
 fn privileges() -> Capability {
     const NAME: &str = "privileges";
+    const CAP_DAC_READ_SEARCH: u32 = 2;
     const CAP_SYS_PTRACE: u32 = 19;
     const CAP_SYS_ADMIN: u32 = 21;
     const CAP_PERFMON: u32 = 38;
@@ -106,26 +109,50 @@ fn privileges() -> Capability {
     let capabilities = effective_capabilities();
     let has = |capability: u32| capabilities >> capability & 1 == 1;
     if has(CAP_SYS_ADMIN) {
-        return ok(NAME, "CAP_SYS_ADMIN".into());
-    }
-    if !has(CAP_BPF) || !has(CAP_PERFMON) {
-        return missing(
+        ok(NAME, "CAP_SYS_ADMIN".into())
+    } else if !has(CAP_BPF) || !has(CAP_PERFMON) {
+        missing(
             NAME,
             "recording needs root, or the capabilities CAP_BPF, CAP_PERFMON and CAP_SYSLOG: try \
              sudo"
                 .into(),
-        );
-    }
-    if has(CAP_SYS_PTRACE) {
-        ok(NAME, "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE".into())
-    } else {
+        )
+    } else if !has(CAP_SYS_PTRACE) {
         degraded(
             NAME,
             "without CAP_SYS_PTRACE the mappings of other users' processes cannot be read: their \
              frames have no names"
                 .into(),
         )
+    } else if !has(CAP_DAC_READ_SEARCH) {
+        degraded(
+            NAME,
+            "without CAP_DAC_READ_SEARCH programs in directories that are closed to this user \
+             cannot be read: their frames have no names"
+                .into(),
+        )
+    } else {
+        ok(NAME, "CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH".into())
     }
+}
+
+/// Before 5.11 the memory of maps counts as locked memory.
+fn locked_memory() -> Option<Capability> {
+    const NAME: &str = "locked memory";
+    if kernel::version() >= Version(5, 11, 0) {
+        return None;
+    }
+    Some(match load::raise_memory_limit() {
+        libc::RLIM_INFINITY => ok(NAME, "unlimited".into()),
+        limit => degraded(
+            NAME,
+            format!(
+                "{} at most, and BPF maps need more: run `ulimit -l unlimited` first, or offwake \
+                 with CAP_SYS_RESOURCE",
+                human_bytes(limit)
+            ),
+        ),
+    })
 }
 
 /// The set that the kernel checks, a bit for each capability.
@@ -205,13 +232,16 @@ const fn probe_name(probe: Probe) -> &'static str {
 }
 
 fn jit() -> Capability {
-    match system::bpf_jit_enabled() {
+    const NAME: &str = "BPF compiler";
+    match jit::is_on() {
+        Some(true) => ok(NAME, "on".into()),
         Some(false) => degraded(
-            "BPF compiler",
-            "off: probes cost several times more; `sysctl net.core.bpf_jit_enable=1` turns it on"
+            NAME,
+            "off: probes cost several times more; `sysctl net.core.bpf_jit_enable=1` turns it on, \
+             if the kernel has one"
                 .into(),
         ),
-        _ => ok("BPF compiler", "on".into()),
+        None => degraded(NAME, "these privileges cannot tell whether it is on".into()),
     }
 }
 
@@ -238,7 +268,7 @@ fn frames() -> Capability {
 fn unwinding(has_types: bool) -> Capability {
     const NAME: &str = "user stacks";
     let needs_types = (!has_types).then_some("needs BTF");
-    match needs_types.or(why_not_unwind(kernel::version())) {
+    match needs_types.or(why_not_unwind()) {
         None => {
             ok(NAME, "by call frame information (cfi), and by frame pointers without it".into())
         }
@@ -249,6 +279,20 @@ fn unwinding(has_types: bool) -> Capability {
                  code compiled without frame pointers, such as that of most C libraries"
             ),
         ),
+    }
+}
+
+/// What `--wake-source` can tell, and by which means.
+fn sources(types: Option<&KernelTypes>) -> Capability {
+    const NAME: &str = "--wake-source";
+    let Some(types) = types else {
+        return degraded(NAME, "needs BTF: what ends a wait cannot be told".into());
+    };
+    let found = source::constants(SourceDetail::Port, types)
+        .and_then(|_| source::functions(SourceDetail::Port));
+    match found {
+        Ok(_) => ok(NAME, format!("by {}", source::Method::of_kernel().name())),
+        Err(error) => degraded(NAME, format!("{error:#}")),
     }
 }
 

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use hashbrown::{HashMap, HashSet};
-use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId};
+use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId, WaitStats};
 
-use super::collect::Collected;
+use super::budget::Budget;
+use super::collect::{self, Collected, Found};
+use super::drain::{Drain, Drainer};
 use super::load::Probes;
 use super::notices::NoticeReader;
 use super::preflight::Unwind;
@@ -15,7 +17,7 @@ use super::probe::Probe;
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
 use super::{Config, Figures, Progress, existing, kernel, memory, preflight};
-use crate::profile::Losses;
+use crate::profile::{Losses, Sampling, Thread, ThreadTotal};
 use crate::recording::{ImageId, Meta, Recording, UnwindFigures};
 
 /// How often the loop looks at counters, targets and time.
@@ -35,7 +37,8 @@ pub(super) fn record(
     let wants_cfi = config.user_stacks && how == Unwind::Cfi;
     let mut probes = Probes::load(config, &targets.filter, wants_cfi)?;
     let mut notices = NoticeReader::start(probes.take_notices()?)?;
-    let mut collected = Collected::default();
+    let drainer = Drainer::start(Drain::new(probes.take_drained_maps()?, config.capacity))?;
+    let mut found = Found::default();
     let mut unwinder = match probes.unwinds {
         true => Some(Unwinder::new(probes.take_unwind_maps()?, &config.capacity)),
         false => None,
@@ -44,11 +47,15 @@ pub(super) fn record(
         prepare(unwinder, &targets, &mut probes, &notices, on_progress)?;
     }
 
+    let budget = match config.overhead_ppm {
+        Some(ceiling_ppm) => Some(Budget::start(probes.budget()?, ceiling_ppm)?),
+        None => None,
+    };
     probes.attach()?;
     let started = SystemTime::now();
     let clock = Instant::now();
     let unwinder_now = unwinder.as_ref();
-    add_existing_threads(config, &targets, &mut probes, &notices, unwinder_now, &mut collected)?;
+    add_existing_threads(config, &targets, &mut probes, &notices, unwinder_now, &mut found)?;
     let worker = match unwinder {
         Some(mut unwinder) => {
             unwinder.settle();
@@ -71,11 +78,9 @@ pub(super) fn record(
         targets.wait(milliseconds as u64);
 
         counters = probes.counters().unwrap_or(counters);
-        let _ = collected.drain_if_needed(&mut probes, &counters, &config.capacity);
         if refreshed.elapsed() >= REFRESH {
             refreshed = Instant::now();
-            let _ = collected.drain(&mut probes);
-            for image in collected.take_seen() {
+            for image in drainer.with(Collected::take_seen) {
                 // One at a time: a notice of a process that is about to end must not wait for all.
                 notices.refresh(image);
             }
@@ -83,38 +88,50 @@ pub(super) fn record(
         on_progress(Progress::Recording(Figures {
             elapsed: clock.elapsed(),
             intervals: counters.intervals,
-            stacks: collected.stacks.len() as u64,
-            lost: losses(&counters, &probes, &notices, &collected).lost(),
+            stacks: drainer.with(|collected| collected.stacks.len()) as u64,
+            lost: losses(&counters, &probes, &notices, &found).lost(),
         }));
     }
 
     let (duration, now) = (clock.elapsed(), monotonic_ns());
     let asleep = threads_asleep(&mut probes);
+    let spent_ppm = budget.map(Budget::finish);
     probes.detach();
     let mut snapshots = notices.finish();
     let mut unwinder = worker.map(Worker::finish);
     counters = probes.counters().unwrap_or(counters);
-    // Both maps of waits: first the one in use, then the other. What cannot be read is lost.
-    let _ = collected.drain(&mut probes);
-    let _ = collected.drain(&mut probes);
+    let mut collected = drainer.finish();
     let unread = counters.intervals.saturating_sub(collected.intervals);
-    if probes.probe() == Probe::Kprobe {
-        // Their stacks would have been taken at their end.
-        collected.take_stacks(asleep.as_ref(), config, unwinder.as_ref(), now);
+    if probes.probe() == Probe::Kprobe || config.overhead_ppm.is_some() {
+        // Their stacks would have been taken at their end, or not at all.
+        found.take_stacks(asleep.as_ref(), config, unwinder.as_ref(), now);
     }
-    let _ = collected.add_open_intervals(&probes, config, asleep.as_ref(), now);
     for image in collected.take_seen() {
         snapshots.refresh(image);
     }
+    let Collected { mut waits, mut stacks, mut accounts, .. } = collected;
+    waits.retain(|key, _| !found.ignores(&key.sleeper));
+    let _ =
+        found.add_open_intervals(&mut waits, &mut accounts, &probes, config, asleep.as_ref(), now);
+    stacks.extend(std::mem::take(&mut found.stacks));
+    let sources = collect::sources(&probes).unwrap_or_default();
     let (images, files) = snapshots.finish();
-    let mut losses = losses(&counters, &probes, &notices, &collected);
+    let mut losses = losses(&counters, &probes, &notices, &found);
     losses.add(Loss::WaitsFull, unread);
+    accounts.retain(|thread, _| !found.ignores(thread));
+    let sampling = config.overhead_ppm.map(|ceiling_ppm| Sampling {
+        ceiling_ppm,
+        spent_ppm: spent_ppm.unwrap_or_default(),
+        threads: totals(&accounts),
+    });
     let meta = Meta {
         started,
         duration,
         kernel: kernel::release(),
         probe: format!("{} ({})", probes.probe().name(), probes.why),
+        wake_source: probes.wake_source.clone(),
         targets: targets.described,
+        sampling,
     };
     let bpf_bytes = memory::of_bpf_maps();
     let unwind =
@@ -127,6 +144,16 @@ pub(super) fn record(
         }
         _ => None,
     };
+    if let (Some(ceiling), Some(spent)) = (config.overhead_ppm, spent_ppm)
+        && spent > ceiling / 5 * 6
+    {
+        warnings.push(format!(
+            "the recording took {:.2} % of the CPU instead of {} %: there were so many waits that to count \
+             them took more",
+            f64::from(spent) / 1e4,
+            f64::from(ceiling) / 1e4,
+        ));
+    }
     if let Some(why) = why_not {
         warnings.push(format!(
             "user stacks were walked by frame pointers: call frame information {why}"
@@ -139,14 +166,15 @@ pub(super) fn record(
                 .into(),
         );
     }
-    let Collected { waits, stacks, .. } = collected;
     Ok(Recording {
         meta,
         waits,
         stacks,
+        sources,
         images,
         files,
         losses,
+        bpf_bytes,
         remembered_stacks: counters.remembered,
         unwind,
         warnings,
@@ -222,24 +250,24 @@ fn add_existing_threads(
     probes: &mut Probes,
     notices: &NoticeReader,
     unwinder: Option<&Unwinder>,
-    collected: &mut Collected,
+    found: &mut Found,
 ) -> Result<()> {
     let now = monotonic_ns();
     for (thread, id) in matching_threads(targets, probes)? {
         // The command has not started: what waits now is a copy of offwake.
         if targets.command_pid() == Some(id.tgid) {
-            collected.ignored = Some(id);
+            found.ignored = Some(id);
             continue;
         }
-        let wait = existing::wait_of(&thread, config, now, unwinder, &mut collected.stacks);
+        let wait = existing::wait_of(&thread, config, now, unwinder, &mut found.stacks);
         if let Some(wait) = wait {
             if wait.sleeper_user != 0 {
                 notices.read(id, thread.start_stack);
             }
             if probes.add_thread(thread.key, wait)? {
-                collected.added.insert(thread.key, now);
+                found.added.insert(thread.key, now);
             } else {
-                collected.not_added += 1;
+                found.not_added += 1;
             }
         }
     }
@@ -252,17 +280,12 @@ fn threads_asleep(probes: &mut Probes) -> Option<HashMap<u32, ExistingThread>> {
     Some(threads.filter(|thread| thread.on_cpu == 0).map(|thread| (thread.key, thread)).collect())
 }
 
-fn losses(
-    counters: &Counters,
-    probes: &Probes,
-    notices: &NoticeReader,
-    collected: &Collected,
-) -> Losses {
+fn losses(counters: &Counters, probes: &Probes, notices: &NoticeReader, found: &Found) -> Losses {
     let mut losses = Losses::default();
     for loss in Loss::ALL {
         losses.add(loss, counters.losses[loss as usize]);
     }
-    losses.add(Loss::ThreadsFull, collected.not_added);
+    losses.add(Loss::ThreadsFull, found.not_added);
     losses.add(Loss::ProbeMisses, probes.recursion_misses());
     losses.add(Loss::ProcessGone, notices.gone());
     losses
@@ -274,4 +297,15 @@ pub(super) fn monotonic_ns() -> u64 {
     // SAFETY: the pointer is to a timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// What each thread has waited for, whatever programs it ran.
+fn totals(accounts: &HashMap<TaskId, WaitStats>) -> Vec<ThreadTotal> {
+    let threads = accounts.iter().filter(|(_, stats)| stats.count > 0).map(|(task, stats)| {
+        let WaitStats { count, blocked_ns, runqueue_ns, .. } = *stats;
+        ThreadTotal { thread: Thread::of(task), count, blocked_ns, runqueue_ns }
+    });
+    let mut sampling = Sampling { threads: threads.collect(), ..Sampling::default() };
+    sampling.normalize();
+    sampling.threads
 }

@@ -4,10 +4,10 @@
 use std::fmt::Write;
 
 /// What stands for an empty name.
-pub(super) const UNNAMED: &str = "[unnamed]";
+pub(crate) const UNNAMED: &str = "[unnamed]";
 
 /// A name that can neither control a terminal, nor break a line, nor make XML ill-formed.
-pub(super) fn name(name: &str) -> String {
+pub(crate) fn name(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
         push(&mut escaped, c, c == '\\' || is_invisible(c));

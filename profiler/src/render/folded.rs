@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 
 use super::RenderOptions;
-use super::stacks::merge_stacks;
+use super::stacks::{Identity, MergedStacks};
 use crate::profile::{Metric, Profile};
 
 pub(super) fn write(
@@ -16,15 +16,22 @@ pub(super) fn write(
     options: &RenderOptions,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let stacks = merge_stacks(profile, options, |stack, _role, name| stack.push_str(name));
-    for (stack, value) in stacks {
+    let merged = MergedStacks::new(profile, options, Identity::Name);
+    let mut line = String::new();
+    for stack in merged.stacks() {
+        line.clear();
+        for frame in merged.frames(stack) {
+            line.push_str(merged.name(frame));
+            line.push(';');
+        }
+        line.pop();
         let value = match options.metric {
-            Metric::Count => value,
+            Metric::Count => stack.value,
             Metric::Off | Metric::Blocked | Metric::Runqueue => {
-                (value.saturating_add(500) / 1000).max(1)
+                (stack.value.saturating_add(500) / 1000).max(1)
             }
         };
-        writeln!(out, "{stack} {value}")?;
+        writeln!(out, "{line} {value}")?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::profile::Metric;
 
 /// A time in the unit that leaves one to three digits before the point.
-pub(super) fn time(ns: u64) -> String {
+pub(crate) fn time(ns: u64) -> String {
     let value = ns as f64;
     match ns {
         0..1_000 => format!("{ns} ns"),
@@ -25,7 +25,7 @@ pub(super) fn length(duration: Duration) -> String {
 }
 
 /// A number with separators, such as `12,345`.
-pub(super) fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -35,6 +35,12 @@ pub(super) fn count(count: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A part of the waits, such as `90 of 100 waits (90.0 %)`.
+pub(super) fn share(part: u64, all: u64) -> String {
+    let percent = if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 };
+    format!("{} of {} waits ({percent:.1} %)", count(part), count(all))
 }
 
 /// What a metric measures.

@@ -8,9 +8,22 @@
 //!     "started": 1750000000.25,       seconds since 1970
 //!     "seconds": 30.0,                how long
 //!     "kernel": "6.1.0", "probe": "btf",
+//!     "wake_source": "port (tracepoints)", how finely and by what means sources were told; null: not at all
 //!     "targets": ["envoy (pid 4182)"]
 //!   },
+//!   "wake_sources": {"named": 90,     of how many waits "wake_source" is known, and how many were ended by
+//!     "woken": 100},                  a wake-up; only where sources were looked for
 //!   "losses": {"threads_full": 0, …}, every cause with its count, zeros too
+//!   "sampling": {                     only with --overhead: the sums of "waits" are estimates
+//!     "ceiling_percent": 1.0,         the most that BPF was to take of the machine's CPU time
+//!     "spent_percent": 0.97,          what it took
+//!     "samples": 20000,               intervals that were recorded; each counts for several
+//!     "count_error": 310,             the standard error of the number of intervals in sum
+//!     "off_error_ns": 12000000,       of their time off-CPU, in ns
+//!     "threads": [{                   all intervals of each thread: exact
+//!       "pid": 1, "tid": 2, "comm": "", "count": 7, "blocked_ns": 5, "runqueue_ns": 3
+//!     }]
+//!   },
 //!   "modules": [{                     programs and libraries that user frames name as theirs
 //!     "name": "envoy", "path": "/usr/bin/envoy",
 //!     "build_id": "ab01…"             null where the file has none
@@ -22,6 +35,8 @@
 //!       "pid": 1, "tid": 2, "comm": "", of a task only
 //!       "softirq": "NET_RX"           of a softirq only
 //!     },
+//!     "wake_source": "[eventfd]",     what the sleeper waited for; null where it is not known. Also the
+//!                                     innermost frame of "waker_stack"
 //!     "state": "interruptible",       why it was off-CPU; the names that --state takes
 //!     "count": 12,                    how many intervals; the times are their sums
 //!     "blocked_ns": 200110000,        from switch-out to wake-up
@@ -31,6 +46,9 @@
 //!       [33554432, 1]],               least so many ns and less than twice as many (from 0: less than
 //!                                     1024; from 2^40: no limit), and their count; zeros are left out.
 //!                                     Sums to "count"; to less where a file did not tell all lengths
+//!     "samples": 12,                  with --overhead: how many intervals were recorded,
+//!     "count_error": 3,               and the standard errors of "count" and of the time off-CPU
+//!     "off_error_ns": 2000,
 //!     "sleeper_stack": [{             innermost first: kernel frames, then user frames
 //!       "name": "ep_poll",            null where it is not known for certain
 //!       "module": null,               file name; null in the kernel proper and in no file
@@ -59,8 +77,16 @@ use crate::profile::{self, FrameId, Histogram, Losses, Meta, Profile};
 pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"{\"recording\":")?;
     serde_json::to_writer(&mut *out, &Recording::new(&profile.meta))?;
+    if profile.meta.wake_source.is_some() {
+        let (named, woken) = profile.sources();
+        write!(out, ",\n\"wake_sources\":{{\"named\":{named},\"woken\":{woken}}}")?;
+    }
     out.write_all(b",\n\"losses\":")?;
     serde_json::to_writer(&mut *out, &losses(&profile.losses))?;
+    if let Some(sampling) = Sampling::of(profile) {
+        out.write_all(b",\n\"sampling\":")?;
+        serde_json::to_writer(&mut *out, &sampling)?;
+    }
     out.write_all(b",\n\"modules\":")?;
     serde_json::to_writer(&mut *out, &modules(profile))?;
     // One wait at a time: a profile can be far larger than its waits are.
@@ -78,13 +104,21 @@ pub(super) struct Recording<'a> {
     seconds: f64,
     kernel: &'a str,
     probe: &'a str,
+    wake_source: Option<&'a str>,
     targets: &'a [String],
 }
 
 impl<'a> Recording<'a> {
     pub(super) fn new(meta: &'a Meta) -> Self {
-        let Meta { started: _, duration, kernel, probe, targets } = meta;
-        Self { started: started(meta), seconds: duration.as_secs_f64(), kernel, probe, targets }
+        let Meta { started: _, duration, kernel, probe, wake_source, targets, sampling: _ } = meta;
+        Self {
+            started: started(meta),
+            seconds: duration.as_secs_f64(),
+            kernel,
+            probe,
+            wake_source: wake_source.as_deref(),
+            targets,
+        }
     }
 }
 
@@ -117,15 +151,74 @@ struct Module<'a> {
 }
 
 #[derive(Serialize)]
+struct Estimate {
+    samples: u64,
+    count_error: u64,
+    off_error_ns: u64,
+}
+
+impl Estimate {
+    fn new(estimate: &profile::Estimate) -> Self {
+        let profile::Estimate { samples, count_error, off_error_ns } = *estimate;
+        Self { samples, count_error, off_error_ns }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Sampling<'a> {
+    ceiling_percent: f64,
+    spent_percent: f64,
+    #[serde(flatten)]
+    estimate: Estimate,
+    threads: Vec<ThreadTotal<'a>>,
+}
+
+impl<'a> Sampling<'a> {
+    /// `None` where all intervals were counted.
+    pub(super) fn of(profile: &'a Profile) -> Option<Self> {
+        let profile::Sampling { ceiling_ppm, spent_ppm, threads } =
+            profile.meta.sampling.as_ref()?;
+        let percent = |ppm: u32| f64::from(ppm) / 1e4;
+        let threads = threads.iter().map(|total| {
+            let profile::ThreadTotal { thread, count, blocked_ns, runqueue_ns } = total;
+            ThreadTotal {
+                thread: Thread::new(thread),
+                count: *count,
+                blocked_ns: *blocked_ns,
+                runqueue_ns: *runqueue_ns,
+            }
+        });
+        Some(Self {
+            ceiling_percent: percent(*ceiling_ppm),
+            spent_percent: percent(*spent_ppm),
+            estimate: Estimate::new(&profile.estimate()),
+            threads: threads.collect(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct ThreadTotal<'a> {
+    #[serde(flatten)]
+    thread: Thread<'a>,
+    count: u64,
+    blocked_ns: u64,
+    runqueue_ns: u64,
+}
+
+#[derive(Serialize)]
 struct Wait<'a> {
     sleeper: Thread<'a>,
     waker: Waker<'a>,
+    wake_source: Option<&'a str>,
     state: &'static str,
     count: u64,
     blocked_ns: u64,
     runqueue_ns: u64,
     max_ns: u64,
     histogram: Vec<(u64, u64)>,
+    #[serde(flatten)]
+    estimate: Option<Estimate>,
     sleeper_stack: Vec<Frame<'a>>,
     waker_stack: Vec<Frame<'a>>,
 }
@@ -141,21 +234,25 @@ impl<'a> Wait<'a> {
             runqueue_ns,
             max_ns,
             histogram,
+            estimate,
             sleeper_stack,
             waker_stack,
         } = wait;
+        let estimate = profile.meta.sampling.is_some().then(|| Estimate::new(estimate));
         let stack = |ids: &[FrameId]| {
             ids.iter().map(|id| Frame::new(&profile.frames[*id as usize])).collect()
         };
         Self {
             sleeper: Thread::new(sleeper),
             waker: Waker::new(waker),
+            wake_source: wait.source(&profile.frames),
             state: state.name(),
             count: *count,
             blocked_ns: *blocked_ns,
             runqueue_ns: *runqueue_ns,
             max_ns: *max_ns,
             histogram: self::histogram(histogram),
+            estimate,
             sleeper_stack: stack(sleeper_stack),
             waker_stack: stack(waker_stack),
         }
@@ -163,7 +260,7 @@ impl<'a> Wait<'a> {
 }
 
 /// Where each bucket begins, and its count.
-fn histogram(histogram: &Histogram) -> Vec<(u64, u64)> {
+pub(super) fn histogram(histogram: &Histogram) -> Vec<(u64, u64)> {
     let buckets = histogram.counts().iter().enumerate();
     buckets
         .filter(|(_, count)| **count > 0)

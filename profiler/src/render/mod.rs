@@ -5,10 +5,11 @@
 
 mod colors;
 mod diff;
-mod escape;
+mod drawn;
+pub(crate) mod escape;
 mod folded;
 mod html;
-mod human;
+pub(crate) mod human;
 mod json;
 mod label;
 mod stacks;

@@ -1,7 +1,8 @@
 //! The off-wake flame graph, by inferno: sleepers grow from the bottom, their wakers stand upside
 //! down on top of them.
 //!
-//! Frames narrower than 0.01 % of the graph are not drawn. Widths are exact (ns), texts are in µs.
+//! Frames narrower than 0.01 % of the graph are not drawn, and inferno does not get to see what is above
+//! the first of them (`drawn`). Widths are exact (ns), texts are in µs.
 //!
 //! # Colours
 //! inferno chooses a colour by a frame's name, but the same function can be in a sleeper and in a
@@ -9,14 +10,16 @@
 //! names cannot contain (they are escaped); the palette is keyed by both, and [`Unmark`] takes the
 //! characters out of what inferno writes. Titles and search see clean names.
 
+use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, PaletteMap};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
-use super::stacks::{Role, merge_stacks};
+use super::drawn::drawn;
+use super::stacks::{Identity, MergedStacks, Role};
 use super::{RenderOptions, colors, escape, human};
-use crate::profile::{Metric, Profile};
+use crate::profile::{Metric, Profile, Wait};
 
 /// As many characters as fit beside `Reset Zoom` and `Search` at inferno's 1200 pixels.
 pub(super) const TITLE_CHARS: usize = 90;
@@ -46,29 +49,36 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let title = title(profile, options);
     let subtitle = subtitle(profile);
-    let stacks = merge_stacks(profile, options, push_marked);
-    if stacks.is_empty() {
+    let merged = MergedStacks::new(profile, options, Identity::NameAndRole);
+    if merged.stacks().is_empty() {
         return write_empty(&title, &subtitle, out);
     }
 
     let mut palette = PaletteMap::default();
     // The frame of everything, at the root; inferno would choose its colour by chance.
     palette.insert("", colors::ROOT);
-    for frame in stacks.keys().flat_map(|stack| stack.split(';')) {
-        if palette.get(frame).is_none()
-            && let Some((role, name)) = split_mark(frame)
-            && let Some(color) = colors::color(role, name)
+    let mut known = HashSet::new();
+    let lines = drawn(&merged, |line, frame| {
+        let name = merged.name(frame);
+        let start = line.len();
+        push_marked(line, frame.role, name);
+        if known.insert(frame)
+            && let Some(color) = colors::color(frame.role, name)
         {
-            palette.insert(frame, color);
+            palette.insert(&line[start..], color);
         }
-    }
-    let lines: Vec<String> =
-        stacks.iter().map(|(stack, value)| format!("{stack} {value}")).collect();
+    });
+    drop(known);
 
     let mut graph = Options::default();
     graph.title = title;
     graph.subtitle = Some(subtitle);
-    graph.notes = profile.losses.describe(true);
+    graph.notes = profile
+        .describe_sampling()
+        .into_iter()
+        .chain([profile.losses.describe(true)])
+        .collect::<Vec<_>>()
+        .join("; ");
     graph.name_type = "Frame:".into();
     graph.count_name = human::unit(options.metric).into();
     graph.factor = match options.metric {
@@ -88,12 +98,6 @@ fn push_marked(stack: &mut String, role: Role, name: &str) {
     if let Some(index) = MARKED.iter().position(|marked| *marked == role) {
         stack.push(char::from(FIRST_MARK + index as u8));
     }
-}
-
-fn split_mark(frame: &str) -> Option<(Role, &str)> {
-    let mark = frame.bytes().last()?;
-    let role = MARKED.get(usize::from(mark.checked_sub(FIRST_MARK)?))?;
-    Some((*role, &frame[..frame.len() - 1]))
 }
 
 /// Takes out the marks. They are ASCII, so they are no part of another character.
@@ -126,13 +130,29 @@ fn subtitle(profile: &Profile) -> String {
     let intervals = profile.waits.iter().map(|wait| wait.count).sum();
     // As many causes as fit; a comment in the file has all of them.
     let text = format!(
-        "{} waits · probe {} · kernel {} · {}",
+        "{} waits · {}probe {} · kernel {} · {}",
         human::count(intervals),
+        sampling(profile),
         escape::name(&profile.meta.probe),
         escape::name(&profile.meta.kernel),
         profile.losses.describe(false),
     );
     shorten(&text, SUBTITLE_CHARS)
+}
+
+/// How the waits were sampled, if they were, as short as can be; a comment in the file tells more.
+pub(super) fn sampling(profile: &Profile) -> String {
+    if profile.meta.sampling.is_none() {
+        return String::new();
+    }
+    let estimate = profile.estimate();
+    let sum = |of: fn(&Wait) -> u64| profile.waits.iter().map(of).fold(0, u64::saturating_add);
+    let off_ns = sum(Wait::off_ns).max(1) as f64;
+    format!(
+        "sampled 1 of {:.1}, ± {:.2} % · ",
+        sum(|wait| wait.count) as f64 / estimate.samples.max(1) as f64,
+        100.0 * estimate.off_confidence_ns() as f64 / off_ns,
+    )
 }
 
 pub(super) fn shorten(text: &str, chars: usize) -> String {

@@ -9,7 +9,7 @@ use quick_xml::events::Event;
 use smallvec::smallvec;
 
 use super::*;
-use crate::profile::{Frame, Histogram, Losses, Meta, Module, Thread, Wait, Waker};
+use crate::profile::{Estimate, Frame, Histogram, Losses, Meta, Module, Thread, Wait, Waker};
 use crate::saved;
 
 const HOSTILE_COMM: &str = "</text><script>;";
@@ -68,6 +68,7 @@ pub(super) fn sample() -> Profile {
         runqueue_ns: ns.1,
         max_ns: ns.0 + ns.1 - 2,
         histogram: histogram(&[1, 1, ns.0 + ns.1 - 2]),
+        estimate: Estimate::default(),
         sleeper_stack: stacks.0.into(),
         waker_stack: stacks.1.into(),
     };
@@ -136,7 +137,9 @@ fn meta() -> Meta {
         duration: Duration::from_millis(30_500),
         kernel: "6.1.0-test".into(),
         probe: "btf".into(),
+        wake_source: None,
         targets: vec!["envoy (pid 4182)".into(), "ev\x1bil\n<b> (pid 7)".into()],
+        sampling: None,
     }
 }
 
@@ -295,6 +298,7 @@ fn short_waits_are_not_lost_and_sums_are_rounded_once() {
         runqueue_ns: 0,
         max_ns: blocked_ns,
         histogram: Histogram::default(),
+        estimate: Estimate::default(),
         sleeper_stack: smallvec![],
         waker_stack: smallvec![],
     };
@@ -349,6 +353,7 @@ fn waits_that_look_the_same_are_one() {
         runqueue_ns: 0,
         max_ns: 1000,
         histogram: histogram(&[1000]),
+        estimate: Estimate::default(),
         sleeper_stack: smallvec![id],
         waker_stack: smallvec![],
     };

@@ -66,6 +66,13 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
         human::time(sum(|wait| wait.blocked_ns)),
         human::time(sum(|wait| wait.runqueue_ns)),
     )?;
+    if let Some(sampling) = profile.describe_sampling() {
+        writeln!(out, "{sampling}")?;
+    }
+    if let Some(how) = &meta.wake_source {
+        let (named, woken) = profile.sources();
+        writeln!(out, "wake sources: {}, by {}", human::share(named, woken), escape::name(how))?;
+    }
     writeln!(out, "{}", losses.describe(true))
 }
 
@@ -84,6 +91,7 @@ fn write_wait(
         runqueue_ns,
         max_ns,
         histogram: _,
+        estimate,
         sleeper_stack,
         waker_stack,
     } = wait;
@@ -116,8 +124,12 @@ fn write_wait(
     writeln!(out, "    target:          {}", name_and_tid(sleeper))?;
     writeln!(
         out,
-        "        {}  {}, {} {}, {} blocked, {} run queue, {}max {}",
+        "        {}{}  {}, {} {}, {} blocked, {} run queue, {}max {}",
         human::time(wait.off_ns()),
+        match estimate.off_confidence_ns() {
+            0 => String::new(),
+            ns => format!(" ± {}", human::time(ns)),
+        },
         state.name(),
         human::count(*count),
         if *count == 1 { "wait" } else { "waits" },

@@ -40,7 +40,10 @@ pub fn combine(profiles: Vec<Profile>) -> Result<Profile> {
 }
 
 fn add_meta(all: &mut Meta, meta: Meta) {
-    let Meta { started, duration, kernel, probe, targets } = meta;
+    let Meta { started, duration, kernel, probe, wake_source, targets, sampling } = meta;
+    if let Some(sampling) = sampling {
+        all.sampling.get_or_insert_default().add(sampling);
+    }
     all.started = match (all.started, started) {
         // Not known.
         (SystemTime::UNIX_EPOCH, started) => started,
@@ -50,6 +53,11 @@ fn add_meta(all: &mut Meta, meta: Meta) {
     all.duration = Duration::checked_add(all.duration, duration).unwrap_or(Duration::MAX);
     add_name(&mut all.kernel, &kernel);
     add_name(&mut all.probe, &probe);
+    match (&mut all.wake_source, wake_source) {
+        (Some(all), Some(how)) => add_name(all, &how),
+        (all @ None, how) => *all = how,
+        (Some(_), None) => {}
+    }
     for target in targets {
         if !all.targets.contains(&target) {
             all.targets.push(target);

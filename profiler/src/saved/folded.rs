@@ -21,7 +21,7 @@ use smol_str::SmolStr;
 
 use super::{Budget, Loaded};
 use crate::profile::{
-    Frame, FrameId, Histogram, Losses, Meta, Profile, Stack, Thread, Wait, WaitSet, Waker,
+    Estimate, Frame, FrameId, Histogram, Losses, Meta, Profile, Stack, Thread, Wait, WaitSet, Waker,
 };
 
 /// The most bytes of a line.
@@ -30,18 +30,23 @@ const MAX_LINE: usize = 4 << 20;
 /// What stands for the empty name of a thread.
 const UNNAMED: &[u8] = b"[unnamed]";
 
-pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
+pub(super) fn read(name: &str, text: &[u8], budget: &mut Budget) -> Result<Loaded> {
     let mut reader = Reader::default();
     let mut waits = WaitSet::default();
-    let mut budget = Budget::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let line = line.trim_ascii();
         // inferno and flamegraph.pl leave these out, too.
         if line.is_empty() || line.starts_with(b"# ") {
             continue;
         }
-        let wait = reader.line(line, &mut budget);
-        waits.insert(wait.with_context(|| format!("line {}", index + 1))?);
+        let mut add = || {
+            let wait = reader.line(line, budget)?;
+            match waits.insert(wait) {
+                Some(new) => budget.take_wait(new),
+                None => Ok(()),
+            }
+        };
+        add().with_context(|| format!("line {}", index + 1))?;
     }
     ensure!(!waits.is_empty(), "there is no stack in it");
     let meta = Meta {
@@ -49,7 +54,9 @@ pub(super) fn read(name: &str, text: &[u8]) -> Result<Loaded> {
         duration: Duration::ZERO,
         kernel: "unknown".into(),
         probe: "unknown".into(),
+        wake_source: None,
         targets: vec![format!("{name} (folded stacks)")],
+        sampling: None,
     };
     let profile = Profile::of_set(meta, Losses::default(), reader.frames, waits);
     let note = "folded stacks: their values are taken for µs off-CPU; counts, thread ids, losses and \
@@ -79,6 +86,7 @@ impl<'a> Reader<'a> {
             .with_context(|| format!("{:?} is no number of µs", String::from_utf8_lossy(value)))?;
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
+        budget.expect(size_of::<Field<'_>>() * stack.len())?;
         fields.extend(stack.split(|&byte| byte == b';'));
         let wait = self.wait(&fields, ns, budget);
         self.fields = fields;
@@ -97,10 +105,6 @@ impl<'a> Reader<'a> {
             [_] => (Waker::Unknown, &[][..]),
             [_, half @ .., waker] => (read_waker(waker), half),
         };
-        budget.take_text(&sleeper)?;
-        if let Waker::Task(Thread { comm: name, .. }) | Waker::Softirq(name) = &waker {
-            budget.take_text(name)?;
-        }
 
         // Without a delimiter nothing tells which frames are the kernel's.
         let (user, kernel) = split(sleeper_half).unwrap_or((sleeper_half, &[]));
@@ -123,6 +127,7 @@ impl<'a> Reader<'a> {
             runqueue_ns,
             max_ns: 0,
             histogram: Histogram::default(),
+            estimate: Estimate::default(),
             sleeper_stack,
             waker_stack,
         })
@@ -145,16 +150,18 @@ impl<'a> Reader<'a> {
     }
 
     fn frame(&mut self, text: Field<'a>, kernel: bool, budget: &mut Budget) -> Result<FrameId> {
-        budget.take_frame(text.len())?;
+        budget.take_place(text.len())?;
         let ids = if kernel { &mut self.kernel_ids } else { &mut self.user_ids };
+        let (length, capacity) = (ids.len(), ids.capacity());
         match ids.entry(text) {
             Entry::Occupied(known) => Ok(*known.get()),
             Entry::Vacant(place) => {
-                let text = String::from_utf8_lossy(text);
-                budget.take_text(&text)?;
+                let frame = read_frame(&String::from_utf8_lossy(text), kernel);
+                budget.take_entry::<(Field<'_>, FrameId)>(length, capacity)?;
+                budget.take_frame(&frame)?;
                 let id = FrameId::try_from(self.frames.len()).context("too many frames")?;
                 place.insert(id);
-                self.frames.push(read_frame(&text, kernel));
+                self.frames.push(frame);
                 Ok(id)
             }
         }

@@ -13,7 +13,7 @@ mod tests;
 
 use std::io::Read;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use flate2::read::MultiGzDecoder;
 
 use crate::pprof;
@@ -35,30 +35,33 @@ pub struct Loaded {
 /// # Errors
 /// One line that tells what is wrong, and the line or byte.
 pub fn read(name: &str, file: impl Read) -> Result<Loaded> {
-    let bytes = unpack(read_all(file)?)?;
+    let mut budget = Budget::new();
+    let bytes = unpack(read_all(file, &mut budget)?, &mut budget)?;
     let loaded = if is_pprof(&bytes) {
-        let profile = pprof::read(&bytes).context("as pprof, unpacked")?;
+        let profile = pprof::read(&bytes, &mut budget).context("as pprof, unpacked")?;
         Loaded { profile, notes: Vec::new() }
     } else {
         check_text(&bytes)?;
-        folded::read(name, &bytes)?
+        folded::read(name, &bytes, &mut budget)?
     };
     check_sums(&loaded.profile)?;
     Ok(loaded)
 }
 
-fn read_all(file: impl Read) -> Result<Vec<u8>> {
+fn read_all(file: impl Read, budget: &mut Budget) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(limits::MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= limits::MAX_BYTES, "more than {} MiB", limits::MAX_BYTES >> 20);
+    file.take(budget.left() + 1).read_to_end(&mut bytes)?;
+    budget.take(bytes.len())?;
     Ok(bytes)
 }
 
-fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        return read_all(MultiGzDecoder::new(&bytes[..])).context("unpacking gzip");
+fn unpack(bytes: Vec<u8>, budget: &mut Budget) -> Result<Vec<u8>> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
     }
-    Ok(bytes)
+    let unpacked = read_all(MultiGzDecoder::new(&bytes[..]), budget).context("unpacking gzip")?;
+    budget.give_back(bytes.len());
+    Ok(unpacked)
 }
 
 /// Whether it begins with the type of a value, as every pprof file does, or at least with another

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use offwake_shared::{Loss, WaitState};
 
-use crate::profile::{Frame, Histogram, Losses, Meta, Module, Profile, Thread, Wait, Waker};
+use crate::profile::{
+    Estimate, Frame, Histogram, Losses, Meta, Module, Profile, Sampling, Thread, ThreadTotal, Wait,
+    Waker,
+};
 
 /// Names that some format gives a meaning.
 const NAMES: [&str; 22] = [
@@ -109,6 +112,28 @@ impl Random {
         Histogram::new(counts).unwrap()
     }
 
+    fn estimate(&mut self) -> Estimate {
+        Estimate { samples: self.time(), count_error: self.time(), off_error_ns: self.time() }
+    }
+
+    fn sampling(&mut self) -> Sampling {
+        let threads = (0..self.below(4))
+            .map(|_| ThreadTotal {
+                thread: self.thread(),
+                count: self.time(),
+                blocked_ns: self.time(),
+                runqueue_ns: self.time(),
+            })
+            .collect();
+        let mut sampling = Sampling {
+            ceiling_ppm: self.number() as u32,
+            spent_ppm: self.number() as u32,
+            threads,
+        };
+        sampling.normalize();
+        sampling
+    }
+
     fn wait(&mut self, frames: usize) -> Wait {
         let stack =
             |random: &mut Self| (0..random.below(6)).map(|_| random.below(frames) as u32).collect();
@@ -122,6 +147,7 @@ impl Random {
             runqueue_ns: self.time(),
             max_ns: self.time(),
             histogram: self.histogram(count),
+            estimate: self.estimate(),
             sleeper_stack: stack(self),
             waker_stack: stack(self),
         }
@@ -138,7 +164,9 @@ impl Random {
             duration: Duration::from_nanos(self.time()),
             kernel: self.name(),
             probe: self.name(),
+            wake_source: None,
             targets: self.names(3),
+            sampling: self.maybe(Self::sampling),
         };
         let mut losses = Losses::default();
         Loss::ALL.into_iter().for_each(|loss| losses.add(loss, self.time()));

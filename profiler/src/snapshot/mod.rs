@@ -5,6 +5,7 @@
 //! first, in one read; then the files are opened; everything else can wait. Nothing here ends a
 //! recording.
 
+pub mod epoll;
 mod files;
 mod maps;
 mod overlay;

@@ -17,12 +17,6 @@ pub fn pid_namespace() -> io::Result<u32> {
     Ok(if inode == INITIAL { 0 } else { inode as u32 })
 }
 
-/// Whether the kernel compiles BPF programs; `None` if it does not tell.
-pub fn bpf_jit_enabled() -> Option<bool> {
-    let value = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").ok()?;
-    Some(value.trim() != "0")
-}
-
 /// The kernel's lockdown mode: `none`, `integrity` or `confidentiality`; `None` if it does not tell.
 pub fn lockdown() -> Option<String> {
     let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
@@ -33,6 +27,13 @@ pub fn lockdown() -> Option<String> {
 /// The most frames that the kernel takes of one stack; `None` if it does not tell.
 pub fn max_stack_frames() -> Option<u32> {
     let value = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;
+    value.trim().parse().ok()
+}
+
+/// Who may use perf events: the greater, the fewer (`kernel.perf_event_paranoid`); `None` if the kernel does
+/// not tell.
+pub fn perf_event_paranoid() -> Option<i32> {
+    let value = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
     value.trim().parse().ok()
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 
 use anyhow::{Context, Result, bail};
 
@@ -54,6 +55,30 @@ pub fn find(names: &[&str]) -> Result<Vec<Option<String>>> {
         }
     })?;
     Ok(found)
+}
+
+/// Where these functions are, each under exactly this name or with a suffix as for [`find`]. A function ends where
+/// the next symbol begins.
+///
+/// # Errors
+/// As for [`find`].
+pub(crate) fn ranges(names: &[&str]) -> Result<Vec<Option<Range<u64>>>> {
+    let mut addresses = Vec::new();
+    let mut starts = vec![None; names.len()];
+    for_each_function(|address, symbol| {
+        addresses.push(address);
+        for (name, start) in names.iter().zip(&mut starts) {
+            if is_variant(symbol, name) {
+                *start = Some(address);
+            }
+        }
+    })?;
+    addresses.sort_unstable();
+    let range = |start: u64| {
+        let next = addresses.partition_point(|&address| address <= start);
+        Some(start..*addresses.get(next)?)
+    };
+    Ok(starts.into_iter().map(|start| range(start?)).collect())
 }
 
 /// Whether the symbol is that of the function as a whole, and not of a part of it (`.cold`, `.part.0`).

@@ -20,6 +20,7 @@ mod debug_file;
 mod demangle;
 mod dwarf;
 mod elf;
+pub mod functions;
 pub mod interrupts;
 pub mod kallsyms;
 mod kernel;

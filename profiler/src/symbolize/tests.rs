@@ -15,7 +15,7 @@ use offwake_shared::WaitState;
 use smallvec::smallvec;
 
 use super::*;
-use crate::profile::{Histogram, Losses, Module, Profile, Thread, Wait, Waker};
+use crate::profile::{Estimate, Histogram, Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Image, Meta};
 use crate::snapshot::{Snapshots, process};
 
@@ -121,13 +121,17 @@ fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> R
             duration: Duration::from_secs(1),
             kernel: String::new(),
             probe: String::new(),
+            wake_source: None,
             targets: Vec::new(),
+            sampling: None,
         },
         waits: HashMap::new(),
         stacks: HashMap::from_iter([(STACK, stack)]),
+        sources: Default::default(),
         images: HashMap::new(),
         files: Vec::new(),
         losses: Losses::default(),
+        bpf_bytes: 0,
         remembered_stacks: 0,
         unwind: None,
         warnings: Vec::new(),
@@ -389,6 +393,7 @@ fn wait_in(stack: impl IntoIterator<Item = FrameId>) -> Wait {
         runqueue_ns: 0,
         max_ns: 1,
         histogram: Histogram::default(),
+        estimate: Estimate::default(),
         sleeper_stack: stack.into_iter().collect(),
         waker_stack: smallvec![],
     }

@@ -5,11 +5,16 @@
 mod support;
 
 mod accounts;
+mod bcc;
 mod behaviours;
 mod filters;
+mod herd;
 mod outputs;
+mod privileges;
 mod probes;
 mod remembered;
+mod sampling;
+mod sources;
 mod storms;
 mod symbols;
 mod waits;

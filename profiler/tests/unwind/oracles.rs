@@ -8,6 +8,7 @@ use crate::harness::compare::{Share, Stacks, assert_complete, compare_share, is_
 use crate::harness::gdb::stacks;
 use crate::harness::program::{compile, pause, start_recorder};
 use crate::support::example;
+use crate::support::speed::is_slow;
 use crate::support::target::Target;
 
 /// What gdb says of all processes of a target.
@@ -21,6 +22,8 @@ fn all_stacks(target: &Target) -> Stacks {
 fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
     /// Enough for the recording and for gdb.
     const COUNT: &str = "1000000";
+    // Where gdb is slow, threads have run on for long when it stops them.
+    let looks = if is_slow() { 100 } else { 20 };
     let mut target = Target::start_program(path, &["--count", COUNT]);
     let recorder = start_recorder(&["-p", &target.players()]);
     target.begin();
@@ -28,7 +31,7 @@ fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
     let profile = recorder.stop().profile;
     let mut missing = sleepers.to_vec();
     let mut last = None;
-    for _ in 0..20 {
+    for _ in 0..looks {
         let mut threads = all_stacks(&target);
         assert_complete(&profile, &threads);
         // gdb may find a thread in a system call that it has never had to wait for.

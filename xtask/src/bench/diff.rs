@@ -9,14 +9,14 @@ mod stacks;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use self::stacks::Shape;
+use super::cost::{self, Cost};
 use crate::command;
 use crate::workspace::Workspace;
 
@@ -90,15 +90,6 @@ fn write(shape: Shape, seed: u64, path: &PathBuf) -> Result<usize> {
     Ok(text.lines().count())
 }
 
-/// What a diff takes.
-struct Cost {
-    time: Duration,
-    /// Of all processors.
-    cpu: Duration,
-    /// The peak of its resident memory.
-    bytes: u64,
-}
-
 /// The least time of some rounds, and the most memory.
 fn measure(offwake: &Path, before: &Path, after: &Path, by: &str) -> Result<Cost> {
     let mut best = Cost { time: Duration::MAX, cpu: Duration::MAX, bytes: 0 };
@@ -106,7 +97,7 @@ fn measure(offwake: &Path, before: &Path, after: &Path, by: &str) -> Result<Cost
         let mut diff = Command::new(offwake);
         diff.args(["diff", "--absolute", "--by", by]).args([before, after]);
         diff.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let Cost { time, cpu, bytes } = run_measured(&mut diff)?;
+        let Cost { time, cpu, bytes } = cost::run(&mut diff)?;
         best = Cost {
             time: best.time.min(time),
             cpu: best.cpu.min(cpu),
@@ -114,29 +105,6 @@ fn measure(offwake: &Path, before: &Path, after: &Path, by: &str) -> Result<Cost
         };
     }
     Ok(best)
-}
-
-fn run_measured(command: &mut Command) -> Result<Cost> {
-    let start = Instant::now();
-    let child = command.spawn().context("cannot start offwake")?;
-    let pid = libc::pid_t::try_from(child.id()).context("its pid")?;
-    let mut status = 0;
-    // SAFETY: all zeros is a valid rusage.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values, and nobody else waits for this child.
-    while unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } != pid {
-        let error = std::io::Error::last_os_error();
-        ensure!(error.kind() == std::io::ErrorKind::Interrupted, "wait4: {error}");
-    }
-    let time = start.elapsed();
-    let status = ExitStatus::from_raw(status);
-    ensure!(status.success(), "offwake diff failed ({status})");
-    let duration = |time: libc::timeval| {
-        Duration::from_micros((time.tv_sec * 1_000_000 + time.tv_usec) as u64)
-    };
-    let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
-    // In KiB (getrusage(2)).
-    Ok(Cost { time, cpu, bytes: usage.ru_maxrss as u64 * 1024 })
 }
 
 /// Of the last minute.

@@ -6,12 +6,16 @@
 //! interleaved, and the medians compared, so that a machine that slows down meanwhile slows all of
 //! them.
 
+mod cost;
 mod diff;
+mod epoll;
+mod flood;
 mod load;
 mod programs;
 mod report;
 mod stats;
 mod tracer;
+mod user;
 
 use std::ffi::OsString;
 use std::fs;
@@ -36,10 +40,14 @@ struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    if let Some((part, args)) = args.split_first()
-        && part == "diff"
-    {
-        return diff::run(workspace, args);
+    if let Some((part, args)) = args.split_first() {
+        match part.to_str() {
+            Some("diff") => return diff::run(workspace, args),
+            Some("epoll") => return epoll::run(workspace, args),
+            Some("load") => return flood::run(workspace, args),
+            Some("user") => return user::run(workspace, args),
+            _ => {}
+        }
     }
     let options = parse(args)?;
     if !command::is_root() {

@@ -22,7 +22,7 @@ const CRATES: [(&str, &[&str]); 8] = [
 /// A folder, and the modules that it must not use: those behind a boundary, and those that come
 /// later in the flow of data. `symbolize/` owns the readers of ELF files and of kallsyms, which the
 /// recorder and the snapshots need for build ids and for the kernel's interrupt entries.
-const MODULES: [(&str, &[&str]); 12] = [
+const MODULES: [(&str, &[&str]); 13] = [
     ("record/", &["cli", "merge", "render"]),
     ("snapshot/", &["cli", "record", "merge", "render"]),
     ("symbolize/", &["cli", "record", "snapshot", "merge", "render"]),
@@ -33,6 +33,7 @@ const MODULES: [(&str, &[&str]); 12] = [
     ("saved/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
     ("diff/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
     ("report/", &["cli", "record", "snapshot", "symbolize", "merge", "render", "recording"]),
+    ("epoll/", &["cli", "record", "snapshot", "symbolize", "merge", "recording"]),
     ("recording.rs", &["cli", "record", "snapshot", "symbolize", "merge", "render"]),
     ("profile.rs", &["cli", "record", "snapshot", "symbolize", "merge", "render"]),
 ];

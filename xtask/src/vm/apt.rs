@@ -67,6 +67,14 @@ impl Apt {
         debs(&self.directory.join("cache/archives"))
     }
 
+    /// Downloads a package and what it depends on whose names begin so, and returns the files.
+    pub(crate) fn download_related(&self, package: &str, prefix: &str) -> Result<Vec<PathBuf>> {
+        let depends = command::capture(self.command("apt-cache").args(["depends", package]))?;
+        let related = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let related = related.filter(|name| name.starts_with(prefix));
+        std::iter::once(package).chain(related).map(|name| self.download(name)).collect()
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         for (option, name) in [

@@ -1,5 +1,6 @@
 //! What goes into the virtual machine: all of it is static.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,24 +9,22 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::debian;
-use super::suites::Suite;
+use super::suites::{Suite, System};
 use crate::architecture::{Architecture, X86_64};
 use crate::workspace::Workspace;
 use crate::{command, dist};
 
 /// What was built.
 pub(crate) struct Programs {
-    /// The profiler.
-    pub(crate) offwake: PathBuf,
-    /// An example that needs nothing.
-    pub(crate) condvar: PathBuf,
+    /// The directory with all of it: the profiler, the tests and the examples.
+    pub(crate) content: PathBuf,
     /// A shell, and what it runs.
     pub(crate) busybox: PathBuf,
-    /// The image of a disk with all of it, with the tests and the examples.
-    pub(crate) disk: PathBuf,
+    /// The image of a disk with the content; `None` where no suite wants a disk.
+    pub(crate) disk: Option<PathBuf>,
 }
 
-/// Builds everything.
+/// Builds what the suites need.
 pub(crate) fn programs(
     workspace: &Workspace,
     architecture: &'static Architecture,
@@ -40,10 +39,10 @@ pub(crate) fn programs(
         fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))
     };
 
-    let offwake = dist::offwake(workspace, architecture)?;
-    take(&offwake, "offwake")?;
-    for suite in suites {
-        take(&test_executable(workspace, architecture, suite.target)?, suite.target)?;
+    take(&dist::offwake(workspace, architecture)?, "offwake")?;
+    let targets: BTreeSet<&str> = suites.iter().map(|suite| suite.target).collect();
+    for target in targets {
+        take(&test_executable(workspace, architecture, target)?, target)?;
     }
     let mut examples = dist::cargo(workspace, architecture, "build");
     command::run(examples.args(["-p", "offwake-examples", "--bins"]))?;
@@ -53,18 +52,22 @@ pub(crate) fn programs(
         let name = source.file_stem().context("a source without a name")?.to_string_lossy();
         take(&built.join(&*name), &name)?;
     }
-    if *architecture == X86_64 {
-        make_cpp(workspace, &content.join("cpp"))?;
-    }
-    copy_files(
-        &workspace.root.join("profiler/tests/unwind/targets"),
-        &content.join("sources/targets"),
-    )?;
-
-    let disk = directory.join(format!("tests-{}.ext4", architecture.debian));
-    debian::make_image(&disk, &content, "1G")?;
+    let disk = if suites.iter().any(|suite| suite.system != System::Busybox) {
+        if *architecture == X86_64 {
+            make_cpp(workspace, &content.join("cpp"))?;
+        }
+        copy_files(
+            &workspace.root.join("profiler/tests/unwind/targets"),
+            &content.join("sources/targets"),
+        )?;
+        let disk = directory.join(format!("tests-{}.ext4", architecture.debian));
+        debian::make_image(&disk, &content, "1G")?;
+        Some(disk)
+    } else {
+        None
+    };
     let busybox = debian::busybox(directory, architecture)?;
-    Ok(Programs { offwake, condvar: built.join("condvar"), busybox, disk })
+    Ok(Programs { content, busybox, disk })
 }
 
 /// The example in C++, with the libevent that the tests of this machine use.
@@ -98,11 +101,14 @@ fn test_executable(
     Ok(path.with_context(|| format!("cargo has built no test {name}"))?.into())
 }
 
-fn copy_files(from: &Path, to: &Path) -> Result<()> {
+/// Copies the files of a directory, but for those of directories in it.
+pub(crate) fn copy_files(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        fs::copy(entry.path(), to.join(entry.file_name()))?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a virtual machine has said on its serial console.
+//! What a virtual machine has said.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ pub(crate) struct Console {
     pub(crate) release: String,
     /// What `offwake check` said.
     pub(crate) check: Vec<String>,
-    /// What became of each suite.
-    pub(crate) suites: BTreeMap<String, Outcome>,
+    /// What became of each suite with each probe.
+    pub(crate) suites: BTreeMap<(String, String), Outcome>,
     /// Whether it came to its end.
     pub(crate) is_done: bool,
 }
@@ -22,28 +22,32 @@ pub(crate) struct Outcome {
     pub(crate) passed: usize,
     /// Which failed.
     pub(crate) failed: Vec<String>,
-    /// The exit status; `None`: it did not end.
+    /// The exit status, the first that is not 0 where there are several; `None`: it did not end.
     pub(crate) status: Option<i32>,
+    /// The test that runs.
+    pub(crate) running: Option<String>,
 }
 
 impl Outcome {
-    /// Whether all is well.
+    /// Whether all is well. That no test passed is not: then none has the names that were asked for.
     pub(crate) fn is_good(&self) -> bool {
-        self.status == Some(0) && self.failed.is_empty()
+        self.status == Some(0) && self.failed.is_empty() && self.passed > 0
     }
 }
 
 impl Console {
     pub(crate) fn parse(text: &str) -> Self {
         let mut console = Self::default();
-        let mut suite = String::new();
+        let mut current = None;
+        let mut is_check = false;
         for line in text.lines() {
-            let line = line.trim_end();
-            // The kernel may have written into the same line.
-            let Some((_, mark)) = line.split_once("@offwake ") else {
-                if suite == "check" {
+            let line = line.trim_end_matches('\r');
+            let Some(mark) = line.strip_prefix("@offwake ") else {
+                if is_check {
                     console.check.push(line.to_owned());
-                } else if let Some(outcome) = console.suites.get_mut(&suite) {
+                } else if let Some(outcome) =
+                    current.as_ref().and_then(|key| console.suites.get_mut(key))
+                {
                     outcome.read(line);
                 }
                 continue;
@@ -51,16 +55,19 @@ impl Console {
             let words: Vec<&str> = mark.split(' ').collect();
             match words[..] {
                 ["kernel", release] => console.release = release.to_owned(),
-                ["begin", name] => {
-                    suite = name.to_owned();
-                    if name != "check" {
-                        console.suites.insert(suite.clone(), Outcome::default());
-                    }
+                ["begin", "check"] => is_check = true,
+                ["end", "check", _] => is_check = false,
+                ["begin", name, probe] => {
+                    let key = (name.to_owned(), probe.to_owned());
+                    // A second part of a suite is not good before it has ended, either.
+                    let outcome = console.suites.entry(key.clone()).or_default();
+                    outcome.status = outcome.status.filter(|&status| status != 0);
+                    current = Some(key);
                 }
-                ["end", name, status] => {
-                    suite.clear();
-                    if let Some(outcome) = console.suites.get_mut(name) {
-                        outcome.status = status.parse().ok();
+                ["end", _, _, status] => {
+                    if let Some(outcome) = current.take().and_then(|it| console.suites.get_mut(&it))
+                    {
+                        outcome.status = outcome.status.or(status.parse().ok());
                     }
                 }
                 ["done"] => console.is_done = true,
@@ -70,38 +77,34 @@ impl Console {
         console
     }
 
-    /// The flavours of probes that `offwake check` has found.
-    pub(crate) fn probes(&self) -> Vec<&str> {
-        self.check.iter().filter_map(|line| capability(line)?.strip_prefix("probe ")).collect()
+    /// Whether `offwake check` has found this.
+    pub(crate) fn has(&self, capability: &str) -> bool {
+        let name = |line: &str| {
+            line.strip_prefix("ok ")
+                .is_some_and(|rest| rest.trim_start().split("  ").next() == Some(capability))
+        };
+        self.check.iter().any(|line| name(line))
     }
-
-    /// Whether user stacks are walked by call frame information.
-    pub(crate) fn has_cfi(&self) -> bool {
-        self.check.iter().any(|line| line.starts_with("ok ") && line.contains("  user stacks  "))
-    }
-
-    /// What `offwake check` found missing.
-    pub(crate) fn missing(&self) -> Vec<&str> {
-        self.check.iter().filter_map(|line| line.strip_prefix("missing")).map(str::trim).collect()
-    }
-}
-
-/// The name of a capability that is there.
-fn capability(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("ok ")?;
-    rest.trim_start().split("  ").next()
 }
 
 impl Outcome {
-    /// Reads a line of a test executable.
+    /// Reads a line of a test executable: `test NAME ... ok`. What else is written to its output comes
+    /// before the last word.
     fn read(&mut self, line: &str) {
-        let Some(test) = line.strip_prefix("test ") else { return };
-        if let Some((name, _)) = test.split_once(" ... ok") {
-            if !name.is_empty() {
-                self.passed += 1;
+        let started = line.strip_prefix("test ").and_then(|test| test.split_once(" ... "));
+        let result = match started {
+            Some((name, result)) => {
+                self.running = Some(name.to_owned());
+                result
             }
-        } else if let Some((name, _)) = test.split_once(" ... FAILED") {
-            self.failed.push(name.to_owned());
+            None => line,
+        };
+        let is =
+            |word| result.strip_suffix(word).is_some_and(|it| started.is_some() || it.is_empty());
+        if is("ok") && self.running.take().is_some() {
+            self.passed += 1;
+        } else if is("FAILED") {
+            self.failed.extend(self.running.take());
         }
     }
 }
@@ -110,21 +113,41 @@ impl Outcome {
 mod tests {
     use super::*;
 
+    fn key(suite: &str, probe: &str) -> (String, String) {
+        (suite.into(), probe.into())
+    }
+
     #[test]
     fn marks_and_tests() {
         let text = "noise\r\n@offwake kernel 6.1.0\r\n@offwake begin check\r\n\
             ok        kernel       6.1.0\r\nok        probe btf    used\r\n\
-            missing   probe kprobe  no\r\ndegraded  probe tracepoint  no\r\nok        user stacks  by cfi\r\n\
-            @offwake end check 1\r\n@offwake begin truth\r\ntest a::b ... ok\r\n\
-            test c ... FAILED\r\n[ 1.0] x@offwake end truth 101\r\n@offwake begin cfi\r\n";
+            missing   probe kprobe  no\r\ndegraded  probe tracepoint  no\r\n\
+            @offwake end check 1\r\n@offwake begin truth btf\r\ntest a::b ... ok\r\n\
+            test c ... FAILED\r\ntest d ... said\r\nok\r\nfailures:\r\n    c\r\n\
+            @offwake end truth btf 101\r\n@offwake begin cfi btf\r\ntest e ... ";
         let console = Console::parse(text);
         assert_eq!(console.release, "6.1.0");
-        assert_eq!(console.probes(), ["btf"]);
-        assert_eq!(console.missing(), ["probe kprobe  no"]);
-        assert!(console.has_cfi() && !console.is_done);
-        let truth = Outcome { passed: 1, failed: vec!["c".into()], status: Some(101) };
-        assert_eq!(console.suites["truth"], truth);
-        assert_eq!(console.suites["cfi"], Outcome::default());
-        assert!(!console.suites["cfi"].is_good());
+        assert!(console.has("probe btf") && !console.has("probe kprobe"));
+        assert!(!console.is_done);
+        let truth = &console.suites[&key("truth", "btf")];
+        assert_eq!((truth.passed, &*truth.failed, truth.status), (2, &["c".into()][..], Some(101)));
+        let cfi = &console.suites[&key("cfi", "btf")];
+        assert_eq!(cfi.running.as_deref(), Some("e"));
+        assert!(!cfi.is_good());
+    }
+
+    #[test]
+    fn a_suite_of_two_parts() {
+        let first = "@offwake begin bare btf\ntest a ... ok\n@offwake end bare btf 0\n";
+        let second = "@offwake begin bare btf\ntest b ... ok\n";
+        let outcome = |text: &str| Console::parse(text).suites.remove(&key("bare", "btf")).unwrap();
+        assert!(outcome(first).is_good());
+        let half = outcome(&format!("{first}{second}"));
+        assert_eq!((half.passed, half.is_good()), (2, false));
+        assert!(outcome(&format!("{first}{second}@offwake end bare btf 0\n")).is_good());
+        let failed = first.replace("btf 0", "btf 101");
+        assert!(!outcome(&format!("{failed}{second}@offwake end bare btf 0\n")).is_good());
+        let nothing = "@offwake begin bare btf\n@offwake end bare btf 0\n";
+        assert!(!outcome(nothing).is_good());
     }
 }

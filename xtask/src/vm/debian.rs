@@ -27,14 +27,25 @@ const PACKAGES: [&str; 12] = [
 ];
 /// What installing the packages would have added. perf itself looks for the one of the running kernel.
 const LINKS: [(&str, &str); 2] = [("usr/bin/perf", "perf_5.10"), ("bin/sh", "dash")];
+/// What the comparison with BCC needs more.
+const BCC: [&str; 1] = ["bpfcc-tools"];
 const SIZE: &str = "2G";
 
 /// Makes the image, or takes what an earlier run has made.
-pub(crate) fn image(directory: &Path, architecture: &'static Architecture) -> Result<PathBuf> {
-    let name = format!("debian-11-{}", architecture.debian);
+pub(crate) fn image(
+    directory: &Path,
+    architecture: &'static Architecture,
+    has_bcc: bool,
+) -> Result<PathBuf> {
+    let mut name = format!("debian-11-{}", architecture.debian);
+    let mut packages = PACKAGES.to_vec();
+    if has_bcc {
+        name += "-bcc";
+        packages.extend(BCC);
+    }
     let image = directory.join(format!("{name}.ext4"));
     let stamp = directory.join(format!("{name}.packages"));
-    let wanted = PACKAGES.join("\n");
+    let wanted = packages.join("\n");
     if image.exists() && workspace::read(&stamp).is_ok_and(|made_of| made_of == wanted) {
         return Ok(image);
     }
@@ -48,7 +59,7 @@ pub(crate) fn image(directory: &Path, architecture: &'static Architecture) -> Re
         std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name))?;
     }
     let apt = Apt::of(&directory.join("apt"), architecture, "debian", "bullseye")?;
-    let debs = apt.download_closure(&PACKAGES)?;
+    let debs = apt.download_closure(&packages)?;
     eprintln!("unpacking {} packages of Debian 11", debs.len());
     for deb in debs {
         // dpkg would replace the links by directories.

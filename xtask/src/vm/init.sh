@@ -6,33 +6,43 @@ export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-echo "@offwake kernel $(uname -r)"
 for module in /modules/*.ko; do
     [ -e "$module" ] && insmod "$module"
 done
+# Where nobody else writes: the kernel's own messages would come between words on the console.
+for port in /dev/vport*; do
+    [ -e "$port" ] && exec >"$port" 2>&1
+done
+echo "@offwake kernel $(uname -r)"
 ip link set lo up
 mount -t tracefs tracefs /sys/kernel/tracing
+mount -t securityfs securityfs /sys/kernel/security
 mount -t tmpfs tmpfs /tmp
 
-# A suite: its name, and what to run for it.
+# A suite: its name, the probe, and what to run for it.
 suite() {
-    name=$1
-    shift
+    name="$1 $2"
+    shift 2
     echo "@offwake begin $name"
     "$@"
     echo "@offwake end $name $?"
 }
 
-# Nothing but busybox and the static offwake is here.
-record() {
-    # At the end of its input the example plays at once.
-    offwake PROBE -o /tmp/bare.txt -- /bin/condvar --count 50 </dev/null >/tmp/bare.out 2>&1 &&
-        grep -q oracle_consume /tmp/bare.txt && return
-    cat /tmp/bare.out
-    return 1
+# A test executable, where nothing but busybox and static executables is: the probe, and its arguments.
+on_busybox() {
+    probe=$1
+    shift
+    mkdir -p WRITABLE
+    run_tests "$probe" "$@"
 }
 
-# All of Debian is on one disk, the tests are on the other.
+# The same where all of Debian is on one disk, and the tests are on the other.
+on_debian() {
+    probe=$1
+    shift
+    run_tests "$probe" chroot /debian "$@"
+}
+
 debian() {
     mount -t ext4 /dev/vda /debian && mkdir -p /debian/offwake || return
     mount -t ext4 -o ro /dev/vdb /debian/offwake || return
@@ -46,16 +56,30 @@ debian() {
     ln -s /offwake/sources /debianMANIFEST/tests/unwind
 }
 
-# A test executable, and its arguments.
-run_tests() {
-    chroot /debian /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/tmp LC_ALL=C.UTF-8 \
-        OFFWAKE_BIN=/offwake/offwake OFFWAKE_EXAMPLES=/offwake OFFWAKE_PRIVILEGED=require \
-        OFFWAKE_SLOW=1 OFFWAKE_TEST_PROBE=NAME "$@" --test-threads=1
+# The headers of the kernel are on a third disk.
+headers() {
+    mkdir -p /debian/headers && mount -t ext4 -o ro /dev/vdc /debian/headers || return
+    mount --bind /debian/headers/usr/src /debian/usr/src
+    mkdir -p "/debian/lib/modules/$(uname -r)"
+    for link in build source; do
+        ln -s "$(readlink "/debian/headers/lib/modules/$(uname -r)/$link")" "/debian/lib/modules/$(uname -r)/$link"
+    done
+    mount -t debugfs debugfs /debian/sys/kernel/debug
 }
 
-echo '@offwake begin check'
-offwake check
-echo "@offwake end check $?"
-SUITES
+# What the tests' children say would come between the words of a line, too.
+run_tests() {
+    probe=$1
+    shift
+    env -i PATH=/usr/sbin:/usr/bin:/bin HOME=/tmp LC_ALL=C.UTF-8 \
+        OFFWAKE_BIN=/offwake/offwake OFFWAKE_EXAMPLES=/offwake OFFWAKE_PRIVILEGED=require \
+        OFFWAKE_SLOW=1 OFFWAKE_TEST_PROBE="$probe" "$@" --test-threads=1 2>/tmp/stderr
+    status=$?
+    sed 's/^/stderr: /' /tmp/stderr
+    return $status
+}
+
+SCRIPT
 echo '@offwake done'
+sync
 poweroff -f

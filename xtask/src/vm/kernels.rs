@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::apt::{self, Apt};
+use super::debian;
 use crate::architecture::{AARCH64, Architecture, X86_64};
 use crate::workspace;
 
@@ -22,7 +23,16 @@ pub(crate) struct Kernel {
     suffix: &'static str,
     /// The beginning in the name of the package with its modules, if that is another one.
     modules: Option<&'static str>,
+    /// The beginning in the name of the package with its headers, where a suite needs them.
+    pub(crate) headers: Option<&'static str>,
+    /// The probes that it must have.
+    pub(crate) probes: &'static [&'static str],
+    /// Whether user stacks can be walked by call frame information on it.
+    pub(crate) has_cfi: bool,
 }
+
+/// Every kernel of Debian has all of them.
+const PROBES: &[&str] = &["btf", "kprobe", "tracepoint"];
 
 /// All of them: of x86-64, the oldest first, and then of others.
 pub(crate) const ALL: [Kernel; 6] = [
@@ -33,6 +43,9 @@ pub(crate) const ALL: [Kernel; 6] = [
         prefix: "linux-image-5.10.0-",
         suffix: "-cloud-amd64-unsigned",
         modules: None,
+        headers: Some("linux-headers-5.10.0-"),
+        probes: PROBES,
+        has_cfi: false,
     },
     Kernel {
         name: "6.1",
@@ -41,6 +54,9 @@ pub(crate) const ALL: [Kernel; 6] = [
         prefix: "linux-image-6.1.0-",
         suffix: "-cloud-amd64-unsigned",
         modules: None,
+        headers: None,
+        probes: PROBES,
+        has_cfi: true,
     },
     Kernel {
         name: "6.1-rt",
@@ -49,6 +65,9 @@ pub(crate) const ALL: [Kernel; 6] = [
         prefix: "linux-image-6.1.0-",
         suffix: "-rt-amd64-unsigned",
         modules: None,
+        headers: None,
+        probes: PROBES,
+        has_cfi: true,
     },
     Kernel {
         name: "6.12",
@@ -57,6 +76,9 @@ pub(crate) const ALL: [Kernel; 6] = [
         prefix: "linux-image-6.12.",
         suffix: "-cloud-amd64-unsigned",
         modules: None,
+        headers: None,
+        probes: PROBES,
+        has_cfi: true,
     },
     Kernel {
         name: "7.2",
@@ -65,6 +87,9 @@ pub(crate) const ALL: [Kernel; 6] = [
         prefix: "linux-binary-7.2.",
         suffix: "-cloud-amd64",
         modules: Some("linux-modules-7.2."),
+        headers: None,
+        probes: PROBES,
+        has_cfi: true,
     },
     Kernel {
         name: "arm64",
@@ -73,6 +98,9 @@ pub(crate) const ALL: [Kernel; 6] = [
         prefix: "linux-image-6.1.0-",
         suffix: "-cloud-arm64-unsigned",
         modules: None,
+        headers: None,
+        probes: PROBES,
+        has_cfi: true,
     },
 ];
 
@@ -109,6 +137,35 @@ impl Kernel {
         let vmlinuz = files.into_iter().find(is_kernel);
         let vmlinuz = vmlinuz.with_context(|| format!("no vmlinuz in {package}"))?;
         Ok(Image { vmlinuz, modules: root, package })
+    }
+
+    /// Makes the image of a disk with the headers of the kernel, or takes what an earlier run has made.
+    pub(crate) fn headers(&self, directory: &Path, image: &Image) -> Result<PathBuf> {
+        let own = directory.join("kernels").join(self.name);
+        let (disk, content) = (own.join("headers.ext4"), own.join("headers"));
+        if disk.exists() {
+            return Ok(disk);
+        }
+        let prefix = self.headers.with_context(|| format!("no headers of {}", self.name))?;
+        let rest = image.package.strip_prefix(self.prefix).unwrap_or_default();
+        let name = format!("{prefix}{}", rest.trim_end_matches("-unsigned"));
+        let mut last = None;
+        for &(archive, suite) in self.suites {
+            let apt = Apt::of(&directory.join("apt"), self.architecture, archive, suite)?;
+            match apt.download_related(&name, "linux-headers-") {
+                Ok(debs) => {
+                    let _ = fs::remove_dir_all(&content);
+                    for deb in debs {
+                        apt::unpack(&deb, &content)?;
+                    }
+                    debian::make_image(&disk, &content, "512M")?;
+                    fs::remove_dir_all(&content)?;
+                    return Ok(disk);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow!("{name} is in no suite")))
     }
 
     fn fetch(&self, directory: &Path, root: &Path) -> Result<String> {

@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use super::build::Programs;
+use super::build::{self, Programs};
 use super::console::Console;
 use super::kernels::Image;
 use super::modules;
-use super::suites::{self, Suite};
 use crate::architecture::Architecture;
-use crate::child::Group;
+use crate::child::{self, Group};
 use crate::workspace::Workspace;
 use crate::{command, dist};
 
 const MEMORY_MIB: &str = "2048";
 /// Enough for all that a boot runs under emulation.
-const PATIENCE: Duration = Duration::from_secs(25 * 60);
+const PATIENCE: Duration = Duration::from_secs(40 * 60);
+/// A machine that has not said which kernel it runs by then never will: it is started once more.
+const PATIENCE_TO_COME_UP: Duration = Duration::from_secs(3 * 60);
+const TRIES: usize = 3;
 
 /// What all boots have in common.
 pub(crate) struct Machine<'a> {
@@ -28,11 +30,30 @@ pub(crate) struct Machine<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) directory: &'a Path,
     pub(crate) programs: &'a Programs,
-    pub(crate) debian: &'a Path,
-    /// Whether to run only the tests of `--quick`.
-    pub(crate) is_quick: bool,
     /// What executes its instructions.
     pub(crate) accelerator: &'static str,
+}
+
+/// What one boot runs.
+pub(crate) struct Boot<'a> {
+    /// Its name, of which its files have theirs.
+    pub(crate) name: String,
+    pub(crate) kernel: &'a Image,
+    /// Disks, in the order in which the machine finds them. Nothing of a run is left on them.
+    pub(crate) disks: Vec<&'a Path>,
+    /// Whether the tests are in the first file system, where no disk has them.
+    pub(crate) has_tests: bool,
+    /// Lines of shell.
+    pub(crate) script: String,
+}
+
+/// What a boot has left.
+pub(crate) struct Said {
+    pub(crate) console: Console,
+    /// The file of what the script has said.
+    pub(crate) results: PathBuf,
+    /// The file of the kernel's own messages.
+    pub(crate) messages: PathBuf,
 }
 
 /// The kernel's virtual machines where they work, else emulation.
@@ -49,65 +70,73 @@ pub(crate) fn accelerator(architecture: &Architecture) -> &'static str {
 }
 
 impl Machine<'_> {
-    /// Boots a kernel and runs suites with a probe. Without one it only asks what the kernel has.
-    /// Returns what the machine said, and the file that has it.
-    pub(crate) fn boot(
-        &self,
-        name: &str,
-        kernel: &Image,
-        run: Option<(&str, &[&Suite])>,
-    ) -> Result<(Console, PathBuf)> {
-        let what = format!("{name}-{}", run.map_or("check", |(probe, _)| probe));
-        let initrd = self.initrd(&what, kernel, run)?;
-        let log = self.directory.join(format!("{what}.log"));
+    /// Boots a kernel and runs a script.
+    pub(crate) fn boot(&self, boot: &Boot<'_>) -> Result<Said> {
+        let initrd = self.initrd(boot)?;
+        let file = |end: &str| self.directory.join(format!("{}.{end}", boot.name));
+        let (results, messages) = (file("log"), file("kernel.log"));
+        let mut console = Console::default();
+        for _ in 0..TRIES {
+            eprintln!("+ qemu: {} ({}), see {}", boot.name, boot.kernel.package, results.display());
+            if let Err(error) = self.run(boot, &initrd, &results, &messages) {
+                // A machine that hangs is ended; what it has not said is then missing.
+                eprintln!("{}: {error:#}", boot.name);
+            }
+            console = Console::parse(&String::from_utf8_lossy(&fs::read(&results)?));
+            if !console.release.is_empty() {
+                break;
+            }
+        }
+        fs::remove_file(initrd)?;
+        Ok(Said { console, results, messages })
+    }
+
+    fn run(&self, boot: &Boot<'_>, initrd: &Path, results: &Path, messages: &Path) -> Result<()> {
         let mut qemu = Command::new(self.architecture.qemu);
         qemu.args(self.architecture.machine);
         qemu.args(["-accel", self.accelerator, "-smp", "2"]);
         qemu.args(["-m", MEMORY_MIB, "-nodefaults", "-no-reboot", "-display", "none"]);
-        for disk in [self.debian, &self.programs.disk] {
-            // Nothing of a run is left.
+        for disk in &boot.disks {
             let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
             qemu.arg("-drive").arg(drive);
         }
-        qemu.arg("-kernel").arg(&kernel.vmlinuz).arg("-initrd").arg(&initrd);
+        qemu.arg("-kernel").arg(&boot.kernel.vmlinuz).arg("-initrd").arg(initrd);
         let console = self.architecture.console;
         let append = format!("console={console} panic=-1 loglevel=4 oops=panic");
         qemu.arg("-append").arg(append);
-        qemu.args(["-serial", "stdio"]);
-        eprintln!("+ qemu: {what} ({}), see {}", kernel.package, log.display());
-        qemu.stdin(Stdio::null()).stdout(File::create(&log)?).stderr(Stdio::inherit());
-        // A machine that hangs is ended here; what it has not said is then missing.
-        let ended = Group::start(&mut qemu)?.wait(PATIENCE);
-        let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-        let console = Console::parse(&said);
-        if let Err(error) = ended {
-            eprintln!("{what}: {error:#}");
+        qemu.arg("-serial").arg(format!("file:{}", messages.display()));
+        File::create(results)?;
+        qemu.arg("-chardev").arg(format!("file,id=results,path={}", results.display()));
+        qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=results"]);
+        qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let mut machine = Group::start(&mut qemu)?;
+        let has_come_up = child::wait_for(PATIENCE_TO_COME_UP, || {
+            let is_up = fs::metadata(results)?.len() > 0;
+            Ok((is_up || machine.child().try_wait()?.is_some()).then_some(()))
+        })?;
+        if has_come_up.is_none() {
+            bail!("it has not come up within {PATIENCE_TO_COME_UP:?}");
         }
-        fs::remove_file(initrd)?;
-        Ok((console, log))
+        machine.wait(PATIENCE).map(|_| ())
     }
 
-    /// The file system that the kernel starts with: busybox, offwake, an example, and modules.
-    fn initrd(
-        &self,
-        what: &str,
-        kernel: &Image,
-        run: Option<(&str, &[&Suite])>,
-    ) -> Result<PathBuf> {
-        let root = self.directory.join(format!("{what}.initrd"));
+    /// The file system that the kernel starts with: busybox, modules, and maybe the tests.
+    fn initrd(&self, boot: &Boot<'_>) -> Result<PathBuf> {
+        let root = self.directory.join(format!("{}.initrd", boot.name));
         let _ = fs::remove_dir_all(&root);
         for name in ["bin", "debian", "dev", "proc", "sys", "tmp"] {
             fs::create_dir_all(root.join(name))?;
         }
         fs::copy(&self.programs.busybox, root.join("bin/busybox"))?;
         symlink("busybox", root.join("bin/sh"))?;
-        fs::copy(&self.programs.offwake, root.join("bin/offwake"))?;
-        fs::copy(&self.programs.condvar, root.join("bin/condvar"))?;
-        modules::copy(&kernel.modules, &root.join("modules"))?;
-        fs::write(root.join("init"), self.init(run))?;
+        if boot.has_tests {
+            build::copy_files(&self.programs.content, &root.join("offwake"))?;
+        }
+        modules::copy(&boot.kernel.modules, &root.join("modules"))?;
+        fs::write(root.join("init"), self.init(&boot.script))?;
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
 
-        let initrd = self.directory.join(format!("{what}.cpio"));
+        let initrd = self.directory.join(format!("{}.cpio", boot.name));
         let mut pack = Command::new("sh");
         pack.current_dir(&root).args(["-c", "find . | cpio -o -H newc --quiet > \"$0\""]);
         command::capture(pack.arg(&initrd))?;
@@ -116,17 +145,12 @@ impl Machine<'_> {
     }
 
     /// The first process's script.
-    fn init(&self, run: Option<(&str, &[&Suite])>) -> String {
-        let (probe, suites) = run.map_or_else(Default::default, |(probe, suites)| {
-            (probe, suites::script(suites, self.architecture, self.is_quick))
-        });
+    fn init(&self, script: &str) -> String {
         let manifest = self.workspace.root.join("profiler");
         let writable = dist::test_directory(self.workspace, self.architecture);
         include_str!("init.sh")
-            .replace("PROBE=NAME", &format!("PROBE={probe}"))
-            .replace("offwake PROBE", &format!("offwake --probe {probe}"))
             .replace("WRITABLE", &writable.display().to_string())
             .replace("MANIFEST", &manifest.display().to_string())
-            .replace("\nSUITES\n", &format!("\n{suites}\n"))
+            .replace("\nSCRIPT\n", &format!("\n{script}\n"))
     }
 }

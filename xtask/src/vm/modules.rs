@@ -12,7 +12,8 @@ use crate::workspace;
 
 /// Each is a module in some kernels and built into others. ext4 asks for its checksums by another name
 /// than that of their module.
-const NEEDED: [&str; 5] = ["virtio_pci", "virtio_blk", "crc32c_generic", "crc32c-generic", "ext4"];
+const NEEDED: [&str; 6] =
+    ["virtio_pci", "virtio_console", "virtio_blk", "crc32c_generic", "crc32c-generic", "ext4"];
 
 /// Puts the modules into a directory, numbered in the order in which they can be loaded.
 pub(crate) fn copy(kernel: &Path, into: &Path) -> Result<()> {

@@ -26,6 +26,17 @@ impl Table {
         self.row(kernel, release, probe, "", format!("FAILED: {why}"));
     }
 
+    /// Adds what `offwake check` found, and what it should have found and did not.
+    pub(crate) fn check(&mut self, kernel: &str, release: &str, wanted: usize, wrong: &[String]) {
+        let result = if wrong.is_empty() {
+            format!("ok: {wanted} capabilities as they should be")
+        } else {
+            self.failures += 1;
+            format!("FAILED: {}", wrong.join(", "))
+        };
+        self.row(kernel, release, "", "check", result);
+    }
+
     /// Adds a suite that a kernel cannot run, which is no failure.
     pub(crate) fn left_out(
         &mut self,
@@ -41,9 +52,7 @@ impl Table {
     /// Adds what became of a suite; `None`: it did not begin.
     pub(crate) fn outcome(
         &mut self,
-        kernel: &str,
-        release: &str,
-        probe: &str,
+        [kernel, release, probe]: [&str; 3],
         suite: &'static str,
         outcome: Option<&Outcome>,
         left_out: &[(&'static str, &'static str)],
@@ -53,11 +62,10 @@ impl Table {
         self.failures += usize::from(!good);
         let mut result = match outcome {
             None => "FAILED: did not begin".into(),
-            Some(outcome) if good && outcome.passed == 0 => "ok".into(),
             Some(outcome) if good => format!("ok: {} passed", outcome.passed),
-            Some(Outcome { passed, failed, status }) => {
+            Some(Outcome { passed, failed, status, running }) => {
                 let end = match status {
-                    None => "did not end, ".to_owned(),
+                    None => format!("did not end ({}), ", running.as_deref().unwrap_or("no test")),
                     Some(_) if failed.is_empty() => format!("status {}, ", status.unwrap_or(0)),
                     Some(_) => String::new(),
                 };

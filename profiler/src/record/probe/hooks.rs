@@ -51,6 +51,11 @@ impl fmt::Display for Point {
 }
 
 impl Hook {
+    /// At the beginning of a function of the kernel.
+    pub(in crate::record) const fn at_function(program: &'static str, symbol: String) -> Self {
+        Self { program, point: Point::Function(symbol) }
+    }
+
     /// Has the kernel verify the program.
     pub(in crate::record) fn load(
         &self,

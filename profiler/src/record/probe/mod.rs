@@ -1,18 +1,20 @@
 //! How to stand where threads are switched and woken: three ways, of which each kernel has some.
 
+mod epoll;
 mod hooks;
 mod tracefs;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use aya_obj::generated::{perf_sw_ids, perf_type_id};
 
+pub(super) use self::epoll::hooks as epoll_hooks;
 pub(super) use self::hooks::Hook;
 use self::hooks::Point;
 use self::tracefs::Tracefs;
-use super::ProbeChoice;
 use super::btf::KernelTypes;
-use super::kernel;
+use super::{ProbeChoice, descriptor, kernel};
 use crate::snapshot::system;
 use crate::symbolize::kallsyms;
 
@@ -56,8 +58,8 @@ pub(super) struct Flavour {
     pub(super) probe: Probe,
     /// Whether the kernel's types are known.
     pub(super) has_types: bool,
-    /// What to attach, in this order. Wake-ups come first: an interval that is seen to begin must be
-    /// seen to end.
+    /// What to attach, in this order: wake-ups, switches, the creation of threads. Each interval that is
+    /// seen to begin, by a switch or by a creation, must be seen to end.
     pub(super) hooks: Vec<Hook>,
     /// Constants of the BPF programs that only this kind needs.
     pub(super) words: Vec<(&'static str, u32)>,
@@ -78,7 +80,7 @@ impl Flavour {
     }
 
     fn btf(types: &KernelTypes) -> Result<Self> {
-        let hooks = ["sched_waking", "sched_wakeup_new", "sched_switch"]
+        let hooks = ["sched_waking", "sched_switch", "sched_wakeup_new"]
             .map(|name| Hook { program: name, point: Point::Btf(name) });
         for Hook { program: name, .. } in &hooks {
             ensure!(
@@ -93,15 +95,16 @@ impl Flavour {
     }
 
     fn kprobe(types: &KernelTypes) -> Result<Self> {
+        allows_perf_events()?;
         ensure!(
             Path::new("/sys/bus/event_source/devices/kprobe").exists(),
             "this kernel has no kprobes (CONFIG_KPROBE_EVENTS), or /sys is not mounted"
         );
-        let wanted = ["try_to_wake_up", "wake_up_new_task", "finish_task_switch"];
+        let wanted = ["try_to_wake_up", "finish_task_switch", "wake_up_new_task"];
         let found = kallsyms::find(&wanted)?;
         let mut hooks = Vec::new();
         for (name, (program, symbol)) in
-            wanted.iter().zip(["kprobe_waking", "kprobe_new", "kprobe_switch"].iter().zip(found))
+            wanted.iter().zip(["kprobe_waking", "kprobe_switch", "kprobe_new"].iter().zip(found))
         {
             let symbol = symbol.with_context(|| format!("this kernel has no function {name}"))?;
             hooks.push(Hook { program, point: Point::Function(symbol) });
@@ -122,6 +125,7 @@ impl Flavour {
                  namespace are meant: run offwake in the initial one"
             );
         }
+        allows_perf_events()?;
         let tracefs = Tracefs::open()?;
         let mut words = Vec::new();
         let mut hooks = Vec::new();
@@ -135,15 +139,17 @@ impl Flavour {
         };
         add("sched", "sched_waking", "tracepoint_waking", &[("WAKING_PID", "pid")])?;
         if !has_types {
+            // A switch names the program that an exec has told of.
             add("sched", "sched_process_exec", "tracepoint_exec", &[])?;
-            let fields = [("NEW_PID", "pid"), ("NEW_FLAGS", "clone_flags")];
-            add("task", "task_newtask", "tracepoint_new", &fields)?;
         }
         let fields = [("SWITCH_PREV_STATE", "prev_state"), ("SWITCH_NEXT_PID", "next_pid")];
         add("sched", "sched_switch", "tracepoint_switch", &fields)?;
         if has_types {
             let point = Point::Raw("sched_wakeup_new");
-            hooks.insert(1, Hook { program: "raw_new", point });
+            hooks.push(Hook { program: "raw_new", point });
+        } else {
+            let fields = [("NEW_PID", "pid"), ("NEW_FLAGS", "clone_flags")];
+            add("task", "task_newtask", "tracepoint_new", &fields)?;
         }
         Ok(Self { probe: Probe::Tracepoint, has_types, hooks, words })
     }
@@ -153,5 +159,20 @@ impl Flavour {
         let points: Vec<String> = self.hooks.iter().map(|hook| hook.point.to_string()).collect();
         let types = if self.has_types { "" } else { ", without type information (BTF)" };
         format!("{}{types}", points.join(", "))
+    }
+}
+
+/// These kinds of probe are perf events. Distributions have a mode of `kernel.perf_event_paranoid` that the
+/// kernel's own sources lack, which asks for more than `CAP_PERFMON` (Debian's `perf_paranoid_any`).
+fn allows_perf_events() -> Result<()> {
+    let kind = perf_type_id::PERF_TYPE_SOFTWARE as u32;
+    let (first_cpu, config) = (0, perf_sw_ids::PERF_COUNT_SW_DUMMY as u64);
+    let Err(error) = descriptor::perf_event(first_cpu, kind, config, |_| {}) else { return Ok(()) };
+    match system::perf_event_paranoid() {
+        Some(mode) if mode > 2 => bail!(
+            "the kernel allows no perf events ({error}): kernel.perf_event_paranoid is {mode}; run \
+             `sysctl kernel.perf_event_paranoid=2` as root, or offwake with CAP_SYS_ADMIN"
+        ),
+        _ => bail!("the kernel allows no perf events ({error})"),
     }
 }

@@ -20,7 +20,8 @@
 //!                              the number of rows by Benjamini-Hochberg; that of the total is not
 //!     "before_sum": 375000000, "after_sum": 450000000,   ns, or a number of waits
 //!     "before_count": 10, "after_count": 12,             0 is unknown in folded stacks
-//!     "before_mean_ns": 37500000, "after_mean_ns": null  null where the count is 0
+//!     "before_mean_ns": 37500000, "after_mean_ns": null, null where the count is 0
+//!     "before_histogram": [[33554432, 10]], "after_histogram": []   as in the JSON of a profile
 //!   }]
 //! }
 //! ```
@@ -31,8 +32,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{Labels, in_unit, unit};
-use crate::diff::{Diff, Row, Significance};
-use crate::profile::{Metric, Profile};
+use crate::diff::{Diff, Histograms, Row, Significance};
+use crate::profile::{Histogram, Metric, Profile};
 use crate::render::json;
 
 pub(super) fn write(
@@ -41,6 +42,7 @@ pub(super) fn write(
     diff: &Diff,
     out: &mut dyn Write,
 ) -> io::Result<()> {
+    let mut histograms = Histograms::new(diff, before, after);
     let head = Head {
         before: Side::new(before),
         after: Side::new(after),
@@ -54,7 +56,7 @@ pub(super) fn write(
         unit: unit(diff),
         runs: BTreeMap::from([("after", diff.runs().1), ("before", diff.runs().0)]),
         compared: diff.compared,
-        total: Entry::new(diff, String::new(), &diff.total),
+        total: Entry::new(diff, String::new(), &diff.total, &histograms.total),
     };
     // The rows go inside, one a line.
     let head = serde_json::to_string(&head)?;
@@ -63,7 +65,8 @@ pub(super) fn write(
     let labels = Labels::new(&diff.names);
     for (index, name) in diff.rows.iter().enumerate() {
         out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut *out, &Entry::new(diff, labels.name(*name), &diff.row(*name)))?;
+        let (row, lengths) = (diff.row(*name), histograms.of(*name));
+        serde_json::to_writer(&mut *out, &Entry::new(diff, labels.name(*name), &row, &lengths))?;
     }
     out.write_all(b"\n]}\n")
 }
@@ -84,6 +87,8 @@ struct Head<'a> {
 struct Side<'a> {
     recording: json::Recording<'a>,
     losses: BTreeMap<&'static str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<json::Sampling<'a>>,
 }
 
 impl<'a> Side<'a> {
@@ -91,6 +96,7 @@ impl<'a> Side<'a> {
         Self {
             recording: json::Recording::new(&profile.meta),
             losses: json::losses(&profile.losses),
+            sampling: json::Sampling::of(profile),
         }
     }
 }
@@ -112,10 +118,12 @@ struct Entry {
     after_count: u64,
     before_mean_ns: Option<u64>,
     after_mean_ns: Option<u64>,
+    before_histogram: Vec<(u64, u64)>,
+    after_histogram: Vec<(u64, u64)>,
 }
 
 impl Entry {
-    fn new(diff: &Diff, name: String, row: &Row) -> Self {
+    fn new(diff: &Diff, name: String, row: &Row, lengths: &[Histogram; 2]) -> Self {
         let (before, after) = diff.divisors();
         let (before, after) = (before as f64, after as f64);
         let percent = diff.percent(row);
@@ -134,6 +142,8 @@ impl Entry {
             after_count: row.after.count,
             before_mean_ns: row.before.mean_ns(),
             after_mean_ns: row.after.mean_ns(),
+            before_histogram: json::histogram(&lengths[0]),
+            after_histogram: json::histogram(&lengths[1]),
         }
     }
 }

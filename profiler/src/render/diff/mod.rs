@@ -2,6 +2,7 @@
 
 mod json;
 mod marks;
+mod panels;
 mod svg;
 #[cfg(test)]
 mod tests;

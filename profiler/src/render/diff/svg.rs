@@ -2,7 +2,7 @@
 //! got shorter.
 //!
 //! What is not there any more has no width after, and what is new has none before. So it has a graph of
-//! its own below, with the widths of the other side. That one is still: two programs in one picture would be at odds.
+//! its own below, with the widths of the other side (`panels`).
 //!
 //! Of repeated runs the tooltips say how a frame changed, with all that is above it, and how significant
 //! that is: `p`, adjusted for the number of frames, with `*` where it is at most 5 %.
@@ -13,10 +13,10 @@ use inferno::flamegraph::color::{BackgroundColor, Color};
 use inferno::flamegraph::{Options, TextTruncateDirection, from_lines};
 
 use super::marks::Marks;
-use super::{Labels, in_unit, unit};
+use super::{Labels, in_unit, panels, unit};
 use crate::diff::{Base, Diff, Row, Scale, stacks};
 use crate::profile::{Metric, Profile};
-use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, shorten, write_empty};
+use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, sampling, shorten, write_empty};
 use crate::render::{colors, escape, human};
 
 pub(super) fn write(
@@ -76,7 +76,7 @@ pub(super) fn write(
     };
     graph.no_javascript = true;
     let gone = draw(&mut graph, &gone, &marks)?;
-    out.write_all(below(&there, &gone)?.as_bytes())
+    out.write_all(panels::below(&there, &gone)?.as_bytes())
 }
 
 /// By how much a frame changed, with all above it, and how significant that is.
@@ -120,54 +120,6 @@ fn text(svg: Vec<u8>) -> io::Result<String> {
     String::from_utf8(svg).map_err(io::Error::other)
 }
 
-/// One picture of two, the second below the first.
-fn below(first: &str, second: &str) -> io::Result<String> {
-    let odd = || io::Error::other("inferno's SVG has changed");
-    let (above, under) = (height(first).ok_or_else(odd)?, height(second).ok_or_else(odd)?);
-    let all = above + under;
-    let resize = |svg: &str| {
-        svg.replacen(&format!("height=\"{above}\""), &format!("height=\"{all}\""), 1).replacen(
-            &format!("viewBox=\"0 0 1200 {above}\""),
-            &format!("viewBox=\"0 0 1200 {all}\""),
-            1,
-        )
-    };
-    let first = resize(first.trim_end().strip_suffix("</svg>").ok_or_else(odd)?);
-    let (_, second) = second.split_once("<svg ").ok_or_else(odd)?;
-    let (head, body) = without_script(second).ok_or_else(odd)?;
-    let head = head.replacen(" onload=\"init(evt)\"", "", 1);
-    // Its own ids; those in names are not touched: there a quotation mark is `&quot;`.
-    let head = head.replace("#title", "#gone-title").replace("#frames", "#gone-frames");
-    let ids = |part: &str| {
-        part.replace(" id=\"", " id=\"gone-").replace("url(#background)", "url(#gone-background)")
-    };
-    let body = ["search", "unzoom", "matched", "details"]
-        .iter()
-        .try_fold(body.to_owned(), |body, id| without_text(&body, id))
-        .ok_or_else(odd)?;
-    let second = format!("<svg y=\"{above}\" {}{}", ids(&head), ids(&body));
-    Ok(format!("{first}{second}\n</svg>\n"))
-}
-
-/// What is before and behind the script of a picture.
-fn without_script(svg: &str) -> Option<(&str, &str)> {
-    let (head, rest) = svg.split_once("<script")?;
-    Some((head, rest.split_once("</script>")?.1))
-}
-
-/// Without a text that its script would use.
-fn without_text(svg: &str, id: &str) -> Option<String> {
-    let (before, rest) = svg.split_once(&format!("<text id=\"{id}\""))?;
-    Some(format!("{before}{}", rest.split_once("</text>")?.1))
-}
-
-/// The height of a picture, in pixels.
-fn height(svg: &str) -> Option<usize> {
-    let (_, rest) = svg.split_once("<svg ")?;
-    let (_, rest) = rest.split_once("height=\"")?;
-    rest.split_once('"')?.0.parse().ok()
-}
-
 fn title(before: &Profile, after: &Profile, diff: &Diff) -> String {
     let facts = format!(": {}, {}", human::metric(diff.options.metric), unit(diff));
     let targets = |profile: &Profile| escape::name(&profile.meta.targets.join(", "));
@@ -183,13 +135,15 @@ fn subtitle(before: &Profile, after: &Profile, diff: &Diff) -> String {
     let value = |value: u64, divisor: u64| in_unit(diff, value as f64, divisor as f64);
     let percent = diff.percent(&diff.total);
     let text = format!(
-        "{:.3} → {:.3} {} ({percent:+.1}%), in {} and {} · {} · {}",
+        "{:.3} → {:.3} {} ({percent:+.1}%), in {} and {} · {}{} · {}{}",
         value(diff.total.before.value, divisor_before),
         value(diff.total.after.value, divisor_after),
         unit(diff),
         human::length(before.meta.duration),
         human::length(after.meta.duration),
+        sampling(before),
         before.losses.describe(false),
+        sampling(after),
         after.losses.describe(false),
     );
     shorten(&text, SUBTITLE_CHARS)

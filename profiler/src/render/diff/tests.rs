@@ -43,6 +43,29 @@ fn golden() {
     serde_json::from_str::<serde_json::Value>(&json).unwrap();
 }
 
+/// What rows are made by does not change how long all waits were.
+#[test]
+fn lengths_of_rows_add_up() {
+    let (before, after) = two();
+    let sum = |rows: &[serde_json::Value], member: &str| -> u64 {
+        let buckets = rows.iter().flat_map(|row| row[member].as_array().unwrap());
+        buckets.map(|bucket| bucket[1].as_u64().unwrap()).sum()
+    };
+    for by in [By::Stack, By::Thread, By::Wait, By::Waker] {
+        let options = Options { by, scale: Scale::Absolute, ..Options::default() };
+        let json = render(DiffFormat::Json, &before, &after, options);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        for (side, profile) in [("before_histogram", &before), ("after_histogram", &after)] {
+            let known: u64 = profile.waits.iter().map(|wait| wait.histogram.total()).sum();
+            assert!(known > 0);
+            assert_eq!(sum(std::slice::from_ref(&json["total"]), side), known);
+            // Rows that do not differ are left out.
+            let rows = sum(json["rows"].as_array().unwrap(), side);
+            assert!((1..=known).contains(&rows), "{rows} of {known}");
+        }
+    }
+}
+
 #[test]
 fn nothing_is_no_difference() {
     let (profile, _) = two();
@@ -75,7 +98,8 @@ fn hostile_names_stay_in_their_line() {
 fn picture(before: &Profile, after: &Profile, options: Options) -> String {
     let svg = render(DiffFormat::Svg, before, after, options);
     let (names, text) = read_xml(&svg);
-    assert!(names.iter().filter(|name| *name == "script").count() <= 1);
+    let panels = svg.matches("<svg id=\"gone\"").count();
+    assert!(names.iter().filter(|name| *name == "script").count() <= 1 + panels);
     assert!(svg.matches("<svg id=\"frames\"").count() <= 1);
     text
 }

@@ -74,7 +74,11 @@ fn write_profile(which: &str, profile: &Profile, out: &mut dyn Write) -> io::Res
         human::length(profile.meta.duration),
         human::count(profile.waits.iter().map(|wait| wait.count).sum()),
         profile.losses.describe(false),
-    )
+    )?;
+    match profile.describe_sampling() {
+        Some(sampling) => writeln!(out, "{which}: {sampling}"),
+        None => Ok(()),
+    }
 }
 
 /// How many columns there are before the name.

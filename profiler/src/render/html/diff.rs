@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::diff::{self, Diff, Scale};
-use crate::profile::{Frame, Histogram, Losses, Meta, Profile, Thread, Wait, Waker};
+use crate::profile::{Estimate, Frame, Histogram, Losses, Meta, Profile, Thread, Wait, Waker};
 use crate::render::html::payload;
 use crate::render::human;
 
@@ -86,6 +86,7 @@ pub(super) fn combine(before: &Profile, after: &Profile, diff: &Diff) -> (Profil
                 runqueue_ns: 0,
                 max_ns: 0,
                 histogram: Histogram::default(),
+                estimate: Estimate::default(),
                 ..wait.clone()
             });
             for column in [&mut sums.count, &mut sums.blocked, &mut sums.runqueue, &mut sums.max] {
@@ -114,7 +115,13 @@ pub(super) fn combine(before: &Profile, after: &Profile, diff: &Diff) -> (Profil
 /// The facts of both recordings.
 pub(super) fn facts(before: &Profile, after: &Profile) -> Vec<(&'static str, String)> {
     let of = |profile: &Profile| {
-        format!("{}, {}", human::length(profile.meta.duration), profile.losses.describe(false))
+        let sampling = profile.describe_sampling().map(|text| format!(", {text}"));
+        format!(
+            "{}, {}{}",
+            human::length(profile.meta.duration),
+            profile.losses.describe(false),
+            sampling.unwrap_or_default()
+        )
     };
     vec![("before:", of(before)), ("after:", of(after))]
 }

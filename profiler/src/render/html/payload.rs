@@ -120,6 +120,7 @@ impl Payload {
                 runqueue_ns,
                 max_ns,
                 histogram,
+                estimate: _,
                 sleeper_stack,
                 waker_stack,
             } = wait;
@@ -185,11 +186,12 @@ fn title(profile: &Profile) -> String {
 
 fn facts(profile: &Profile) -> (f64, Vec<(&'static str, String)>) {
     let meta = &profile.meta;
-    let facts = vec![
+    let mut facts = vec![
         ("recorded", human::length(meta.duration)),
         ("kernel", escape::name(&meta.kernel)),
         ("probe", escape::name(&meta.probe)),
     ];
+    facts.extend(profile.describe_sampling().map(|text| ("sampling", text)));
     (json::started(meta), facts)
 }
 

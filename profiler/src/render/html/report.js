@@ -8,6 +8,8 @@ class Report {
     this.metric = data.metric;
     this.query = "";
     this.chosen = null;
+    /* Whether the frame of everything was chosen: it is not zoomed to. */
+    this.ofAll = false;
     this.elements = {
       search: id("search"), metric: id("metric"), perThread: id("per-thread"),
       matched: id("matched"), hover: id("hover"), tableTitle: id("table-title"),
@@ -145,7 +147,7 @@ class Report {
 
   pickLinked() {
     const { zoom, wait } = this.linked;
-    if (zoom > 0 && zoom < this.tree.length) this.pickFrame(zoom);
+    if (zoom >= 0 && zoom < this.tree.length) this.pickFrame(zoom);
     if (wait >= 0 && wait < this.profile.length) this.pickWait(wait);
   }
 
@@ -154,7 +156,8 @@ class Report {
     if (this.query) fragment.set("q", this.query);
     if (this.metric !== this.profile.data.metric) fragment.set("metric", this.metric);
     /* Threads apart or not: each has other frames. */
-    if (this.graph.zoom > 0 && this.perThread === this.profile.data.per_thread) fragment.set("zoom", this.graph.zoom);
+    const ofFrame = this.graph.zoom > 0 || this.ofAll;
+    if (ofFrame && this.perThread === this.profile.data.per_thread) fragment.set("zoom", this.graph.zoom);
     if (this.chosen !== null) fragment.set("wait", this.chosen);
     const text = fragment.toString();
     /* Some browsers do not allow it for files. Then the address stays. */
@@ -238,7 +241,8 @@ class Report {
   pickFrame(node) {
     this.graph.zoomTo(node);
     this.unpick();
-    if (node === 0) return;
+    this.ofAll = node === 0;
+    this.writeFragment();
     const through = this.tree.waitsThrough(node);
     const waits = [];
     through.forEach((inside, wait) => { if (inside && this.shown[wait]) waits.push(wait); });
@@ -248,6 +252,7 @@ class Report {
 
   unpick() {
     this.chosen = null;
+    this.ofAll = false;
     this.table.chosen = -1;
     this.details.hide();
     this.update();

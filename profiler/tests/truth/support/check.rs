@@ -22,7 +22,7 @@ impl Floor {
 
     /// Asserts that two sums over `count` waits agree.
     pub(crate) fn assert_near(self, told: u64, seen: u64, count: u64, what: &str) {
-        let slack = told / 50 + speed::allowance(self.0) * count;
+        let slack = speed::share(told) + speed::allowance(self.0) * count;
         assert!(
             told.abs_diff(seen) <= slack,
             "{what}: told {told} ns, seen {seen} ns, {count} waits: more than {slack} ns apart"

@@ -16,6 +16,14 @@ pub(crate) fn is_recording(pid: u32) -> bool {
     polls && waits
 }
 
+/// Version and patch level of the kernel.
+pub(crate) fn version() -> (u32, u32) {
+    let release = read("/proc/sys/kernel/osrelease");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse().ok()).expect("a number");
+    (next(), next())
+}
+
 /// On a CPU, in ns (`schedstat`).
 pub(crate) fn on_cpu_ns(pid: u32, tid: u32) -> u64 {
     let text = read(&format!("/proc/{pid}/task/{tid}/schedstat"));

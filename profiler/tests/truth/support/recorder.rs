@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -35,7 +36,12 @@ impl Recorder {
 
     /// As [`Self::start`], with output files beside the JSON.
     pub(crate) fn start_with(outputs: &[&str], args: &[&str]) -> Self {
-        let mut recorder = Self::spawn(Command::new(offwake()), outputs, args);
+        Self::start_command(Command::new(offwake()), outputs, args)
+    }
+
+    /// As [`Self::start_with`], of an offwake that this starts.
+    pub(crate) fn start_command(command: Command, outputs: &[&str], args: &[&str]) -> Self {
+        let mut recorder = Self::spawn(command, outputs, args);
         until("offwake to record", || {
             let ended = recorder.child.try_wait().expect("a child");
             assert!(ended.is_none(), "offwake {args:?}: {ended:?}: {}", recorder.read("stderr"));
@@ -48,6 +54,9 @@ impl Recorder {
     /// `OFFWAKE_TEST_PROBE` names a probe, it records with that.
     pub(crate) fn spawn(mut command: Command, outputs: &[&str], args: &[&str]) -> Self {
         let directory = TempDir::new().expect("a directory");
+        // offwake may run as somebody else.
+        let writable = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(directory.path(), writable).expect("its owner may");
         let create = |name: &str| File::create(directory.path().join(name)).expect("a file");
         let is_told = args.contains(&"--probe");
         if let Some(probe) = env::var_os("OFFWAKE_TEST_PROBE").filter(|_| !is_told) {

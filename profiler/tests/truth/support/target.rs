@@ -61,9 +61,21 @@ enum Line {
     Ready { threads: Vec<Thread> },
     Wait(Truth),
     Lengths(Vec<(u64, u64)>),
+    Herd(Herd),
     Paths(Paths),
     Thread(serde::de::IgnoredAny),
     Done(Done),
+}
+
+/// What `herd` counted.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Herd {
+    pub(crate) port: u16,
+    pub(crate) connections: u64,
+    pub(crate) wakes: u64,
+    pub(crate) accepted: u64,
+    pub(crate) returned: u64,
+    pub(crate) lost: u64,
 }
 
 /// A play as its target tells it.
@@ -72,6 +84,7 @@ pub(crate) struct Play {
     pub(crate) truths: Vec<Truth>,
     /// How long each wait was meant to be and at most was, in ns, where the target tells it.
     pub(crate) lengths: Vec<(u64, u64)>,
+    pub(crate) herd: Option<Herd>,
     /// What a target tells of paths that it numbers.
     pub(crate) paths: Vec<Paths>,
     pub(crate) seconds: f64,
@@ -84,12 +97,14 @@ impl Play {
         for line in lines.lines() {
             match parse(&line.expect("the target speaks")) {
                 Line::Ready { .. } | Line::Thread(_) => {}
+                Line::Herd(herd) => play.herd = Some(herd),
                 Line::Lengths(lengths) => play.lengths = lengths,
                 Line::Paths(paths) => play.paths.push(paths),
                 Line::Wait(truth) => play.truths.push(truth),
                 Line::Done(done) => {
                     play.seconds = done.seconds;
-                    assert!(!play.truths.is_empty(), "a play without a truth");
+                    let is_told = !play.truths.is_empty() || play.herd.is_some();
+                    assert!(is_told, "a play without a truth");
                     return play;
                 }
             }
@@ -167,6 +182,23 @@ impl Target {
     pub(crate) fn play(&mut self) -> Play {
         self.begin();
         Play::read(&mut self.lines)
+    }
+
+    /// Lets the target play to the end of the play, and returns its lines as they are.
+    #[allow(dead_code, reason = "for the tests of sources")]
+    pub(crate) fn play_values(&mut self) -> Vec<serde_json::Value> {
+        self.begin();
+        let mut values = Vec::new();
+        for line in (&mut self.lines).lines() {
+            let line = line.expect("the target speaks");
+            let value: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+            let is_last = value.get("done").is_some();
+            values.push(value);
+            if is_last {
+                return values;
+            }
+        }
+        panic!("the target failed during its play");
     }
 
     /// Lets the target play, and returns at once.

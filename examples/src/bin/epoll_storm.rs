@@ -1,0 +1,78 @@
+//! Two threads that wake each other through an eventfd and epoll as fast as they can: a load for who watches epoll.
+//! Every wait is two events, a wake-up and a return. Plays at once, and prints `{"rounds":…}`: how often each waited.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use offwake_examples::args::Args;
+use offwake_examples::sys::check;
+
+fn main() -> Result<()> {
+    let Args { length } = Args::parse();
+    let stop = Arc::new(AtomicBool::new(false));
+    let [one, other] = [Side::new()?, Side::new()?];
+    let threads = [(one, other.eventfd), (other, one.eventfd)].map(|(side, partner)| {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || side.play(partner, &stop))
+    });
+    notify(one.eventfd)?;
+    thread::sleep(length.seconds.unwrap_or(Duration::from_secs(5)));
+    stop.store(true, Relaxed);
+    let mut rounds = 0;
+    for thread in threads {
+        rounds = thread.join().expect("it does not panic")?;
+    }
+    println!("{}", serde_json::json!({ "rounds": rounds }));
+    Ok(())
+}
+
+/// What one thread waits for.
+#[derive(Clone, Copy)]
+struct Side {
+    epoll: RawFd,
+    eventfd: RawFd,
+}
+
+impl Side {
+    fn new() -> Result<Self> {
+        // SAFETY: takes no pointers.
+        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "epoll_create1")?;
+        // SAFETY: takes no pointers.
+        let eventfd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }, "eventfd")?;
+        let (epoll, eventfd) = (epoll as RawFd, eventfd as RawFd);
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: eventfd as u64 };
+        // SAFETY: `event` is valid for reading.
+        let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut event) };
+        check(added, "epoll_ctl")?;
+        Ok(Self { epoll, eventfd })
+    }
+
+    fn play(self, partner: RawFd, stop: &AtomicBool) -> Result<u64> {
+        let mut rounds = 0;
+        while !stop.load(Relaxed) {
+            let mut event = libc::epoll_event { events: 0, u64: 0 };
+            // SAFETY: `event` is valid for writing one event.
+            check(unsafe { libc::epoll_wait(self.epoll, &mut event, 1, -1) }, "epoll_wait")?;
+            let mut value = 0_u64;
+            // SAFETY: `value` is valid for writing.
+            let read = unsafe { libc::read(self.eventfd, (&raw mut value).cast(), 8) };
+            ensure!(read == 8, "read failed");
+            notify(partner)?;
+            rounds += 1;
+        }
+        Ok(rounds)
+    }
+}
+
+fn notify(eventfd: RawFd) -> Result<()> {
+    let one = 1_u64;
+    // SAFETY: `one` is valid for reading.
+    let written = unsafe { libc::write(eventfd, (&raw const one).cast(), 8) };
+    ensure!(written == 8, "write failed");
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! A thundering herd: threads that each have an epoll instance wait for connections to one port. How many of them
+//! a connection wakes depends on how they share it: `--mode shared`, all of them; `exclusive` (`EPOLLEXCLUSIVE`) and
+//! `reuse-port` (a socket each), one. The client connects only when all of them sleep, so the number of wake-ups is
+//! that of voluntary switches within `epoll_wait`, of which the kernel keeps count.
+//!
+//! Truth, beside that of every target:
+//! `{"herd":{"mode":…,"port":…,"connections":…,"wakes":…,"accepted":…,"returned":…,"lost":…}}`. Wake-ups are those by
+//! the listener; `returned`: `epoll_wait` returned an event of it; `lost`: `accept` had nothing then.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use offwake_examples::args::Length;
+use offwake_examples::clock::pause;
+use offwake_examples::shared::{Shareable, shared};
+use offwake_examples::stage::Stage;
+use offwake_examples::sys::{check, pipe, write_byte};
+use offwake_examples::task::Role;
+use serde_json::json;
+
+/// How threads share a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Shared,
+    Exclusive,
+    ReusePort,
+}
+
+#[derive(Parser, Debug)]
+#[command(about = "Threads that wait for connections to one port; prints the truth as JSON lines")]
+struct Args {
+    #[command(flatten)]
+    length: Length,
+    /// How the threads share the port
+    #[arg(long, value_enum, default_value = "shared")]
+    mode: Mode,
+    /// How many threads
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: u32,
+    /// Connect over IPv6
+    #[arg(long)]
+    ipv6: bool,
+}
+
+/// What all threads together did.
+#[derive(Debug, Default)]
+struct Counts {
+    wakes: AtomicU64,
+    returned: AtomicU64,
+    accepted: AtomicU64,
+    lost: AtomicU64,
+}
+
+// SAFETY: atomics only.
+unsafe impl Shareable for Counts {}
+
+/// What the end of the play is known by; descriptors are smaller.
+const END: u64 = u64::MAX;
+
+fn main() -> Result<()> {
+    let Args { length, mode, threads, ipv6 } = Args::parse();
+    let counts: &'static Counts = shared();
+    let host = if ipv6 { "[::1]:0" } else { "127.0.0.1:0" };
+    let first = listener(host.parse()?, mode)?;
+    let address = first.local_addr()?;
+    let client_role = Stage::role();
+    let mut stage = Stage::new()?;
+    let mut listeners = vec![first];
+    let (mut workers, mut ends) = (Vec::new(), Vec::new());
+    for index in 0..threads {
+        if mode == Mode::ReusePort && index > 0 {
+            listeners.push(listener(address, mode)?);
+        }
+        let listener = listeners.last().context("one at least")?.as_raw_fd();
+        let (end, to_end) = pipe()?;
+        let epoll = epoll(listener, mode, end.as_raw_fd())?;
+        let role = Stage::role();
+        stage.thread(role, format!("herd_{index}"), move || {
+            let _open = end;
+            work(epoll, listener, counts)
+        })?;
+        workers.push(role);
+        ends.push(to_end);
+    }
+    let mut budget = length.budget(100);
+    let connections: &'static AtomicU64 = shared();
+    stage.thread(client_role, "client", move || {
+        while budget.spend() {
+            let before = counts.accepted.load(Acquire);
+            asleep(&workers)?;
+            let _open = TcpStream::connect(address).context("cannot connect")?;
+            connections.fetch_add(1, Relaxed);
+            while counts.accepted.load(Acquire) == before {
+                pause(100_000);
+            }
+        }
+        asleep(&workers)?;
+        for end in &ends {
+            ensure!(write_byte(end.as_raw_fd(), 0), "write failed");
+        }
+        Ok(())
+    })?;
+    let played = stage.perform()?;
+    let of = |count: &AtomicU64| count.load(Acquire);
+    let mode = mode.to_possible_value().context("a mode")?;
+    println!(
+        "{}",
+        json!({"herd": {
+            "mode": mode.get_name(),
+            "port": address.port(),
+            "connections": of(connections),
+            "wakes": of(&counts.wakes),
+            "accepted": of(&counts.accepted),
+            "returned": of(&counts.returned),
+            "lost": of(&counts.lost),
+        }})
+    );
+    played.finish()
+}
+
+/// Accepts until the end.
+fn work(epoll: RawFd, listener: RawFd, counts: &Counts) -> Result<()> {
+    loop {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        let before = switches();
+        // SAFETY: `event` is valid for writing one event.
+        let ready = unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
+        let slept = switches() - before;
+        ensure!(ready == 1, "epoll_wait: {}", io::Error::last_os_error());
+        if event.u64 == END {
+            // The last sleep was ended by this.
+            counts.wakes.fetch_add(slept.saturating_sub(1), Release);
+            return Ok(());
+        }
+        counts.wakes.fetch_add(slept, Release);
+        counts.returned.fetch_add(1, Release);
+        let mut found = false;
+        loop {
+            let none = std::ptr::null_mut();
+            // SAFETY: null for an address that nobody wants.
+            let fd = unsafe { libc::accept4(listener, none, none.cast(), libc::SOCK_CLOEXEC) };
+            if fd < 0 {
+                break;
+            }
+            // SAFETY: the call returned a new descriptor.
+            drop(unsafe { TcpStream::from_raw_fd(fd) });
+            found = true;
+            counts.accepted.fetch_add(1, Release);
+        }
+        counts.lost.fetch_add(u64::from(!found), Release);
+    }
+}
+
+/// A socket that listens and does not block.
+fn listener(address: SocketAddr, mode: Mode) -> Result<TcpListener> {
+    let family = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: takes no pointers.
+    let fd = check(unsafe { libc::socket(family, kind, 0) }, "socket")? as RawFd;
+    // SAFETY: the call returned a new descriptor.
+    let socket = unsafe { TcpListener::from_raw_fd(fd) };
+    if mode == Mode::ReusePort {
+        let on: libc::c_int = 1;
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
+        // SAFETY: `on` is valid for reading.
+        let result = unsafe {
+            libc::setsockopt(fd, level, name, (&raw const on).cast(), size_of_val(&on) as u32)
+        };
+        check(result, "setsockopt(SO_REUSEPORT)")?;
+    }
+    let bound = match address {
+        SocketAddr::V4(address) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as u16,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: the address is valid for reading and of this size.
+            unsafe { libc::bind(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
+        }
+        SocketAddr::V6(address) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as u16,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: 0,
+            };
+            // SAFETY: as above.
+            unsafe { libc::bind(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
+        }
+    };
+    check(bound, "bind")?;
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::listen(fd, 128) }, "listen")?;
+    Ok(socket)
+}
+
+/// An epoll instance that waits for a listener and for the end.
+fn epoll(listener: RawFd, mode: Mode, end: RawFd) -> Result<RawFd> {
+    // SAFETY: takes no pointers.
+    let epoll =
+        check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "epoll_create1")? as RawFd;
+    let exclusive = if mode == Mode::Exclusive { libc::EPOLLEXCLUSIVE } else { 0 };
+    for (fd, events, data) in
+        [(listener, libc::EPOLLIN | exclusive, listener as u64), (end, libc::EPOLLIN, END)]
+    {
+        let mut event = libc::epoll_event { events: events as u32, u64: data };
+        // SAFETY: `event` is valid for reading.
+        let result = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
+        check(result, "epoll_ctl")?;
+    }
+    Ok(epoll)
+}
+
+/// Returns once all these threads sleep, and have not run for a while.
+fn asleep(workers: &[&'static Role]) -> Result<()> {
+    let look = || -> Result<Option<u64>> {
+        let mut sum = 0;
+        for role in workers {
+            let path = format!("/proc/{}/task/{}/status", role.pid(), role.tid());
+            let status = fs::read_to_string(&path).context(path)?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+            if !field("State:").is_some_and(|state| state.trim().starts_with('S')) {
+                return Ok(None);
+            }
+            let switches = field("voluntary_ctxt_switches:").and_then(|it| it.trim().parse().ok());
+            sum += switches.unwrap_or(0_u64);
+        }
+        Ok(Some(sum))
+    };
+    loop {
+        let before = look()?;
+        pause(1_000_000);
+        if before.is_some() && look()? == before {
+            return Ok(());
+        }
+    }
+}
+
+/// The voluntary switches of the calling thread.
+fn switches() -> u64 {
+    // SAFETY: plain old data.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: valid for writing. The call cannot fail with these arguments.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    usage.ru_nvcsw as u64
+}

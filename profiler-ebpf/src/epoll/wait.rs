@@ -1,0 +1,190 @@
+//! Threads in `epoll_wait`: from the call, through wake-ups, to the return.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+use offwake_shared::{
+    EPOLL_PARTS, EPOLL_READY, EPOLL_UNCERTAIN, EpollKind, EpollReady, EpollReturn, EpollThread,
+    EpollWaiter, EpollWake, WakerKind,
+};
+
+use super::maps::*;
+use super::{file, send, thread};
+use crate::maps::{WAKE, scratch};
+use crate::memory::{read, read_at};
+use crate::stack;
+use crate::task::{self, Task};
+
+/// Bytes of `struct epoll_event`, which is packed on x86-64 alone (include/uapi/linux/eventpoll.h), and where
+/// its `data` is.
+#[cfg(not(bpf_target_arch = "aarch64"))]
+const EVENT: (u64, u64) = (12, 4);
+#[cfg(bpf_target_arch = "aarch64")]
+const EVENT: (u64, u64) = (16, 8);
+
+/// `EP_UNACTIVE_PTR` (fs/eventpoll.c): nobody is handing over events, and new ones go to the list.
+const INACTIVE: u64 = u64::MAX;
+
+/// The current thread begins to wait.
+#[inline(always)]
+pub fn begin(tid: u32, thread: EpollThread, epfd: i32, events: u64) {
+    let waiter = EpollWaiter { thread, events, epfd, ..EpollWaiter::default() };
+    if EPOLL_WAITERS.insert(tid, waiter, 0).is_err() {
+        send::count(|counters| counters.waiters_full += 1);
+    }
+}
+
+/// Whoever runs now wakes a thread.
+#[inline(always)]
+pub fn wake(ctx: &impl EbpfContext, woken: Task) {
+    let Some(waiter) = EPOLL_WAITERS.get_ptr_mut(woken.tid()) else { return };
+    // SAFETY: wakers of a thread exclude each other by its `pi_lock`; the thread itself sleeps, or is about
+    // to, and does not change these.
+    let waiter = unsafe { &mut *waiter };
+    if waiter.instance == 0 {
+        waiter.instance = file::instance(woken.as_ptr() as u64, waiter.epfd);
+    }
+    let now = unsafe { bpf_ktime_get_ns() };
+    waiter.running_at = 0;
+    waiter.woken_at = now;
+    let (item, is_certain) = ready(waiter.instance);
+    let Some(scratch) = scratch(WAKE) else { return };
+    let (_, kind) = stack::kernel_or_interrupt(ctx, scratch);
+    let current = Task::current();
+    let waker = thread(task::current_ids(current));
+    send::event(|out: *mut EpollWake| {
+        // SAFETY: the memory is of this type, and is written as a whole.
+        let out = unsafe { &mut *out };
+        out.head = send::head(EpollKind::Wake, waiter.thread);
+        out.head.time = now;
+        out.head.thread.comm = woken.comm();
+        out.waker = waker;
+        // The idle thread does nothing of its own.
+        out.waker_kind = if current.tid() == 0 { WakerKind::Interrupt as u32 } else { kind as u32 };
+        // SAFETY: the value is this CPU's.
+        out.softirq = EPOLL_SOFTIRQ.get_ptr(0).map_or(0, |softirq| unsafe { *softirq });
+        out.epfd = waiter.epfd;
+        out.reserved = 0;
+        if item == 0 {
+            file::describe(0, -1, 0, &mut out.file);
+            return;
+        }
+        let (opened, fd) = (read_at(item, &EPOLL_ITEM_FILE), read_at(item, &EPOLL_ITEM_FD));
+        file::describe(opened, fd, read_at(item, &EPOLL_ITEM_EVENTS), &mut out.file);
+        if !is_certain {
+            out.file.flags |= EPOLL_UNCERTAIN;
+        }
+    });
+}
+
+/// The item that was queued last, and whether it was the only one; 0: none is queued. `ep_poll_callback`
+/// queues an item before it wakes anybody, while it holds the lock of the queue: at the end of the list of
+/// ready ones, or at the head of another while somebody hands over events (fs/eventpoll.c).
+#[inline(always)]
+fn ready(instance: u64) -> (u64, bool) {
+    if instance == 0 {
+        return (0, true);
+    }
+    let overflow: u64 = read_at(instance, &EPOLL_EP_OVERFLOW);
+    if overflow != INACTIVE && overflow != 0 {
+        return (overflow, true);
+    }
+    let list = instance + u64::from(EPOLL_EP_READY.load());
+    let (first, last): (u64, u64) = (read(list), read(list + 8));
+    if last == list || last == 0 {
+        return (0, true);
+    }
+    (last - u64::from(EPOLL_ITEM_LINK.load()), first == last)
+}
+
+/// A thread is switched out, and sleeps unless it was preempted.
+#[inline(always)]
+pub fn switched_out(tid: u32) {
+    let Some(waiter) = EPOLL_WAITERS.get_ptr_mut(tid) else { return };
+    // SAFETY: the thread runs here. A waker may write at the same time; then this was woken again.
+    let waiter = unsafe { &mut *waiter };
+    if waiter.woken_at == 0 || waiter.running_at == 0 {
+        return;
+    }
+    let (woken_at, running_at) = (waiter.woken_at, waiter.running_at);
+    waiter.running_at = 0;
+    waiter.woken_at = 0;
+    returned(EpollKind::Empty, waiter, woken_at, running_at, 0);
+}
+
+/// A thread runs again.
+#[inline(always)]
+pub fn switched_in(tid: u32) {
+    let Some(waiter) = EPOLL_WAITERS.get_ptr_mut(tid) else { return };
+    // SAFETY: the thread does not run yet, and nobody wakes one that is awake.
+    let waiter = unsafe { &mut *waiter };
+    if waiter.woken_at != 0 && waiter.running_at == 0 {
+        waiter.running_at = unsafe { bpf_ktime_get_ns() };
+    }
+}
+
+/// The current thread returns from `epoll_wait`.
+#[inline(always)]
+pub fn end(tid: u32, result: i64) {
+    let Some(waiter) = EPOLL_WAITERS.get_ptr_mut(tid) else { return };
+    // SAFETY: the thread runs here, and nobody wakes it.
+    let waiter = unsafe { &mut *waiter };
+    let (woken_at, running_at) = (waiter.woken_at, waiter.running_at);
+    returned(EpollKind::Return, waiter, woken_at, running_at, result);
+    let _ = EPOLL_WAITERS.remove(tid);
+}
+
+/// Tells of a return, in parts if there are many events.
+#[inline(always)]
+fn returned(kind: EpollKind, waiter: &EpollWaiter, woken_at: u64, running_at: u64, result: i64) {
+    let total = if result > 0 { result as u32 } else { 0 };
+    for part in 0..EPOLL_PARTS as u32 {
+        let first = part * EPOLL_READY as u32;
+        if part > 0 && first >= total {
+            break;
+        }
+        send::event(|out: *mut EpollReturn| {
+            // SAFETY: the memory is of this type, and is written as a whole.
+            let out = unsafe { &mut *out };
+            out.head = send::head(kind, waiter.thread);
+            out.woken_at = woken_at;
+            out.running_at = running_at;
+            out.result = result as i32;
+            out.epfd = waiter.epfd;
+            out.first = first;
+            let left = total.saturating_sub(first);
+            out.len = if left < EPOLL_READY as u32 { left } else { EPOLL_READY as u32 };
+            for index in 0..EPOLL_READY {
+                out.ready[index] = if (index as u32) < out.len {
+                    event(waiter.events + EVENT.0 * (u64::from(first) + index as u64))
+                } else {
+                    EpollReady::default()
+                };
+            }
+        });
+    }
+}
+
+/// A `struct epoll_event` of the current program.
+#[inline(always)]
+pub fn event(address: u64) -> EpollReady {
+    EpollReady { events: user(address), data: user(address + EVENT.1), reserved: 0 }
+}
+
+/// A value of the current program; 0 where it cannot be read.
+#[inline(always)]
+fn user<T: Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper checks the address, and writes as many bytes as the value has: zeros
+    // where it fails.
+    unsafe {
+        bpf_probe_read_user(
+            (&raw mut value).cast::<c_void>(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        );
+    }
+    value
+}

@@ -1,0 +1,139 @@
+//! Recording some intervals only, so that the cost has a ceiling: see [`Sampling`].
+//!
+//! Without one, `SAMPLE` is 0 and the verifier drops all that is here.
+
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use offwake_shared::{
+    Sampling, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
+};
+
+use crate::maps::{FILTER, HAS_TYPES, QUOTA, SAMPLE, SCRATCH, STATES, SWITCH, THREADS};
+use crate::task::Task;
+use crate::wait;
+
+/// Whether intervals are sampled.
+#[inline(always)]
+pub fn is_on() -> bool {
+    SAMPLE.load() != 0
+}
+
+/// Whether the interval of a thread that is open or comes next is not recorded.
+#[inline(always)]
+pub fn skips(thread: &ThreadState) -> bool {
+    is_on() && thread.sampling.weight == 0
+}
+
+/// The same of the thread `tid`. One that is not known yet is recorded.
+#[inline(always)]
+pub fn skips_thread(tid: u32) -> bool {
+    // SAFETY: the value is in the map; nobody but the thread's own CPU writes what is read here.
+    is_on() && THREADS.get_ptr(tid).is_some_and(|thread| skips(unsafe { &*thread }))
+}
+
+/// Begins an interval of the thread `prev`, if it is one that is not recorded and all that it takes is known
+/// from the interval before. Whether it did so: this is the cheap way of what `wait` does for all.
+#[inline(always)]
+pub fn begin_unrecorded(prev: Task, tid: u32, state: WaitState, now: u64) -> bool {
+    if !is_on() || HAS_TYPES.load() == 0 || FILTER.load() & (filter::COMM | filter::CGROUP) != 0 {
+        return false;
+    }
+    let Some(thread) = THREADS.get_ptr_mut(tid) else { return false };
+    // SAFETY: only a waker writes to the value at the same time, and to other fields.
+    let thread = unsafe { &mut *thread };
+    let is_known = thread.off_since == 0 && prev.has_comm(&thread.sleeper.comm);
+    if thread.sampling.weight != 0 || !is_known || STATES.load() & state.bit() == 0 {
+        return false;
+    }
+    thread.state = state as u32;
+    thread.off_since = now;
+    true
+}
+
+/// A thread becomes known: its first interval is recorded.
+#[inline(always)]
+pub fn begin(thread: &mut ThreadState) {
+    if is_on() {
+        thread.sampling = Sampling { weight: 1, ..Sampling::default() };
+    }
+}
+
+/// Adds a finished interval to what its thread has waited for in all. Returns how often it counts; 0: it
+/// is not recorded.
+#[inline(always)]
+pub fn account(thread: &mut ThreadState, off_ns: u64, runqueue_ns: u64) -> u64 {
+    if !is_on() {
+        return 1;
+    }
+    let sampling = &mut thread.sampling;
+    sampling.count += 1;
+    sampling.off_ns += off_ns;
+    sampling.runqueue_ns += runqueue_ns;
+    u64::from(sampling.weight)
+}
+
+/// Adds an interval to the sums of its kind.
+#[inline(always)]
+pub fn add(sum: &mut WaitStats, off_ns: u64, runqueue_ns: u64, weight: u64) {
+    if is_on() {
+        sum.add_sample(off_ns, runqueue_ns, weight);
+    } else {
+        sum.add_interval(off_ns, runqueue_ns);
+    }
+}
+
+/// An interval has ended: decides about the next one.
+#[inline(always)]
+pub fn next(thread: &mut ThreadState, now: u64) {
+    if !is_on() {
+        return;
+    }
+    let Some(&quota) = QUOTA.get(0) else { return };
+    let weight = thread.sampling.next_weight(now, quota);
+    // SAFETY: the helper takes nothing.
+    let [round, keep] = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
+    thread.sampling.decide(weight, round, keep);
+}
+
+/// The thread is another one from now on, or ends: what it has waited for in all goes into the sums, under
+/// the name that it had.
+#[inline(always)]
+pub fn settle(thread: &mut ThreadState, next: Option<&TaskId>) {
+    if !is_on() || thread.sampling.count == 0 || next == Some(&thread.sleeper) {
+        return;
+    }
+    let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
+    // SAFETY: see `Scratch`; the key is used nowhere else now.
+    let key = unsafe { &mut (*scratch).key };
+    *key = WaitKey {
+        sleeper: thread.sleeper,
+        waker: TaskId::default(),
+        sleeper_kernel: 0,
+        sleeper_user: 0,
+        waker_kernel: 0,
+        waker_user: 0,
+        state: 0,
+        waker_kind: WakerKind::Account as u32,
+        source: 0,
+    };
+    let Sampling { count, off_ns, runqueue_ns, .. } = thread.sampling;
+    offwake_settle(count, off_ns, runqueue_ns);
+    thread.sampling.count = 0;
+    thread.sampling.off_ns = 0;
+    thread.sampling.runqueue_ns = 0;
+}
+
+/// Adds an account to the sums of the key in the scratch memory. A global function, which the verifier
+/// looks at once; see `stack`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_settle(count: u64, off_ns: u64, runqueue_ns: u64) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return 0 };
+    // SAFETY: see `Scratch`.
+    let (key, nothing) = unsafe { (&(*scratch).key, &(*scratch).no_stats) };
+    wait::put(key, nothing, |sum| {
+        sum.count += count;
+        sum.blocked_ns += off_ns - runqueue_ns;
+        sum.runqueue_ns += runqueue_ns;
+    });
+    0
+}

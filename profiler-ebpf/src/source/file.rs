@@ -1,0 +1,98 @@
+//! A `struct file` of the kernel's.
+
+use offwake_shared::{Source, SourceKind};
+
+use super::offsets::{
+    DENTRY_NAME, FILE_DENTRY, FILE_INODE, FILE_PRIVATE, INODE_MODE, INODE_NUMBER, INODE_SUPER,
+    SUPER_MAGIC,
+};
+use super::socket::Socket;
+use crate::memory::{read, read_at};
+
+// include/uapi/linux/magic.h
+const SOCKFS_MAGIC: u64 = 0x534f_434b;
+const ANON_INODE_FS_MAGIC: u64 = 0x0904_1934;
+const PID_FS_MAGIC: u64 = 0x5049_4446;
+
+// include/uapi/linux/stat.h
+const S_IFMT: u16 = 0o170_000;
+const S_IFIFO: u16 = 0o010_000;
+const S_IFCHR: u16 = 0o020_000;
+
+/// An open file.
+#[derive(Clone, Copy)]
+pub struct File(pub u64);
+
+impl File {
+    /// `private_data`: the `socket` of a socket, the `eventpoll` of an epoll instance.
+    #[inline(always)]
+    pub fn private(self) -> u64 {
+        read_at(self.0, &FILE_PRIVATE)
+    }
+
+    /// What it is; a socket is [`SourceKind::Socket`] here.
+    #[inline(always)]
+    pub fn kind(self) -> SourceKind {
+        if self.0 == 0 {
+            return SourceKind::None;
+        }
+        let inode: u64 = read_at(self.0, &FILE_INODE);
+        let super_block: u64 = read_at(inode, &INODE_SUPER);
+        let magic: u64 = read_at(super_block, &SUPER_MAGIC);
+        if magic == SOCKFS_MAGIC {
+            return SourceKind::Socket;
+        }
+        if magic == ANON_INODE_FS_MAGIC {
+            return self.anonymous();
+        }
+        if magic == PID_FS_MAGIC {
+            return SourceKind::Pidfd;
+        }
+        let mode: u16 = read_at(inode, &INODE_MODE);
+        match mode & S_IFMT {
+            S_IFIFO => SourceKind::Pipe,
+            S_IFCHR => SourceKind::Device,
+            _ => SourceKind::File,
+        }
+    }
+
+    /// Of files without a file system the kernel chose the names (`anon_inode_getfile`): they tell what a
+    /// file is where the addresses of its operations are not in the table of symbols
+    /// (`CONFIG_KALLSYMS_ALL`).
+    #[inline(always)]
+    fn anonymous(self) -> SourceKind {
+        const fn begins(name: &[u8; 8]) -> u64 {
+            u64::from_le_bytes(*name)
+        }
+        const EVENTFD: u64 = begins(b"[eventfd");
+        const TIMERFD: u64 = begins(b"[timerfd");
+        const SIGNALFD: u64 = begins(b"[signalf");
+        const EPOLL: u64 = begins(b"[eventpo");
+        const INOTIFY: u64 = begins(b"inotify\0");
+        const PIDFD: u64 = begins(b"[pidfd]\0");
+        let dentry: u64 = read_at(self.0, &FILE_DENTRY);
+        let name: u64 = read_at(dentry, &DENTRY_NAME);
+        match read::<u64>(name) {
+            EVENTFD => SourceKind::Eventfd,
+            TIMERFD => SourceKind::Timerfd,
+            SIGNALFD => SourceKind::Signalfd,
+            EPOLL => SourceKind::Epoll,
+            INOTIFY => SourceKind::Inotify,
+            PIDFD => SourceKind::Pidfd,
+            _ => SourceKind::File,
+        }
+    }
+
+    /// Fills in everything but the descriptor. `source` is [`Source::NONE`] before.
+    #[inline(always)]
+    pub fn describe(self, source: &mut Source) {
+        let kind = self.kind();
+        source.kind = kind as u32;
+        if kind as u32 == SourceKind::Socket as u32 {
+            Socket::of_file(self).describe(source);
+        } else if kind as u32 != SourceKind::None as u32 {
+            let inode: u64 = read_at(self.0, &FILE_INODE);
+            source.id = read_at(inode, &INODE_NUMBER);
+        }
+    }
+}

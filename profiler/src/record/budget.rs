@@ -1,0 +1,227 @@
+//! Keeping the cost of the programs under a ceiling: `--overhead`.
+//!
+//! The kernel measures the programs while it is asked to (`BPF_ENABLE_STATS`, 5.8+). A thread reads that,
+//! and changes how many intervals of each thread are recorded, as [`offwake_shared::Sampling`] explains.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, MapData};
+use offwake_shared::Sampling;
+
+use super::load::run_time_ns;
+use super::{descriptor, priority};
+
+/// How often the cost is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// No interval that is recorded costs less, in ns: bounds what a thread that had been idle may cost before
+/// the next look.
+const LEAST_COST: u64 = 1000;
+/// The smallest quota: few enough that only the account of intervals costs something.
+const LEAST: u64 = Sampling::ONE >> 8;
+
+/// The thread that keeps a recording under its ceiling.
+pub(super) struct Budget {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Spent>>,
+}
+
+/// Where programs and their quota are.
+pub(super) struct Handles {
+    /// The programs that are paid for.
+    pub(super) programs: Vec<OwnedFd>,
+    /// The map `QUOTA`.
+    pub(super) quota: Array<MapData, u64>,
+}
+
+/// What the programs have cost, in millionths of the machine's CPU time.
+pub(super) type Spent = u32;
+
+/// A recording's cost so far.
+struct Meter {
+    programs: Vec<OwnedFd>,
+    cpus: u64,
+    begun: Instant,
+    at: Instant,
+    before_ns: u64,
+    ns: u64,
+}
+
+impl Budget {
+    /// Starts the thread. The quota is set when this returns.
+    ///
+    /// # Errors
+    /// When this kernel does not measure programs.
+    pub(super) fn start(handles: Handles, ceiling_ppm: u32) -> Result<Self> {
+        let stats = enable_stats().context(
+            "--overhead needs the kernel to measure BPF programs (BPF_ENABLE_STATS, 5.8)",
+        )?;
+        let Handles { programs, mut quota } = handles;
+        let mut control = Control::new(ceiling_ppm, online_cpus());
+        quota.set(0, control.quota(), 0)?;
+        let stop = Arc::<AtomicBool>::default();
+        let is_over = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("offwake-budget".into())
+            .spawn(move || {
+                priority::hurry();
+                let mut meter = Meter::new(programs);
+                while !is_over.load(Ordering::Relaxed) {
+                    std::thread::sleep(TICK);
+                    control.look(meter.look());
+                    // What cannot be set now is set the next time.
+                    let _ = quota.set(0, control.quota(), 0);
+                }
+                drop(stats);
+                meter.spent()
+            })
+            .context("cannot start a thread")?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Ends the thread. Returns what the programs have cost since it began.
+    pub(super) fn finish(mut self) -> Spent {
+        self.end().unwrap_or_default()
+    }
+
+    fn end(&mut self) -> Option<Spent> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take()?;
+        Some(thread.join().expect("the thread that looks at the cost does not panic"))
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Meter {
+    fn new(programs: Vec<OwnedFd>) -> Self {
+        let now = Instant::now();
+        let mut meter =
+            Self { programs, cpus: online_cpus(), begun: now, at: now, before_ns: 0, ns: 0 };
+        meter.before_ns = meter.read();
+        meter.ns = meter.before_ns;
+        meter
+    }
+
+    fn read(&self) -> u64 {
+        self.programs.iter().map(|program| run_time_ns(program.as_fd())).sum()
+    }
+
+    /// The cost since the last look, in millionths.
+    fn look(&mut self) -> u64 {
+        let (before, at) = (self.ns, self.at);
+        (self.ns, self.at) = (self.read(), Instant::now());
+        ppm(self.ns.saturating_sub(before), self.at - at, self.cpus)
+    }
+
+    fn spent(mut self) -> Spent {
+        self.look();
+        let all = ppm(self.ns.saturating_sub(self.before_ns), self.begun.elapsed(), self.cpus);
+        u32::try_from(all).unwrap_or(Spent::MAX)
+    }
+}
+
+fn ppm(ns: u64, elapsed: Duration, cpus: u64) -> u64 {
+    let all = elapsed.as_nanos().max(1) * u128::from(cpus.max(1));
+    u64::try_from(u128::from(ns) * 1_000_000 / all).unwrap_or(u64::MAX)
+}
+
+/// How many intervals of a thread are recorded in a window.
+struct Control {
+    ceiling_ppm: u64,
+    /// What is spent with hardly any interval recorded, as far as that is known to be beyond the ceiling.
+    floor_ppm: f64,
+    quota: f64,
+    most: f64,
+}
+
+impl Control {
+    fn new(ceiling_ppm: u32, cpus: u64) -> Self {
+        // As if one thread were to spend it all.
+        let window_ns = (1u64 << Sampling::WINDOW_BITS) as f64;
+        let budget_ns = window_ns * f64::from(ceiling_ppm) / 1e6 * cpus as f64;
+        let most = (budget_ns / LEAST_COST as f64).max(1.0) * Sampling::ONE as f64;
+        Self { ceiling_ppm: ceiling_ppm.into(), floor_ppm: 0.0, quota: most, most }
+    }
+
+    /// The number of the map `QUOTA`.
+    fn quota(&self) -> u64 {
+        self.quota as u64
+    }
+
+    /// The programs have cost so much lately. What they cost without any interval recorded is part of it, so
+    /// that the quota comes near where it belongs step by step, and never beyond.
+    ///
+    /// Where that part alone is beyond the ceiling, recording next to nothing would not help: then a tenth
+    /// more is spent, so that there is something to see.
+    fn look(&mut self, cost_ppm: u64) {
+        let (cost, ceiling) = (cost_ppm.max(1) as f64, self.ceiling_ppm as f64);
+        self.floor_ppm *= 0.99;
+        if self.quota <= LEAST as f64 && cost > ceiling {
+            self.floor_ppm = cost;
+        }
+        let ratio = ceiling.max(1.1 * self.floor_ppm) / cost;
+        self.quota = (self.quota * ratio.clamp(1.0 / 64.0, 1.5)).clamp(LEAST as f64, self.most);
+    }
+}
+
+/// The kernel measures while this is open.
+fn enable_stats() -> std::io::Result<OwnedFd> {
+    const BPF_ENABLE_STATS: libc::c_int = 32;
+    // `BPF_STATS_RUN_TIME`, and the end of the part of `union bpf_attr` that is used.
+    let attr: [u32; 2] = [0, 0];
+    // SAFETY: the attribute is as large as it says.
+    descriptor::owned(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, &raw const attr, size_of_val(&attr))
+    })
+}
+
+fn online_cpus() -> u64 {
+    // SAFETY: the call takes no pointers.
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    u64::try_from(cpus).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A load on which the account of intervals alone costs `floor`, and each of the quota's `slope`.
+    fn settled(floor: f64, slope: f64) -> f64 {
+        let mut control = Control::new(10_000, 2);
+        let cost = |quota: f64| floor + slope * quota / Sampling::ONE as f64;
+        for _ in 0..200 {
+            control.look(cost(control.quota) as u64);
+        }
+        cost(control.quota)
+    }
+
+    #[test]
+    fn the_cost_settles_at_the_ceiling() {
+        for (floor, slope) in [(0.0, 50.0), (5000.0, 50.0), (9000.0, 1000.0), (100.0, 5000.0)] {
+            let cost = settled(floor, slope);
+            assert!((9_000.0..=10_100.0).contains(&cost), "{floor} {slope}: {cost}");
+        }
+    }
+
+    #[test]
+    fn an_idle_machine_has_all_its_intervals_recorded() {
+        let mut control = Control::new(10_000, 2);
+        control.look(0);
+        assert_eq!(control.quota, control.most);
+    }
+
+    #[test]
+    fn where_the_account_alone_costs_more_than_the_ceiling_little_is_added() {
+        let cost = settled(50_000.0, 500.0);
+        assert!((50_000.0..60_000.0).contains(&cost), "{cost}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Loading the programs of `offwake epoll`, and attaching them.
+
+use std::any::Any;
+use std::io::Read;
+use std::num::NonZeroU32;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
+use aya::programs::{Iter, UProbe};
+use aya::{Btf, Ebpf, EbpfLoader};
+use offwake_shared::{EpollBytes, EpollCounters, EpollFd, EpollWaiter};
+
+use super::callback::Callback;
+use super::{Config, members};
+use crate::record::btf::KernelTypes;
+use crate::record::constants::Constants;
+use crate::record::load::{
+    IN_OBJECT, no_maps, object, raise_memory_limit, recursion_misses, rejected,
+    wait_for_running_programs,
+};
+use crate::record::probe::{Hook, epoll_hooks};
+use crate::record::{self, Filter, kernel};
+
+/// The iterator over open files.
+const FILES: &str = "epoll_files";
+/// The program of `--callback`.
+const CALLBACK: &str = "epoll_callback";
+
+/// Threads that wait in epoll at the same time.
+const WAITERS: u32 = 65536;
+/// Descriptors that bytes are counted of.
+const DESCRIPTORS: u32 = 65536;
+
+/// Wraps ABI types for aya.
+macro_rules! pods {
+    ($($pod:ident($type:ty);)*) => {$(
+        #[repr(transparent)]
+        #[derive(Clone, Copy)]
+        struct $pod($type);
+        // SAFETY: an ABI type: plain data without padding.
+        unsafe impl aya::Pod for $pod {}
+    )*};
+}
+pods! {
+    PodWaiter(EpollWaiter);
+    PodCounters(EpollCounters);
+    PodFd(EpollFd);
+    PodBytes(EpollBytes);
+}
+
+/// The programs in the kernel, and their maps.
+pub(super) struct Programs {
+    bpf: Ebpf,
+    hooks: Vec<Hook>,
+    callbacks: Vec<Callback>,
+    pids: Vec<u32>,
+    /// Dropping one detaches its program.
+    links: Vec<Box<dyn Any>>,
+}
+
+impl Programs {
+    /// Loads everything; nothing runs yet.
+    pub(super) fn load(config: &Config, callbacks: Vec<Callback>) -> Result<Self> {
+        raise_memory_limit();
+        let types = KernelTypes::of_running_kernel()?;
+        let hooks = epoll_hooks(&types)?;
+        let constants = constants(config, &types)?;
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&btf));
+        for map in ["THREADS", "WAITS_0", "WAITS_1", "STACKS", "SEEN", "UNWIND_PROGRAMS"] {
+            loader.map_max_entries(map, 1);
+        }
+        loader
+            .map_max_entries("NOTICES", 4096)
+            .map_max_entries("EPOLL_EVENTS", config.buffer)
+            .map_max_entries("EPOLL_WAITERS", WAITERS)
+            .map_max_entries("EPOLL_BYTES", DESCRIPTORS);
+        for (name, value) in &constants.words {
+            loader.override_global(name, value, true);
+        }
+        for (name, value) in &constants.double_words {
+            loader.override_global(name, value, true);
+        }
+        let mut bpf = loader.load(object()).map_err(no_maps)?;
+        for hook in &hooks {
+            hook.load(&mut bpf, Some(&btf)).map_err(|error| rejected(hook.program, &error))?;
+        }
+        files(&mut bpf).load("task_file", &btf).map_err(|error| rejected(FILES, &error))?;
+        if !callbacks.is_empty() {
+            let version = kernel::version();
+            // `bpf_get_attach_cookie`.
+            ensure!(
+                version >= kernel::Version(5, 15, 0),
+                "--callback needs Linux 5.15 or newer, and this is {}",
+                kernel::release()
+            );
+            callback(&mut bpf).load().map_err(|error| rejected(CALLBACK, &error))?;
+        }
+        let mut this = Self { bpf, hooks, callbacks, pids: config.pids.clone(), links: Vec::new() };
+        let mut pids: HashMap<_, u32, u32> = this.map_mut("TARGET_PIDS").try_into()?;
+        for pid in &config.pids {
+            pids.insert(pid, 1, 0).context("too many processes to watch")?;
+        }
+        Ok(this)
+    }
+
+    /// Starts it.
+    pub(super) fn attach(&mut self) -> Result<()> {
+        let Self { bpf, hooks, links, callbacks, pids } = self;
+        for hook in hooks {
+            links.push(hook.attach(bpf)?);
+        }
+        for (index, at) in callbacks.iter().enumerate() {
+            let program = callback(bpf);
+            for &pid in pids.iter() {
+                let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).context("pid 0")?);
+                let point = UProbeAttachPoint {
+                    location: UProbeAttachLocation::AbsoluteOffset(at.offset),
+                    cookie: Some(index as u64),
+                };
+                let id = program.attach(point, &at.path, scope).with_context(|| {
+                    format!("--callback: cannot attach to {} in {}", at.name, at.path.display())
+                })?;
+                links.push(Box::new(program.take_link(id)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it: when this returns, no program runs any more.
+    pub(super) fn detach(&mut self) {
+        while self.links.pop().is_some() {}
+        wait_for_running_programs();
+    }
+
+    /// The events.
+    pub(super) fn take_events(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(self.bpf.take_map("EPOLL_EVENTS").expect(IN_OBJECT).try_into()?)
+    }
+
+    /// Has the open files of the processes told of as events.
+    pub(super) fn tell_open_files(&mut self) -> Result<()> {
+        let program = files(&mut self.bpf);
+        let link = program.attach()?;
+        let mut nothing = Vec::new();
+        program.take_link(link)?.into_file()?.read_to_end(&mut nothing)?;
+        if !nothing.is_empty() {
+            bail!("the BPF iterator over files wrote something");
+        }
+        Ok(())
+    }
+
+    /// Makes a thread known that waits since before the programs were attached.
+    pub(super) fn add_waiter(&mut self, tid: u32, waiter: EpollWaiter) -> Result<()> {
+        let mut waiters: HashMap<_, u32, PodWaiter> = self.map_mut("EPOLL_WAITERS").try_into()?;
+        Ok(waiters.insert(tid, PodWaiter(waiter), 0)?)
+    }
+
+    /// Takes that back.
+    pub(super) fn remove_waiter(&mut self, tid: u32) -> Result<()> {
+        let mut waiters: HashMap<_, u32, PodWaiter> = self.map_mut("EPOLL_WAITERS").try_into()?;
+        // It may have returned, and removed itself.
+        let _ = waiters.remove(&tid);
+        Ok(())
+    }
+
+    /// What went through descriptors that are open.
+    pub(super) fn bytes(&self) -> Result<Vec<(EpollFd, EpollBytes)>> {
+        let map: HashMap<_, PodFd, PodBytes> =
+            self.bpf.map("EPOLL_BYTES").expect(IN_OBJECT).try_into()?;
+        Ok(map.iter().filter_map(|entry| entry.ok().map(|(fd, bytes)| (fd.0, bytes.0))).collect())
+    }
+
+    /// What the programs have counted, on all CPUs together.
+    pub(super) fn counters(&self) -> Result<EpollCounters> {
+        let map: PerCpuArray<_, PodCounters> =
+            self.bpf.map("EPOLL_COUNTERS").expect(IN_OBJECT).try_into()?;
+        let mut sum = EpollCounters::default();
+        for PodCounters(cpu) in map.get(&0, 0)?.iter() {
+            let EpollCounters { events, lost, waiters_full, bytes_full } = cpu;
+            sum.events += events;
+            sum.lost += lost;
+            sum.waiters_full += waiters_full;
+            sum.bytes_full += bytes_full;
+        }
+        Ok(sum)
+    }
+
+    /// How often the kernel did not run a program because it was running on that CPU already.
+    pub(super) fn misses(&self) -> u64 {
+        let programs = self.hooks.iter().filter_map(|hook| self.bpf.program(hook.program));
+        programs.filter_map(|program| Some(recursion_misses(program.fd().ok()?.as_fd()))).sum()
+    }
+
+    fn map_mut(&mut self, name: &str) -> &mut Map {
+        self.bpf.map_mut(name).expect(IN_OBJECT)
+    }
+}
+
+fn constants(config: &Config, types: &KernelTypes) -> Result<Constants> {
+    let filter = Filter { pids: config.pids.clone(), ..Filter::default() };
+    let without_stacks =
+        record::Config { user_stacks: false, kernel_stacks: false, ..record::Config::default() };
+    let mut words = members::offsets(types)?;
+    // `bpf_get_current_task_btf` is of 5.11.
+    words.push(("READ_DIRECT", u32::from(kernel::version() >= kernel::Version(5, 11, 0))));
+    Constants::new(&without_stacks, &filter, &words, Some(types), false)
+}
+
+fn files(bpf: &mut Ebpf) -> &mut Iter {
+    bpf.program_mut(FILES).expect(IN_OBJECT).try_into().expect("an iterator")
+}
+
+fn callback(bpf: &mut Ebpf) -> &mut UProbe {
+    bpf.program_mut(CALLBACK).expect(IN_OBJECT).try_into().expect("a uprobe")
+}

@@ -1,0 +1,190 @@
+use crate::assert_packed;
+
+/// Which interval of a thread is recorded with its stacks, while the cost of the recording has a ceiling,
+/// and what all its intervals are together: that is exact.
+///
+/// A thread has a quota of intervals for each window of time. Below it each interval is recorded; with `n`
+/// intervals in the window before this, or so far in this one, each is recorded with a probability of quota
+/// / `n`, and then counts `n` / quota times. So what waits rarely, which may be long, is exact, and the sums
+/// of all are unbiased: the probability depends on what was before only.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// How often the interval that is open or comes next counts; 0: it is not recorded.
+    pub weight: u32,
+    /// The number of the window.
+    pub window: u32,
+    /// Intervals in it.
+    pub in_window: u32,
+    /// Intervals in the window before it.
+    pub in_last: u32,
+    /// Finished intervals that are in no sum yet, recorded or not.
+    pub count: u64,
+    /// Their time off-CPU in ns.
+    pub off_ns: u64,
+    /// Of it, that on the run queue.
+    pub runqueue_ns: u64,
+}
+assert_packed!(Sampling, 40);
+
+impl Sampling {
+    /// How many bits of a time in ns are within a window: 134 ms.
+    pub const WINDOW_BITS: u32 = 27;
+
+    /// A quota of one interval: it has as many bits behind the point.
+    pub const ONE: u64 = 1 << 16;
+
+    /// The most that an interval counts.
+    pub const MAX_WEIGHT: u64 = 1 << 20;
+
+    /// Counts an interval that has ended `now`. Returns how often the next one is to count, if it is
+    /// recorded, as a number with 16 bits behind the point; at least one.
+    #[inline(always)]
+    pub fn next_weight(&mut self, now: u64, quota: u64) -> u64 {
+        let window = (now >> Self::WINDOW_BITS) as u32;
+        if window != self.window {
+            let follows = window == self.window.wrapping_add(1);
+            self.in_last = if follows { self.in_window } else { 0 };
+            self.in_window = 0;
+            self.window = window;
+        }
+        self.in_window = self.in_window.wrapping_add(1);
+        let many = if self.in_last > self.in_window { self.in_last } else { self.in_window };
+        let weight = ((many as u64) << 32) / if quota == 0 { 1 } else { quota };
+        if weight < Self::ONE {
+            Self::ONE
+        } else if weight > Self::MAX_WEIGHT << 16 {
+            Self::MAX_WEIGHT << 16
+        } else {
+            weight
+        }
+    }
+
+    /// Decides whether the next interval is recorded. `weight`: of [`Self::next_weight`]; the other two are
+    /// random.
+    #[inline(always)]
+    pub fn decide(&mut self, weight: u64, round: u32, keep: u32) {
+        // A whole number, up or down by chance.
+        let weight = (weight + (round & 0xffff) as u64) >> 16;
+        let is_kept = (keep as u64 * weight) >> 32 == 0;
+        self.weight = if is_kept { weight as u32 } else { 0 };
+    }
+}
+
+/// What is known of the error of sums that are estimates: the sums of squares of what each recorded
+/// interval adds to the variance.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Variance {
+    /// Intervals that were recorded; 0 where each counts once.
+    pub samples: u64,
+    /// Of the number of intervals.
+    pub count: u64,
+    /// Of their time off-CPU, in ns squared: the low 64 bits.
+    pub off_low: u64,
+    /// The high 64 bits.
+    pub off_high: u64,
+}
+assert_packed!(Variance, 32);
+
+impl Variance {
+    /// Adds an interval that counts `weight` times: by Horvitz and Thompson it adds `weight * (weight - 1)`
+    /// times its square.
+    #[inline(always)]
+    pub fn add_interval(&mut self, off_ns: u64, weight: u64) {
+        self.samples += 1;
+        self.count = self.count.wrapping_add(weight * (weight - 1));
+        let (low, high) = multiply(off_ns.wrapping_mul(weight), off_ns.wrapping_mul(weight - 1));
+        self.off_low = self.off_low.wrapping_add(low);
+        let carry = (self.off_low < low) as u64;
+        self.off_high = self.off_high.wrapping_add(high).wrapping_add(carry);
+    }
+
+    /// Adds the intervals of `other`.
+    pub fn add(&mut self, other: &Self) {
+        let Self { samples, count, off_low: _, off_high: _ } = other;
+        self.samples += samples;
+        self.count = self.count.saturating_add(*count);
+        let off = self.off().saturating_add(other.off());
+        (self.off_low, self.off_high) = (off as u64, (off >> 64) as u64);
+    }
+
+    /// Of the time off-CPU, in ns squared.
+    pub const fn off(&self) -> u128 {
+        (self.off_high as u128) << 64 | self.off_low as u128
+    }
+}
+
+/// The product of two numbers, its low and its high 64 bits: BPF has no wider multiplication.
+#[inline(always)]
+const fn multiply(a: u64, b: u64) -> (u64, u64) {
+    const LOW: u64 = 0xffff_ffff;
+    let (a_low, a_high, b_low, b_high) = (a & LOW, a >> 32, b & LOW, b >> 32);
+    let low = a_low * b_low;
+    let one = a_high * b_low + (low >> 32);
+    let other = a_low * b_high + (one & LOW);
+    let high = a_high * b_high + (one >> 32) + (other >> 32);
+    (other << 32 | low & LOW, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_those_of_128_bits() {
+        for a in [0, 1, 7, 0xffff_ffff, 1 << 32, 0x1234_5678_9abc_def0, u64::MAX] {
+            for b in [0, 1, 3, 0xffff_ffff, 1 << 40, 0xfedc_ba98_7654_3210, u64::MAX] {
+                let (low, high) = multiply(a, b);
+                assert_eq!(u128::from(high) << 64 | u128::from(low), u128::from(a) * u128::from(b));
+            }
+        }
+    }
+
+    #[test]
+    fn within_the_quota_each_interval_counts_once() {
+        let mut sampling = Sampling::default();
+        for i in 0..100 {
+            let weight = sampling.next_weight(1000 + i, 100 * Sampling::ONE);
+            assert_eq!(weight, Sampling::ONE, "{i}");
+        }
+        assert!(sampling.next_weight(2000, 100 * Sampling::ONE) > Sampling::ONE);
+    }
+
+    /// A generator of numbers that are as good as random.
+    fn random(state: &mut u64) -> u32 {
+        *state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 32) as u32
+    }
+
+    #[test]
+    fn sums_are_unbiased_and_their_errors_are_as_told() {
+        const N: u64 = 4000;
+        const ROUNDS: u64 = 400;
+        let exact: u64 = (0..N).map(|i| 1000 + i % 7 * 300).sum();
+        let mut state = 1;
+        let (mut sum, mut squares, mut told) = (0.0, 0.0, 0.0);
+        for _round in 0..ROUNDS {
+            let mut sampling = Sampling { weight: 1, ..Sampling::default() };
+            let (mut estimate, mut variance) = (0u64, Variance::default());
+            for i in 0..N {
+                let off_ns = 1000 + i % 7 * 300;
+                if sampling.weight > 0 {
+                    estimate += off_ns * u64::from(sampling.weight);
+                    variance.add_interval(off_ns, sampling.weight.into());
+                }
+                let weight = sampling.next_weight(i * 100_000, 37 * Sampling::ONE);
+                sampling.decide(weight, random(&mut state), random(&mut state));
+            }
+            let error = estimate as f64 - exact as f64;
+            sum += error;
+            squares += error * error;
+            told += variance.off() as f64;
+        }
+        let (mean, seen) = (sum / ROUNDS as f64, squares / ROUNDS as f64);
+        let told = told / ROUNDS as f64;
+        assert!(mean.abs() < 4.0 * (seen / ROUNDS as f64).sqrt(), "biased: {mean} of {exact}");
+        assert!((0.75..1.33).contains(&(seen / told)), "{seen} against {told}");
+    }
+}

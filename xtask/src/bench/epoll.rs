@@ -1,0 +1,75 @@
+//! What `offwake epoll` costs for each event, and whether it loses any: two threads wake each other through epoll as
+//! fast as they can (examples/src/bin/epoll_storm.rs).
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::programs::{self, Owners};
+use super::stats::StatsEnabled;
+use crate::child::{self, Group};
+use crate::command;
+use crate::workspace::Workspace;
+
+/// So many events a second must come through.
+const RATE: f64 = 50_000.0;
+/// For so long it is watched.
+const SECONDS: f64 = 5.0;
+
+/// Measures once.
+pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    let gate = match args {
+        [] => false,
+        [gate] if gate == "--gate" => true,
+        [other, ..] => {
+            bail!("bench epoll: no option `{}`; see `cargo xtask help`", other.display())
+        }
+    };
+    ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
+    let mut build = command::cargo(&workspace.root);
+    command::run(build.args(["build", "--release", "-p=offwake", "-p=offwake-examples"]))?;
+    child::unwind_on_signals()?;
+    let _stats = StatsEnabled::new()?;
+    let mut load = Command::new(workspace.release_binary("epoll_storm"));
+    let load = Group::start_silent(load.args(["--seconds", "60"]))?;
+    let path = workspace.target.join("bench-epoll.json");
+    let out = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut watch = Command::new(workspace.release_binary("offwake"));
+    watch.args(["epoll", "--json", "-p", &load.pid().to_string(), "-d", &SECONDS.to_string()]);
+    let mut watch = Group::start(watch.stdin(Stdio::null()).stdout(out))?;
+    child::pause(Duration::from_secs_f64(SECONDS - 1.0))?;
+    let ids = programs::ids_of(watch.pid())?;
+    let owners: Owners = ids.into_iter().map(|id| (id, watch.name().to_owned())).collect();
+    let programs = programs::read(&owners)?;
+    ensure!(watch.wait(Duration::from_secs(30))?.success(), "offwake epoll failed");
+    drop(load);
+
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::remove_file(&path)?;
+    let summary: Value = serde_json::from_str(text.lines().last().context("it wrote nothing")?)?;
+    let events = summary["events"].as_u64().context("no events")?;
+    let lost = summary["lost"].as_object().context("no losses")?;
+    let lost: u64 = lost.values().filter_map(Value::as_u64).sum();
+    let rate = events as f64 / SECONDS;
+    let mut ns = 0;
+    for program in programs.values().filter(|program| program.runs > 0) {
+        let mean = program.ns / program.runs;
+        println!("{:<32} {:>12} runs {mean:>8} ns each", program.name, program.runs);
+        ns += program.ns;
+    }
+    // The programs were read a second before the end.
+    let seen = rate * (SECONDS - 1.0);
+    println!(
+        "{events} events, {rate:.0} a second, {lost} lost; {:.0} ns of BPF for each",
+        ns as f64 / seen
+    );
+    if gate {
+        ensure!(lost == 0, "{lost} events were lost");
+        ensure!(rate >= RATE, "only {rate:.0} events a second: this machine is too busy to tell");
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! What offwake takes in user space: from the command to the first interval that it can record, from the
+//! stop to the written graph, and the peak of its memory.
+//!
+//! One target has 50,000 distinct stacks, the other is Envoy under load. Each is recorded with both ways to
+//! walk user stacks, several times; of times the median counts, of memory the most.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::cost::{self, Cost};
+use crate::child::{self, Group};
+use crate::command;
+use crate::workspace::Workspace;
+
+const STACKS: u32 = 50_000;
+/// How long the threads of the stacks' target may take to go through all of them.
+const PLAY: Duration = Duration::from_secs(120);
+/// From the start of a recording to when it surely records.
+const SETTLE: Duration = Duration::from_secs(3);
+const WALKS: [&str; 2] = ["fp", "cfi"];
+/// Bytes that a recording of Envoy may take, with the BPF maps, by walk.
+const MAX_BYTES: [u64; 2] = [150_000_000, 250_000_000];
+/// Seconds.
+const MAX_START_UP: f64 = 0.5;
+const MAX_AFTER_ENVOY: f64 = 1.0;
+const MAX_AFTER_STACKS: f64 = 3.0;
+
+struct Options {
+    seconds: u64,
+    rounds: usize,
+    envoy: Option<OsString>,
+    gate: bool,
+}
+
+/// What recordings of one target took.
+#[derive(Default)]
+struct Figures {
+    /// Seconds.
+    start_up: Vec<f64>,
+    after: Vec<f64>,
+    cpu: Vec<f64>,
+    /// The most of all rounds, with the BPF maps.
+    bytes: u64,
+    /// What offwake said last, of its memory and of losses.
+    said: Vec<String>,
+}
+
+pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    let options = parse(args)?;
+    ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
+    let mut build = command::cargo(&workspace.root);
+    command::run(build.args([
+        "build",
+        "--release",
+        "--package=offwake",
+        "--package=offwake-examples",
+    ]))?;
+    child::unwind_on_signals()?;
+    let dir = make_dir(&workspace.target)?;
+    println!(
+        "{:<16} {:<5} {:>10} {:>12} {:>7} {:>8}",
+        "target", "walk", "start-up s", "after stop s", "CPU s", "peak MB"
+    );
+    let mut breaches = Vec::new();
+    for (walk, max_bytes) in WALKS.into_iter().zip(MAX_BYTES) {
+        let stacks = rounds(&options, || many_stacks(workspace, &dir, walk))?;
+        stacks.print(&format!("{STACKS} stacks"), walk);
+        let envoy = rounds(&options, || envoy(workspace, &dir, walk, &options))?;
+        envoy.print("Envoy", walk);
+        let mut most = |what: &str, is: f64, most: f64| {
+            if is > most {
+                breaches.push(format!("{what} with {walk}: {is:.2}, not {most:.2}"));
+            }
+        };
+        most("seconds after the stop of 50,000 stacks", median(&stacks.after), MAX_AFTER_STACKS);
+        most("seconds after the stop of Envoy", median(&envoy.after), MAX_AFTER_ENVOY);
+        most("MB of memory with Envoy", envoy.bytes as f64 / 1e6, max_bytes as f64 / 1e6);
+        if walk == "fp" {
+            most("seconds of start-up with Envoy", median(&envoy.start_up), MAX_START_UP);
+        }
+    }
+    std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    ensure!(!options.gate || breaches.is_empty(), "{}", breaches.join("; "));
+    Ok(())
+}
+
+fn make_dir(target: &Path) -> Result<PathBuf> {
+    let dir = target.join("bench-user");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok(dir)
+}
+
+fn rounds(options: &Options, mut round: impl FnMut() -> Result<Figures>) -> Result<Figures> {
+    let mut all = Figures::default();
+    for _ in 0..options.rounds {
+        let Figures { start_up, after, cpu, bytes, said } = round()?;
+        all.start_up.extend(start_up);
+        all.after.extend(after);
+        all.cpu.extend(cpu);
+        all.bytes = all.bytes.max(bytes);
+        all.said = said;
+    }
+    Ok(all)
+}
+
+impl Figures {
+    fn print(&self, target: &str, walk: &str) {
+        println!(
+            "{target:<16} {walk:<5} {:>10.2} {:>12.2} {:>7.2} {:>8.0}",
+            median(&self.start_up),
+            median(&self.after),
+            median(&self.cpu),
+            self.bytes as f64 / 1e6,
+        );
+        for line in &self.said {
+            println!("    {line}");
+        }
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// A target goes through its stacks once, and all of that is recorded.
+fn many_stacks(workspace: &Workspace, dir: &Path, walk: &str) -> Result<Figures> {
+    let mut program = Command::new(workspace.release_binary("many_stacks"));
+    let mut target = Target::start(program.args(["--count", &STACKS.to_string()]))?;
+    let start_up = start_up(workspace, dir, walk, target.pid)?;
+    measure(workspace, dir, walk, target.pid, start_up, || {
+        child::pause(SETTLE)?;
+        target.go()?;
+        target.wait_for("done")
+    })
+}
+
+fn envoy(workspace: &Workspace, dir: &Path, walk: &str, options: &Options) -> Result<Figures> {
+    // Longer than anybody measures: it is killed.
+    let load = (options.seconds + 60).to_string();
+    let mut program = Command::new(workspace.release_binary("envoy-demo"));
+    program.args(["--seconds", &load]);
+    if let Some(envoy) = &options.envoy {
+        program.arg("--envoy").arg(envoy);
+    }
+    let target = Target::start(&mut program)?;
+    // The load has to be under way.
+    child::pause(Duration::from_secs(1))?;
+    let start_up = start_up(workspace, dir, walk, target.pid)?;
+    measure(workspace, dir, walk, target.pid, start_up, || {
+        child::pause(Duration::from_secs(options.seconds))
+    })
+}
+
+/// A program that prints a line of JSON with its process when it is ready.
+struct Target {
+    group: Group,
+    lines: Lines<BufReader<ChildStdout>>,
+    pid: u64,
+}
+
+impl Target {
+    fn start(program: &mut Command) -> Result<Self> {
+        let mut group = Group::start(program.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let stdout = group.child().stdout.take().context("the target has no stdout")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = lines.next().context("the target ended too early")??;
+        let ready: Value = serde_json::from_str(&line).context("the target printed no JSON")?;
+        let pid = ready["ready"]["pid"].as_u64().context("the target has no pid")?;
+        Ok(Self { group, lines, pid })
+    }
+
+    fn go(&mut self) -> Result<()> {
+        let stdin = self.group.child().stdin.as_mut().context("the target has no stdin")?;
+        Ok(stdin.write_all(b"\n")?)
+    }
+
+    /// Waits for a line that has this member.
+    fn wait_for(&mut self, member: &str) -> Result<()> {
+        let end = Instant::now() + PLAY;
+        for line in &mut self.lines {
+            let line: Value = serde_json::from_str(&line?)?;
+            if line.get(member).is_some() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "the target takes longer than {PLAY:?}");
+        }
+        bail!("the target ended too early")
+    }
+}
+
+/// Seconds from the command to when its probes are attached, which the profile tells.
+fn start_up(workspace: &Workspace, dir: &Path, walk: &str, pid: u64) -> Result<f64> {
+    let file = dir.join("start.json");
+    let start = SystemTime::now();
+    let mut offwake = offwake(workspace, walk, pid);
+    // Long enough for an interval, of whatever length.
+    offwake.args(["-d", "0.1", "-o"]).arg(&file);
+    cost::run(offwake.stderr(Stdio::null()))?;
+    let profile: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    let started = profile["recording"]["started"].as_f64().context("no start in the profile")?;
+    let start = start.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
+    Ok(started - start)
+}
+
+fn offwake(workspace: &Workspace, walk: &str, pid: u64) -> Command {
+    let mut offwake = Command::new(workspace.release_binary("offwake"));
+    offwake.args(["--unwind", walk, "-p", &pid.to_string()]).stdin(Stdio::null());
+    offwake
+}
+
+/// A recording to a graph, for as long as `play` takes.
+fn measure(
+    workspace: &Workspace,
+    dir: &Path,
+    walk: &str,
+    pid: u64,
+    start_up: f64,
+    play: impl FnOnce() -> Result<()>,
+) -> Result<Figures> {
+    let said = dir.join("said");
+    let mut command = offwake(workspace, walk, pid);
+    command.arg("-o").arg(dir.join("out.svg")).stderr(std::fs::File::create(&said)?);
+    let mut offwake = Group::start(&mut command)?;
+    let played = play().and_then(|()| offwake.expect_running());
+    if let Err(error) = played {
+        eprint!("{}", std::fs::read_to_string(&said)?);
+        return Err(error);
+    }
+    let stop = Instant::now();
+    offwake.signal(libc::SIGINT);
+    let Cost { time, cpu, bytes } = cost::finish(offwake.child(), stop)?;
+    let said = std::fs::read_to_string(&said)?;
+    Ok(Figures {
+        start_up: vec![start_up],
+        after: vec![time.as_secs_f64()],
+        cpu: vec![cpu.as_secs_f64()],
+        bytes: bytes + bytes_of_maps(&said).context("offwake did not tell its BPF maps")?,
+        said: said.lines().map(str::to_owned).collect(),
+    })
+}
+
+/// Bytes of the BPF maps, of what offwake says at its end.
+fn bytes_of_maps(said: &str) -> Option<u64> {
+    let (_, rest) = said.split_once(" at its peak, and ")?;
+    let megabytes: f64 = rest.split_once(" MB")?.0.parse().ok()?;
+    Some((megabytes * 1e6) as u64)
+}
+
+fn parse(args: &[OsString]) -> Result<Options> {
+    let mut options = Options { seconds: 60, rounds: 3, envoy: None, gate: false };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{} needs a value", arg.display()));
+        match arg.to_str() {
+            Some("--seconds") => options.seconds = super::number(value()?)?,
+            Some("--rounds") => options.rounds = super::number(value()?)?,
+            Some("--envoy") => options.envoy = Some(value()?.clone()),
+            Some("--gate") => options.gate = true,
+            _ => bail!("bench user: no option `{}`; see `cargo xtask help`", arg.display()),
+        }
+    }
+    ensure!(options.rounds >= 1, "bench user: --rounds must be at least 1");
+    ensure!((1..=3600).contains(&options.seconds), "bench user: --seconds must be from 1 to 3600");
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_and_medians() {
+        let said = "offwake: memory: 51.8 MB at its peak, and 77.7 MB of BPF maps\n";
+        assert_eq!(bytes_of_maps(said), Some(77_700_000));
+        assert_eq!(bytes_of_maps("offwake: 3 intervals\n"), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+    }
+}
