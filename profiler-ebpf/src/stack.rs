@@ -32,7 +32,7 @@ pub fn kernel(
     if KERNEL_STACKS.load() == 0 {
         return 0;
     }
-    let remembered = remember::kernel::recall(ctx, scratch, current, registers.ip);
+    let remembered = remember::kernel::recall(ctx, scratch, current, registers);
     if remembered != 0 && remember::is_good() {
         return remembered;
     }
@@ -57,7 +57,7 @@ pub fn remembered_or_interrupt(
     if KERNEL_STACKS.load() == 0 {
         return kernel_or_interrupt(ctx, scratch);
     }
-    let remembered = remember::kernel::recall(ctx, scratch, current, registers.ip);
+    let remembered = remember::kernel::recall(ctx, scratch, current, registers);
     if remembered != 0 && remember::is_good() {
         return (remembered, WakerKind::Task);
     }

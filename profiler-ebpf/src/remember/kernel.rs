@@ -18,7 +18,7 @@ use core::hint::black_box;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
-use offwake_shared::Stack;
+use offwake_shared::{Stack, UserRegisters};
 
 use super::{MAX_DEPTH, MAX_WORDS, Recall, slot};
 use crate::known;
@@ -27,6 +27,13 @@ use crate::maps::{
     REMEMBERED_KERNEL, SCRATCH, Scratch,
 };
 use crate::task::Task;
+
+/// How many stacks there is room for in one place. A power of two.
+const WAYS: u32 = 4;
+
+/// One of so many stacks that were not found takes the place of another one: where no two are the same, to
+/// learn them costs little. A power of two.
+const LEARNS: u32 = 4;
 
 /// The most frames of a stack that is remembered. A power of two.
 const FRAMES: usize = 64;
@@ -55,14 +62,6 @@ pub struct KernelMemory {
     offsets: [u16; MAX_WORDS],
 }
 
-/// The two places for the stack that the current thread, `task`, has now. `user_ip`: where it is in its
-/// program, which mostly tells what it waits for. Two, since one system call may wait in several places.
-#[inline(always)]
-fn slots(index: u32, tid: u32, user_ip: u64, depth: u64) -> (u32, u32) {
-    let path = user_ip ^ u64::from(index) << 60;
-    (slot(path ^ u64::from(tid) << 32), slot(path ^ depth << 48 ^ 0x5555))
-}
-
 /// Whether stacks are remembered. To learn one takes `bpf_loop`.
 #[inline(always)]
 fn is_on() -> bool {
@@ -71,7 +70,12 @@ fn is_on() -> bool {
 
 /// Looks for the current kernel stack. Returns its id; 0 where it is not remembered.
 #[inline(always)]
-pub fn recall(ctx: &impl EbpfContext, scratch: *mut Scratch, task: Task, user_ip: u64) -> u64 {
+pub fn recall(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    task: Task,
+    registers: &UserRegisters,
+) -> u64 {
     if !is_on() {
         return 0;
     }
@@ -92,8 +96,12 @@ pub fn recall(ctx: &impl EbpfContext, scratch: *mut Scratch, task: Task, user_ip
     if depth >= 8 * MAX_DEPTH as u64 || sp & 7 != 0 {
         return 0;
     }
-    let (first, second) = slots(index, task.tid(), user_ip, depth);
-    offwake_recall_kernel(index, sp, depth, first, second)
+    // Where it is in its program mostly tells what it waits for, and so does the first argument: a file, or
+    // a futex. A place has room for several, since one system call may wait in several places, and what
+    // others have left on the stack varies.
+    let place = registers.ip ^ registers.di.rotate_left(20) ^ u64::from(task.tid()) << 32;
+    let first = slot(place ^ u64::from(index) << 60) & !(WAYS - 1);
+    offwake_recall_kernel(index, sp, depth, first)
 }
 
 /// A pointer as a number: once it was in memory the verifier takes it for one. It lets no program calculate with
@@ -110,16 +118,11 @@ unsafe fn number(place: *mut u64, pointer: u64) -> u64 {
     }
 }
 
-/// Reads the stack from `sp` on, `depth` bytes, and compares it with what is in two slots.
+/// Reads the stack from `sp` on, `depth` bytes, and compares it with what is in the slots of a place, of which
+/// `first` is the first.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn offwake_recall_kernel(
-    index: u32,
-    sp: u64,
-    depth: u64,
-    first: u32,
-    second: u32,
-) -> u64 {
+pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: u32) -> u64 {
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
     // A mask that the verifier understands.
     let bytes = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
@@ -131,22 +134,27 @@ pub extern "C" fn offwake_recall_kernel(
             return 0;
         }
         (*recall).bytes = bytes;
-        (*recall).slot = first;
     }
-    let id = offwake_compare_kernel(index, first);
-    if id != 0 {
-        return id;
-    }
-    let id = offwake_compare_kernel(index, second);
-    // Where a new one goes: to the second place only if the first has one that is still good.
-    let Some(memory) = REMEMBERED_KERNEL.get_ptr(first) else { return 0 };
-    // SAFETY: as above; the table is this CPU's.
-    unsafe {
-        if id != 0 || (*memory).len != 0 && (*memory).refusals == (*recall).refusals {
-            (*recall).slot = second;
+    for slot in first..first.wrapping_add(WAYS) {
+        let id = offwake_compare_kernel(index, slot);
+        if id != 0 {
+            // SAFETY: as above.
+            unsafe { (*recall).slot = slot };
+            return id;
         }
     }
-    id
+    // SAFETY: as above.
+    let recall = unsafe { &mut *recall };
+    let misses = recall.misses;
+    recall.misses = misses.wrapping_add(1);
+    recall.slot = first | (misses / LEARNS) & (WAYS - 1);
+    let Some(memory) = REMEMBERED_KERNEL.get_ptr(recall.slot) else { return 0 };
+    // SAFETY: as above; the table is this CPU's.
+    let is_free = unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals };
+    if !is_free && misses & (LEARNS - 1) != 0 {
+        recall.bytes = 0;
+    }
+    0
 }
 
 /// Compares the words that were read with what is in a slot. Returns its id, or 0.
@@ -162,17 +170,22 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
         return 0;
     }
     let top = (*bytes >> 3).wrapping_sub(memory.from_top) as usize & (MAX_DEPTH - 1);
-    let mut difference = words[black_box(top) & (MAX_DEPTH - 1)] ^ memory.outermost;
+    if words[black_box(top) & (MAX_DEPTH - 1)] != memory.outermost {
+        return 0;
+    }
     for i in 0..MAX_WORDS {
         if i >= len {
             break;
         }
+        let i = black_box(i) & (MAX_WORDS - 1);
         let offset = memory.offsets[i];
         let is_pointer = u64::from(offset & 1).wrapping_neg();
         let word = words[usize::from(offset >> 3) & (MAX_DEPTH - 1)];
-        difference |= word.wrapping_sub(*context & is_pointer) ^ memory.values[i];
+        if word.wrapping_sub(*context & is_pointer) != memory.values[i] {
+            return 0;
+        }
     }
-    if difference == 0 { memory.id } else { 0 }
+    memory.id
 }
 
 /// Remembers the stack in the scratch memory, which has this id and was looked for before. `id` 0: there is

@@ -51,8 +51,8 @@ pub struct Recall {
     pub part: u32,
     /// How many of them count.
     pub found: u32,
-    /// 0.
-    pub reserved: u32,
+    /// How many stacks were not found.
+    pub misses: u32,
 }
 
 /// Counts a stack that was found. Whether it counts without unwinding it.

@@ -103,7 +103,8 @@ impl Play {
                 Line::Wait(truth) => play.truths.push(truth),
                 Line::Done(done) => {
                     play.seconds = done.seconds;
-                    let is_told = !play.truths.is_empty() || play.herd.is_some();
+                    let is_told =
+                        !play.truths.is_empty() || !play.paths.is_empty() || play.herd.is_some();
                     assert!(is_told, "a play without a truth");
                     return play;
                 }
