@@ -174,10 +174,11 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
         return 0;
     }
     for i in 0..MAX_WORDS {
+        // What is hidden is not made one with the bound of the loop, which the verifier needs (before 6.8).
+        let i = black_box(i) & (MAX_WORDS - 1);
         if i >= len {
             break;
         }
-        let i = black_box(i) & (MAX_WORDS - 1);
         let offset = memory.offsets[i];
         let is_pointer = u64::from(offset & 1).wrapping_neg();
         let word = words[usize::from(offset >> 3) & (MAX_DEPTH - 1)];
