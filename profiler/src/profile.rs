@@ -234,8 +234,8 @@ impl Wait {
     /// those of the profile.
     pub fn source<'a>(&self, frames: &'a [Frame]) -> Option<&'a str> {
         let frame = &frames[*self.waker_stack.first()? as usize];
-        (frame.kernel && frame.module.as_deref() == Some(SOURCE_MODULE))
-            .then(|| frame.name.as_deref())?
+        let is_source = frame.kernel && frame.module.as_deref() == Some(SOURCE_MODULE);
+        frame.name.as_deref().filter(|_| is_source)
     }
 
     /// Whether a wake-up ended it, so that it has a source, even if nobody knows it.

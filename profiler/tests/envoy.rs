@@ -108,7 +108,7 @@ fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
             let is_it = |wait: &&Value| {
                 wait["wake_source"].as_str().is_some_and(|source| source.starts_with(way))
             };
-            assert!(by_tcp.iter().any(|wait| is_it(wait)), "{worker}: no {way}");
+            assert!(by_tcp.iter().any(is_it), "{worker}: no {way}");
         }
         assert!(wakers.contains(&"downstream"), "{worker} was woken by {wakers:?}");
     }

@@ -51,13 +51,7 @@ impl Sampling {
         self.in_window = self.in_window.wrapping_add(1);
         let many = if self.in_last > self.in_window { self.in_last } else { self.in_window };
         let weight = ((many as u64) << 32) / if quota == 0 { 1 } else { quota };
-        if weight < Self::ONE {
-            Self::ONE
-        } else if weight > Self::MAX_WEIGHT << 16 {
-            Self::MAX_WEIGHT << 16
-        } else {
-            weight
-        }
+        weight.clamp(Self::ONE, Self::MAX_WEIGHT << 16)
     }
 
     /// Decides whether the next interval is recorded. `weight`: of [`Self::next_weight`]; the other two are

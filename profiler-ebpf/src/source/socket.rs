@@ -11,7 +11,7 @@ use super::offsets::{
     SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_STATE, SOCKET_SOCK,
     UNIX_ADDRESS, UNIX_LEN, UNIX_NAME, UNIX_PEER,
 };
-use crate::memory::{read, read_at};
+use crate::memory::read_at;
 
 // include/linux/socket.h
 const AF_UNIX: u16 = 1;
@@ -114,11 +114,5 @@ impl Socket {
                 from as *const c_void,
             );
         }
-    }
-
-    /// The one that a `socket` of the kernel's has.
-    #[inline(always)]
-    pub fn of_socket(socket: u64) -> Self {
-        Self(read(socket + u64::from(SOCKET_SOCK.load())))
     }
 }

@@ -402,7 +402,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 fn parse_percent(text: &str) -> Result<u32, String> {
     let percent: f64 = text.parse().map_err(|_| "not a number")?;
     // Not a range check: NaN must fail, too.
-    if !(percent >= 0.01 && percent <= 100.0) {
+    if !(0.01..=100.0).contains(&percent) {
         return Err("must be from 0.01 to 100 percent".into());
     }
     Ok((percent * 10_000.0).round() as u32)

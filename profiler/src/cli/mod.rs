@@ -11,7 +11,6 @@ mod epoll;
 mod examples;
 mod generate;
 mod man;
-mod memory;
 mod output;
 mod progress;
 mod record;

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use offwake::recording::human_bytes;
+use offwake::snapshot::memory;
 use offwake::{merge, record, render, symbolize};
 
 use super::config::Job;
 use super::summary::{Summary, no_interval};
-use super::{memory, progress, results, say, stop};
+use super::{progress, results, say, stop};
 
 /// Records, and writes the results.
 ///

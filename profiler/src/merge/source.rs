@@ -10,7 +10,7 @@ use crate::profile::{Frame, SOURCE_MODULE};
 /// The frame of a source; `None` for one that no version of the BPF programs writes.
 pub(super) fn frame(source: &Source) -> Option<Frame> {
     Some(Frame {
-        name: Some(name(source)?.into()),
+        name: Some(name(source)?),
         module: Some(SOURCE_MODULE.into()),
         offset: 0,
         kernel: true,

@@ -21,8 +21,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// No interval that is recorded costs less, in ns: bounds what a thread that had been idle may cost before
 /// the next look.
 const LEAST_COST: u64 = 1000;
-/// The smallest quota: few enough that only the account of intervals costs something.
-const LEAST: u64 = Sampling::ONE >> 8;
+/// The smallest quota, seven intervals of a thread in a second: few enough that only the account of intervals
+/// costs something, and as many as it takes for the error to be known, which a handful tells nothing of.
+const LEAST: u64 = Sampling::ONE;
 
 /// The thread that keeps a recording under its ceiling.
 pub(super) struct Budget {

@@ -215,6 +215,18 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
     (key, stats)
 }
 
+/// What waits ended by, by the key that each has.
+pub(super) fn sources(probes: &Probes) -> Result<HashMap<u64, Source>> {
+    let mut sources = HashMap::new();
+    Buffers::new()
+        .for_each(probes.hash_map("SOURCES"), |&id: &u64, source: &Source| {
+            sources.insert(id, *source);
+        })
+        .context("cannot read the BPF map of sources")?;
+    sources.retain(|id, _| *id != 0);
+    Ok(sources)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,16 +267,4 @@ mod tests {
         let stack = Stack { tgid: 1, exec_id: 0, len: 128, end: 0, context: 0, frames: [0; 127] };
         assert_eq!(raw_stack(&stack), None);
     }
-}
-
-/// What waits ended by, by the key that each has.
-pub(super) fn sources(probes: &Probes) -> Result<HashMap<u64, Source>> {
-    let mut sources = HashMap::new();
-    Buffers::new()
-        .for_each(probes.hash_map("SOURCES"), |&id: &u64, source: &Source| {
-            sources.insert(id, *source);
-        })
-        .context("cannot read the BPF map of sources")?;
-    sources.retain(|id, _| *id != 0);
-    Ok(sources)
 }

@@ -8,6 +8,7 @@
 pub mod epoll;
 mod files;
 mod maps;
+pub mod memory;
 mod overlay;
 pub mod process;
 pub mod system;

@@ -46,6 +46,8 @@ fn defaults() {
         unwind,
         remember,
         probe,
+        overhead_ppm,
+        wake_source,
         capacity,
     } = job.record;
     assert_eq!(filter, Filter { pids: vec![1], ..Filter::default() });
@@ -56,6 +58,7 @@ fn defaults() {
     assert!(remember);
     assert_eq!(unwind, UnwindChoice::Auto);
     assert_eq!(probe, ProbeChoice::Auto);
+    assert_eq!((overhead_ppm, wake_source), (None, SourceDetail::Off));
     assert_eq!(capacity, record::Capacity::default());
     let symbolize::Options { debug_dirs, lines } = job.symbolize;
     assert_eq!((debug_dirs, lines), (vec![], false));
@@ -251,5 +254,14 @@ fn errors_are_one_line_that_says_what_is_wrong() {
         let error = parse(arguments).expect_err(arguments);
         assert!(error.contains(expected), "{arguments}: {error}");
         assert!(!error.contains('\n') && !error.contains("Usage"), "{arguments}: {error}");
+    }
+}
+
+#[test]
+fn a_ceiling_is_a_share_in_percent() {
+    assert_eq!(parse("-p 1 --overhead 1").unwrap().record.overhead_ppm, Some(10_000));
+    assert_eq!(parse("-p 1 --overhead 0.5").unwrap().record.overhead_ppm, Some(5_000));
+    for bad in ["0", "-1", "101", "x", "nan"] {
+        assert!(parse(&format!("-p 1 --overhead={bad}")).is_err(), "{bad}");
     }
 }

@@ -2,7 +2,7 @@
 
 /// The most memory that this process had, in bytes (`VmHWM` in proc_pid_status(5)); `None` where `/proc`
 /// does not tell.
-pub(crate) fn peak() -> Option<u64> {
+pub fn peak() -> Option<u64> {
     peak_in(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
