@@ -2,7 +2,7 @@
 //!
 //! Without one, `SAMPLE` is 0 and the verifier drops all that is here.
 
-use aya_ebpf::helpers::bpf_get_prandom_u32;
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use offwake_shared::{
     Sampling, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
 };
@@ -57,6 +57,49 @@ pub fn begin(thread: &mut ThreadState) {
     }
 }
 
+/// How long a program has run that began at `since`, in ns: what it takes to record an interval.
+#[inline(always)]
+fn cost_ns(since: u64) -> u32 {
+    // SAFETY: the helper takes nothing.
+    let cost = unsafe { bpf_ktime_get_ns() }.wrapping_sub(since);
+    // Longer than a second is no cost, but a clock of another CPU.
+    if cost < 1_000_000_000 { cost as u32 } else { 0 }
+}
+
+/// The waker's stacks of a thread have been taken, by a program that began at `since`.
+#[inline(always)]
+pub fn woke(thread: &mut ThreadState, since: u64) {
+    if is_on() {
+        thread.sampling.waker_cost_ns = cost_ns(since);
+    }
+}
+
+/// The sleeper's stacks have been taken, by a program that began at `since`.
+#[inline(always)]
+pub fn took(tid: u32, since: u64) {
+    if !is_on() {
+        return;
+    }
+    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+        // SAFETY: nobody but the thread's own CPU writes this member.
+        unsafe { (*thread).sampling.sleeper_cost_ns = cost_ns(since) };
+    }
+}
+
+/// The length of an interval without what it took to record it, and of the time before its wake-up, `blocked_ns` at
+/// most.
+#[inline(always)]
+pub fn without_cost(thread: &ThreadState, off_ns: u64, blocked_ns: u64) -> (u64, u64) {
+    if !is_on() {
+        return (off_ns, blocked_ns);
+    }
+    let sleeper = u64::from(thread.sampling.sleeper_cost_ns);
+    let both = sleeper + u64::from(thread.sampling.waker_cost_ns);
+    let off_ns = off_ns.saturating_sub(both);
+    let blocked_ns = blocked_ns.saturating_sub(sleeper);
+    (off_ns, if blocked_ns > off_ns { off_ns } else { blocked_ns })
+}
+
 /// Adds a finished interval to what its thread has waited for in all. Returns how often it counts; 0: it
 /// is not recorded.
 #[inline(always)]
@@ -92,6 +135,8 @@ pub fn next(thread: &mut ThreadState, now: u64) {
     // SAFETY: the helper takes nothing.
     let [round, keep] = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
     thread.sampling.decide(weight, round, keep);
+    thread.sampling.sleeper_cost_ns = 0;
+    thread.sampling.waker_cost_ns = 0;
 }
 
 /// The thread is another one from now on, or ends: what it has waited for in all goes into the sums, under

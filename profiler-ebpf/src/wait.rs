@@ -32,6 +32,7 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
     let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
     open(scratch, prev, &sleeper, [kernel, user], state, now);
+    sample::took(tid, now);
 }
 
 /// The thread `prev` has been switched out, and another one runs already: [`end_with_stacks`] takes its
@@ -193,16 +194,18 @@ fn finish(thread: &mut ThreadState, end: u64) {
 fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &WaitStats) {
     let preempted = thread.state == WaitState::Preempted as u32;
     let has_waker = !preempted && thread.is_woken();
-    let runqueue_ns = if preempted {
-        off_ns
+    let blocked_ns = if preempted {
+        0
     } else if has_waker {
         // A wake-up that raced the switch-out came before it: then all of it is run queue.
         let woken_after = thread.woken_at.wrapping_sub(thread.off_since);
-        if woken_after > off_ns { off_ns } else { off_ns - woken_after }
+        if woken_after > off_ns { 0 } else { woken_after }
     } else {
         count::lost(Loss::UnknownWaker);
-        0
+        off_ns
     };
+    let (off_ns, blocked_ns) = sample::without_cost(thread, off_ns, blocked_ns);
+    let runqueue_ns = off_ns - blocked_ns;
     let weight = sample::account(thread, off_ns, runqueue_ns);
     if weight == 0 {
         return;

@@ -51,6 +51,7 @@ pub fn record(ctx: &impl EbpfContext, tid: u32, task: Option<Task>, state: u32, 
     }
     let task = task.map_or(thread.task, |task| task.as_ptr() as u64);
     set_waker(ctx, thread, task);
+    sample::woke(thread, now);
 }
 
 /// The state in which a thread was switched out, from the thread itself. Its wake-up may be under way

@@ -7,6 +7,9 @@ use crate::assert_packed;
 /// intervals in the window before this, or so far in this one, each is recorded with a probability of quota
 /// / `n`, and then counts `n` / quota times. So what waits rarely, which may be long, is exact, and the sums
 /// of all are unbiased: the probability depends on what was before only.
+///
+/// To take stacks takes time, and it is that of the interval: short ones would be several times as long as those that
+/// nobody looked at. So what it took is measured, and is no part of the interval.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Sampling {
@@ -18,6 +21,10 @@ pub struct Sampling {
     pub in_window: u32,
     /// Intervals in the window before it.
     pub in_last: u32,
+    /// How long it took to take the sleeper's stacks, in ns.
+    pub sleeper_cost_ns: u32,
+    /// How long it took to take the waker's; belongs to the second half of [`crate::ThreadState`].
+    pub waker_cost_ns: u32,
     /// Finished intervals that are in no sum yet, recorded or not.
     pub count: u64,
     /// Their time off-CPU in ns.
@@ -25,7 +32,7 @@ pub struct Sampling {
     /// Of it, that on the run queue.
     pub runqueue_ns: u64,
 }
-assert_packed!(Sampling, 40);
+assert_packed!(Sampling, 48);
 
 impl Sampling {
     /// How many bits of a time in ns are within a window: 134 ms.
