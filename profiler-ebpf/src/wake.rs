@@ -117,7 +117,8 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState, task: u64) {
     };
     thread.waker_kernel = waker_kernel;
     thread.waker_kind = kind as u32;
-    if source::WAKE_SOURCE.load() != 0 {
+    // Kernels before 6.8 verify what is called even where it is dead code.
+    if cfg!(wake_source) {
         // SAFETY: see `Scratch`. The kernel stack is still in it.
         thread.source = source::find(unsafe { (*scratch).index }, task);
     }

@@ -16,5 +16,4 @@ pub mod socket;
 mod syscall;
 
 pub use self::find::find;
-pub use self::maps::WAKE_SOURCE;
 pub use self::syscall::Call;

@@ -36,6 +36,12 @@ static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-
 #[cfg(target_arch = "aarch64")]
 static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-no-loop.bpf.o");
 
+/// The programs that tell wake-up sources, too.
+#[cfg(target_arch = "x86_64")]
+static OBJECT_SOURCE: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-source.bpf.o");
+#[cfg(target_arch = "aarch64")]
+static OBJECT_SOURCE: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-source.bpf.o");
+
 /// The one for the running kernel.
 pub(super) fn object() -> &'static [u8] {
     kernel::why_no_bpf_loop().map_or(OBJECT, |_| OBJECT_NO_LOOP)
@@ -170,7 +176,8 @@ impl Probes {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let mut bpf = loader.load(object()).map_err(no_maps)?;
+        let object = if method.is_some() { OBJECT_SOURCE } else { object() };
+        let mut bpf = loader.load(object).map_err(no_maps)?;
         for hook in flavour.hooks.iter().chain(&callbacks) {
             let loaded = hook.load(&mut bpf, btf.as_ref());
             loaded.map_err(|error| rejected(hook.program, &error))?;

@@ -8,7 +8,7 @@ use offwake_shared::SourceDetail;
 
 use super::btf::KernelTypes;
 use super::probe::{Flavour, Hook};
-use super::{Config, ProbeChoice};
+use super::{Config, ProbeChoice, kernel};
 use crate::symbolize::kallsyms;
 
 /// How it is known which of several descriptors of an epoll instance, or of `poll`, was ready.
@@ -29,6 +29,7 @@ impl Method {
         if config.wake_source == SourceDetail::Off {
             return Ok(None);
         }
+        require_verifier()?;
         if !flavour.has_types {
             bail!("--wake-source needs the kernel's type information (BTF)");
         }
@@ -66,6 +67,17 @@ impl Method {
     pub(super) fn describe(self, detail: SourceDetail) -> String {
         format!("{} ({})", detail.name(), self.name())
     }
+}
+
+/// Whether the kernel can check the programs that tell sources.
+///
+/// # Errors
+/// When it cannot: before 6.8 it follows each way through a loop by itself.
+pub(super) fn require_verifier() -> Result<()> {
+    if kernel::version() < kernel::Version(6, 8, 0) {
+        bail!("--wake-source needs Linux 6.8 or newer: older kernels cannot verify its programs");
+    }
+    Ok(())
 }
 
 /// Called for each wait of an epoll instance, and of `poll` and `select`: by pointer, so that no compiler

@@ -11,11 +11,15 @@ use super::{Objects, object, rustc};
 use crate::command;
 use crate::workspace::Workspace;
 
-/// What the programs are built for: an architecture, and kernels without `bpf_loop` (before 5.17) or others.
-pub(crate) const VARIANTS: [&str; 4] = ["aarch64", "aarch64-no-loop", "x86_64", "x86_64-no-loop"];
+/// What the programs are built for: an architecture, and kernels without `bpf_loop` (before 5.17) or others, of these
+/// also with what tells wake-up sources.
+pub(crate) const VARIANTS: [&str; 6] =
+    ["aarch64", "aarch64-no-loop", "aarch64-source", "x86_64", "x86_64-no-loop", "x86_64-source"];
 
 /// Ends the name of a variant without `bpf_loop`.
 const NO_LOOP: &str = "-no-loop";
+/// Ends the name of a variant that tells wake-up sources.
+const SOURCE: &str = "-source";
 
 /// Builds `profiler-ebpf` for each variant and gives the objects without debug sections.
 ///
@@ -55,7 +59,7 @@ pub(crate) fn build(
 /// files: those names must be the same everywhere.
 fn flags(workspace: &Workspace, toolchain: &Toolchain, variant: &str) -> Result<OsString> {
     // Of the machine that runs the programs, not the one that builds them: aya-ebpf looks for it, too.
-    let architecture = variant.strip_suffix(NO_LOOP).unwrap_or(variant);
+    let architecture = variant.trim_end_matches(NO_LOOP).trim_end_matches(SOURCE);
     let architecture = format!("bpf_target_arch=\"{architecture}\"");
     let mut flags: Vec<OsString> =
         ["-C", "debuginfo=2", "-C", "link-arg=--btf", "--cfg", &architecture]
@@ -63,6 +67,9 @@ fn flags(workspace: &Workspace, toolchain: &Toolchain, variant: &str) -> Result<
             .to_vec();
     if variant.ends_with(NO_LOOP) {
         flags.extend(["--cfg", "no_loop"].map(OsString::from));
+    }
+    if variant.ends_with(SOURCE) {
+        flags.extend(["--cfg", "wake_source"].map(OsString::from));
     }
     let mut remap = |from: &Path, to: &str| {
         let mut flag = OsString::from("--remap-path-prefix=");
