@@ -29,7 +29,6 @@ impl Method {
         if config.wake_source == SourceDetail::Off {
             return Ok(None);
         }
-        require_verifier()?;
         if !flavour.has_types {
             bail!("--wake-source needs the kernel's type information (BTF)");
         }
@@ -69,12 +68,12 @@ impl Method {
     }
 }
 
-/// Whether the kernel can check the programs that tell sources.
+/// Whether the kernel can check the programs that tell sources, if anybody wants to know.
 ///
 /// # Errors
 /// When it cannot: before 6.8 it follows each way through a loop by itself.
-pub(super) fn require_verifier() -> Result<()> {
-    if kernel::version() < kernel::Version(6, 8, 0) {
+pub(super) fn require(detail: SourceDetail) -> Result<()> {
+    if detail != SourceDetail::Off && kernel::version() < kernel::Version(6, 8, 0) {
         bail!("--wake-source needs Linux 6.8 or newer: older kernels cannot verify its programs");
     }
     Ok(())
