@@ -110,7 +110,7 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState, task: u64) {
     let current = Task::current();
     let registers = current.own_registers();
     // What is looked for in the frames needs them.
-    let (waker_kernel, kind) = if source::WAKE_SOURCE.load() != 0 {
+    let (waker_kernel, kind) = if cfg!(wake_source) {
         stack::kernel_or_interrupt(ctx, scratch)
     } else {
         stack::remembered_or_interrupt(ctx, scratch, current, &registers)
