@@ -20,6 +20,21 @@ impl Table {
         self.failures
     }
 
+    /// Adds the lines of another table.
+    pub(crate) fn append(&mut self, other: Self) {
+        let Self { rows, failures, left_out } = other;
+        self.rows.extend(rows);
+        self.failures += failures;
+        self.left_out.extend(left_out);
+    }
+
+    /// Says something of each result.
+    pub(crate) fn note(&mut self, what: &str) {
+        for [.., result] in &mut self.rows {
+            *result = format!("{result} ({what})");
+        }
+    }
+
     /// Adds a failure of a kernel as a whole.
     pub(crate) fn failure(&mut self, kernel: &str, release: &str, probe: &str, why: &str) {
         self.failures += 1;
