@@ -154,6 +154,7 @@ fn the_man_page_is_complete() {
             "COMMANDS",
             "\"OUTPUT FORMATS\"",
             "LOSSES",
+            "\"OFFWAKE EPOLL\"",
             "SIGNALS",
             "\"EXIT STATUS\"",
             "EXAMPLES",
