@@ -26,7 +26,8 @@ fn name(source: &Source) -> Option<String> {
     let kind = SourceKind::from_u32(source.kind)?;
     let mut name = format!("[{}", kind.name());
     let rest = match kind {
-        SourceKind::None => return None,
+        // A file of a kind that nobody knows: to say no more than that would be a guess.
+        SourceKind::None | SourceKind::File => return None,
         SourceKind::Tcp => join([endpoints(source), tcp_state(source.state).into()]),
         SourceKind::Udp => endpoints(source),
         SourceKind::Unix => unix_name(source),
