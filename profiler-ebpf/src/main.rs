@@ -18,7 +18,6 @@ mod kprobe;
 mod maps;
 mod memory;
 mod namespace;
-mod remember;
 mod sample;
 mod source;
 mod stack;

@@ -39,9 +39,8 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
-    let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
     let summary = Summary::of(&recording, &profile);
-    let remembered = recording.remembered_stacks;
+    let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
     drop(recording);
     let sampling = profile.describe_sampling();
 
@@ -57,9 +56,6 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     }
     if let Some(sampling) = sampling {
         say(sampling);
-    }
-    if remembered != 0 {
-        say(format_args!("stacks not unwound again: {remembered}"));
     }
     say(summary);
     Ok(exit)

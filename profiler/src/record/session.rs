@@ -176,7 +176,6 @@ pub(super) fn record(
         files,
         losses,
         bpf_bytes,
-        remembered_stacks: counters.remembered,
         unwind,
         warnings,
     })

@@ -110,7 +110,6 @@ fn profile(collected: Collected) -> Profile {
         files: Vec::new(),
         losses: Losses::default(),
         bpf_bytes: 0,
-        remembered_stacks: 0,
         unwind: None,
         warnings: Vec::new(),
     };

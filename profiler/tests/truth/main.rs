@@ -12,7 +12,6 @@ mod herd;
 mod outputs;
 mod privileges;
 mod probes;
-mod remembered;
 mod sampling;
 mod sources;
 mod storms;
