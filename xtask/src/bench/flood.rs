@@ -35,13 +35,7 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     if !command::is_root() {
         bail!("the benchmark loads BPF programs: run it as root");
     }
-    let mut build = command::cargo(&workspace.root);
-    command::run(build.args([
-        "build",
-        "--release",
-        "--package=offwake",
-        "--package=offwake-examples",
-    ]))?;
+    super::build(workspace)?;
     child::unwind_on_signals()?;
     let [offwake, load] = ["offwake", "load"].map(|name| workspace.release_binary(name));
     let dir = workspace.target.join("bench-load");

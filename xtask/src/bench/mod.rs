@@ -39,6 +39,17 @@ struct Options {
     gate: bool,
 }
 
+/// Builds what is measured, and the targets.
+fn build(workspace: &Workspace) -> Result<()> {
+    let mut build = command::cargo(&workspace.root);
+    command::run(build.args([
+        "build",
+        "--release",
+        "--package=offwake",
+        "--package=offwake-examples",
+    ]))
+}
+
 pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     if let Some((part, args)) = args.split_first() {
         match part.to_str() {
@@ -57,13 +68,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let mut tracers = vec![Tracer::libbpf_tools()?];
     let mut walks = Vec::new();
     if !options.peers_only {
-        let mut build = command::cargo(&workspace.root);
-        command::run(build.args([
-            "build",
-            "--release",
-            "--package=offwake",
-            "--package=offwake-examples",
-        ]))?;
+        build(workspace)?;
         let offwake = workspace.release_binary("offwake");
         walks.extend(Tracer::walks(&offwake));
         tracers.push(Tracer::offwake(offwake));

@@ -54,13 +54,7 @@ struct Figures {
 pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let options = parse(args)?;
     ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
-    let mut build = command::cargo(&workspace.root);
-    command::run(build.args([
-        "build",
-        "--release",
-        "--package=offwake",
-        "--package=offwake-examples",
-    ]))?;
+    super::build(workspace)?;
     child::unwind_on_signals()?;
     let dir = make_dir(&workspace.target)?;
     println!(
