@@ -22,6 +22,7 @@ pub(crate) struct Architecture {
     pub(crate) linker: &'static str,
     /// What links, on a machine of x86-64.
     compilers: &'static [Need<'static>],
+    /// Its emulator.
     pub(crate) qemu: &'static str,
     /// The machine, and a CPU with all that one can have.
     pub(crate) machine: &'static [&'static str],

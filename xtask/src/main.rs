@@ -55,9 +55,11 @@ usage: cargo xtask TASK
                       --install     first install the toolchain for it (Debian, root)
   dist [ARCH]       build offwake as one static binary, for x86_64 (default) or aarch64
   vm [OPTIONS]      run the tests on other kernels, in virtual machines (Debian, root)
-                      --kernel NAME  only this one of 5.10, 6.1, 6.1-rt, 6.12, 7.2; may be repeated
+                      --kernel NAME  only this one of 5.10, 6.1, 6.1-rt, 6.12, 7.2, arm64; may be repeated
+                      --suite NAME   only this one of bare, truth, cfi, bcc; may be repeated
                       --quick        only one test for each kind of wait and of stack
-                      --probe NAME   with this probe, whether or not the kernel has it; may be repeated
+                      --test NAME    only tests whose names have this in them; may be repeated
+                      --probe NAME   only with this probe; may be repeated
   rules             check the dependency rules of the source, and what the README says
 ";
 

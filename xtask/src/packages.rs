@@ -56,10 +56,8 @@ pub(crate) const FOR_BENCH: &[Need<'_>] = &[
     Need::new("wakeuptime", "libbpf-tools"),
 ];
 
-/// The emulator, what goes into its machines, and the compilers of that.
+/// What makes the disks of virtual machines, and the compilers of what goes onto them.
 pub(crate) const FOR_VM: &[Need<'_>] = &[
-    Need::new("qemu-system-x86_64", "qemu-system-x86"),
-    Need::new("qemu-system-aarch64", "qemu-system-arm"),
     Need::new("cpio", "cpio"),
     Need::new("xz", "xz-utils"),
     Need::new("zstd", "zstd"),

@@ -12,6 +12,7 @@ use super::build::{self, Programs};
 use super::console::Console;
 use super::kernels::Image;
 use super::modules;
+use super::qemu::Qemu;
 use crate::architecture::Architecture;
 use crate::child::{self, Group};
 use crate::workspace::Workspace;
@@ -30,6 +31,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) directory: &'a Path,
     pub(crate) programs: &'a Programs,
+    pub(crate) qemu: &'a Qemu,
     /// What executes its instructions.
     pub(crate) accelerator: &'static str,
 }
@@ -57,13 +59,13 @@ pub(crate) struct Said {
 }
 
 /// The kernel's virtual machines where they work, else emulation.
-pub(crate) fn accelerator(architecture: &Architecture) -> &'static str {
+pub(crate) fn accelerator(qemu: &Qemu, architecture: &Architecture) -> &'static str {
     // Some machines have the device, and QEMU cannot set up a CPU with it. One that stands still shows that.
-    let mut qemu = Command::new("sh");
-    let stands = "-accel kvm -S -nodefaults -display none -monitor stdio";
-    qemu.args(["-c", &format!("echo quit | \"$0\" \"$@\" {stands}"), architecture.qemu]);
-    qemu.args(architecture.machine);
-    match command::capture(&mut qemu) {
+    let mut stands = qemu.command(architecture);
+    stands.args(["-accel", "kvm", "-S", "-nodefaults", "-display", "none", "-monitor", "stdio"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "echo quit | \"$0\" \"$@\""]).arg(stands.get_program());
+    match command::capture(shell.args(stands.get_args())) {
         Ok(_) => "kvm",
         Err(_) => "tcg,thread=multi",
     }
@@ -92,8 +94,7 @@ impl Machine<'_> {
     }
 
     fn run(&self, boot: &Boot<'_>, initrd: &Path, results: &Path, messages: &Path) -> Result<()> {
-        let mut qemu = Command::new(self.architecture.qemu);
-        qemu.args(self.architecture.machine);
+        let mut qemu = self.qemu.command(self.architecture);
         qemu.args(["-accel", self.accelerator, "-smp", "2"]);
         qemu.args(["-m", MEMORY_MIB, "-nodefaults", "-no-reboot", "-display", "none"]);
         for disk in &boot.disks {

@@ -11,6 +11,7 @@ mod debian;
 mod kernels;
 mod machine;
 mod modules;
+mod qemu;
 mod suites;
 mod table;
 
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 
 use self::kernels::Kernel;
 use self::machine::Machine;
+use self::qemu::Qemu;
 use self::suites::Suite;
 use self::table::Table;
 use crate::architecture::{AARCH64, X86_64};
@@ -44,6 +46,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     child::unwind_on_signals()?;
     let directory = workspace.target.join("vm");
     fs::create_dir_all(&directory)?;
+    let qemu = Qemu::get(&directory)?;
     let mut table = Table::default();
     for architecture in [&X86_64, &AARCH64] {
         let kernels = options.kernels.iter().filter(|it| it.architecture == architecture);
@@ -57,7 +60,8 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
             workspace,
             directory: &directory,
             programs: &programs,
-            accelerator: machine::accelerator(architecture),
+            qemu: &qemu,
+            accelerator: machine::accelerator(&qemu, architecture),
         };
         for kernel in kernels {
             if let Err(error) = boots::test(&machine, kernel, &options, &mut table) {
