@@ -31,12 +31,7 @@ pub(super) fn below(first: &str, second: &str) -> io::Result<String> {
     };
     // One search is for both.
     let body = without_text(body, "search").ok_or_else(odd)?;
-    // A first picture of nothing has no program that could be shared.
-    let program = if first.contains("<script") {
-        format!("<script type=\"text/ecmascript\"><![CDATA[{PROGRAM}]]></script>")
-    } else {
-        String::new()
-    };
+    let program = format!("<script type=\"text/ecmascript\"><![CDATA[{PROGRAM}]]></script>");
     let second = format!("<svg id=\"gone\" y=\"{above}\" {}{}", ids(&head), ids(&body));
     Ok(format!("{first}{second}{program}\n</svg>\n"))
 }

@@ -2,7 +2,8 @@
 //! got shorter.
 //!
 //! What is not there any more has no width after, and what is new has none before. So it has a graph of
-//! its own below, with the widths of the other side (`panels`).
+//! its own below, with the widths of the other side (`panels`); it is the only one where there is nothing
+//! else.
 //!
 //! Of repeated runs the tooltips say how a frame changed, with all that is above it, and how significant
 //! that is: `p`, adjusted for the number of frames, with `*` where it is at most 5 %.
@@ -52,31 +53,35 @@ pub(super) fn write(
         |name, (_, other)| format!("{name} {other}"),
     );
 
-    let (title, subtitle) = (title(before, after, diff), subtitle(before, after, diff));
+    let of_other = match diff.options.base {
+        Base::After => "Only before: what is not there any more",
+        Base::Before => "Only after: what is new",
+    };
     let mut graph = options(diff);
-    graph.title = title;
-    graph.subtitle = Some(subtitle);
+    graph.title = title(before, after, diff);
+    let subtitle = subtitle(before, after, diff);
     graph.notes =
         format!("before: {}; after: {}", before.losses.describe(true), after.losses.describe(true));
-    let there = if there.is_empty() {
-        let mut empty = Vec::new();
-        write_empty(&graph.title, graph.subtitle.as_deref().unwrap_or_default(), &mut empty)?;
-        text(empty)?
-    } else {
-        draw(&mut graph, &there, &marks)?
+    let svg = match (there.is_empty(), gone.is_empty()) {
+        (true, true) => return write_empty(&graph.title, &subtitle, out),
+        (true, false) => {
+            graph.subtitle = Some(shorten(&format!("{of_other} · {subtitle}"), SUBTITLE_CHARS));
+            draw(&mut graph, &gone, &marks)?
+        }
+        (false, true) => {
+            graph.subtitle = Some(subtitle);
+            draw(&mut graph, &there, &marks)?
+        }
+        (false, false) => {
+            graph.subtitle = Some(subtitle);
+            let there = draw(&mut graph, &there, &marks)?;
+            let mut graph = options(diff);
+            graph.title = of_other.into();
+            graph.no_javascript = true;
+            panels::below(&there, &draw(&mut graph, &gone, &marks)?)?
+        }
     };
-    if gone.is_empty() {
-        return out.write_all(there.as_bytes());
-    }
-
-    let mut graph = options(diff);
-    graph.title = match diff.options.base {
-        Base::After => "Only before: what is not there any more".into(),
-        Base::Before => "Only after: what is new".into(),
-    };
-    graph.no_javascript = true;
-    let gone = draw(&mut graph, &gone, &marks)?;
-    out.write_all(panels::below(&there, &gone)?.as_bytes())
+    out.write_all(svg.as_bytes())
 }
 
 /// By how much a frame changed, with all above it, and how significant that is.
@@ -113,11 +118,8 @@ fn draw(graph: &mut Options<'_>, lines: &[String], marks: &Marks) -> io::Result<
     graph.uicolor = Color { r: 0, g: 0, b: 0 };
     let mut svg = Vec::new();
     from_lines(graph, lines.iter().map(String::as_str), &mut svg)?;
-    Ok(marks.resolve(&text(svg)?))
-}
-
-fn text(svg: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(svg).map_err(io::Error::other)
+    let svg = String::from_utf8(svg).map_err(io::Error::other)?;
+    Ok(marks.resolve(&svg))
 }
 
 fn title(before: &Profile, after: &Profile, diff: &Diff) -> String {

@@ -138,12 +138,19 @@ fn widths_of_a_graph_are_those_after() {
     assert_eq!((total(), total()), (all, gone));
 }
 
+/// What is gone is then the one graph, and it zooms like any other.
 #[test]
 fn nothing_after_is_a_picture_too() {
     let (before, mut after) = two();
     after.waits.clear();
-    let text = picture(&before, &after, Options::default());
-    assert!(text.contains("No waits") && text.contains("Only before"), "{text}");
+    let svg = render(DiffFormat::Svg, &before, &after, Options::default());
+    let (_, text) = read_xml(&svg);
+    assert!(text.contains("Only before") && text.contains("[not woken]"), "{text}");
+    assert!(svg.contains("onload=\"init(evt)\"") && !svg.contains("id=\"gone\""));
+    let text = picture(&after, &before, Options { base: Base::Before, ..Options::default() });
+    assert!(text.contains("Only after: what is new") && text.contains("[not woken]"), "{text}");
+    let text = picture(&after, &after, Options::default());
+    assert!(text.contains("No waits"), "{text}");
 }
 
 /// The same picture as with swapped profiles, but for the colors and the titles.
