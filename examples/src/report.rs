@@ -70,6 +70,15 @@ pub struct Wait {
     pub sums: Sums,
 }
 
+/// How often a thread slept.
+#[derive(Debug, Serialize)]
+pub struct Paths {
+    /// The thread.
+    pub tid: u32,
+    /// Its own path, the waker's, and how often.
+    pub counts: Vec<[u64; 3]>,
+}
+
 /// A line of standard output: an object with one member, which names its kind.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,6 +95,8 @@ pub enum Line<'a> {
     /// How long each wait of the only truth was, in ns: what it was meant to be, and up to when the
     /// sleeper was back.
     Lengths(&'a [(u64, u64)]),
+    /// How often a thread slept, by paths that its target numbers.
+    Paths(&'a Paths),
     /// What the kernel counted for one thread from the start gate to the end gate.
     Thread {
         /// Which.

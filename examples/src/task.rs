@@ -77,7 +77,7 @@ impl Role {
 }
 
 /// The voluntary switches of the calling thread.
-fn own_voluntary_switches() -> u64 {
+pub fn own_voluntary_switches() -> u64 {
     // SAFETY: plain old data.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: valid for writing. The call cannot fail with these arguments.

@@ -6,24 +6,34 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_ringbuf_output;
 use offwake_shared::{Loss, MAX_FRAMES, StackRecord};
 
-use crate::maps::{KNOWN_STACKS, STACKS, STACKS_HALF, Scratch, pointer};
+use crate::maps::{KNOWN_STACKS, REFUSED, STACKS, STACKS_HALF, Scratch, pointer};
 use crate::{count, filling};
 
 /// Leaves it to somebody else to wake user space.
 const BPF_RB_NO_WAKEUP: u64 = 1;
 
-/// Sends the stack in the scratch memory, which has this id, unless user space knows it. Whether it
-/// was sent.
+/// Whether user space has a stack after [`tell`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Since this moment.
+    Now,
+    /// Since before, or another CPU is about to send it.
+    Before,
+    /// There was no room.
+    Not,
+}
+
+/// Sends the stack in the scratch memory, which has this id, unless user space knows it.
 #[inline(always)]
-pub fn tell(scratch: *mut Scratch, id: u64) -> bool {
+pub fn tell(scratch: *mut Scratch, id: u64) -> Told {
     if KNOWN_STACKS.get_ptr(id).is_some() {
-        return false;
+        return Told::Before;
     }
     // -EEXIST: another CPU was faster. Any other error: it is sent each time, and user space sees that it
     // has it.
     let is_noted = match KNOWN_STACKS.insert(id, 1, u64::from(BPF_NOEXIST)) {
         Ok(()) => true,
-        Err(-17) => return false,
+        Err(-17) => return Told::Before,
         Err(_) => false,
     };
     // SAFETY: see `Scratch`.
@@ -39,12 +49,29 @@ pub fn tell(scratch: *mut Scratch, id: u64) -> bool {
     };
     if !sent {
         count::lost(Loss::StacksFull);
+        refused();
         if is_noted {
             forget(id);
         }
     }
     filling::of_stacks(STACKS_HALF.load());
-    sent
+    if sent { Told::Now } else { Told::Not }
+}
+
+/// How often a stack could not be sent, here or on other CPUs.
+#[inline(always)]
+pub fn refusals() -> u32 {
+    // SAFETY: whoever writes it at the same time writes a u32 as well.
+    REFUSED.get_ptr(0).map_or(0, |count| unsafe { count.read_volatile() })
+}
+
+/// A stack could not be sent: other CPUs may have taken it for sent.
+#[inline(always)]
+fn refused() {
+    if let Some(count) = REFUSED.get_ptr_mut(0) {
+        // SAFETY: the value is in the map. Where two CPUs count at the same time, it changes all the same.
+        unsafe { count.write_volatile(count.read_volatile().wrapping_add(1)) };
+    }
 }
 
 /// The next stack with this id is sent again.

@@ -18,6 +18,7 @@ mod kprobe;
 mod maps;
 mod memory;
 mod namespace;
+mod remember;
 mod sample;
 mod source;
 mod stack;

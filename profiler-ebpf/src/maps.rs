@@ -9,6 +9,8 @@ use offwake_shared::{
     UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
 };
 
+use crate::remember::kernel::KernelMemory;
+use crate::remember::{Recall, SLOTS};
 use crate::unwind::Walk;
 
 /// The open interval of each thread, by tid. User space sets the size of this and of the next ones.
@@ -38,6 +40,9 @@ pub static STACKS: RingBuf<u64, 8388608> = RingBuf::new();
 /// time, and then the stack is sent again when it is seen again.
 #[btf_map]
 pub static KNOWN_STACKS: HashMap<u64, u64, 131072> = HashMap::new();
+/// How often a stack could not be sent.
+#[btf_map]
+pub static REFUSED: Array<u32, 1> = Array::new();
 /// A map, as helpers want it.
 #[inline(always)]
 pub const fn pointer<T>(map: &'static T) -> *mut c_void {
@@ -126,6 +131,13 @@ pub fn scratch(index: u32) -> Option<*mut Scratch> {
     Some(scratch)
 }
 
+/// As many as [`SCRATCH`] has.
+#[btf_map]
+pub static RECALL: PerCpuArray<Recall, 2> = PerCpuArray::new();
+/// Kernel stacks that were unwound on this CPU.
+#[btf_map]
+pub static REMEMBERED_KERNEL: PerCpuArray<KernelMemory, SLOTS> = PerCpuArray::new();
+
 /// What the iterator over tasks is about to write. Only one runs at a time.
 #[btf_map]
 pub static EXISTING: PerCpuArray<ExistingThread, 1> = PerCpuArray::new();
@@ -147,6 +159,8 @@ constants! {
     TARGET_COMM_LOW: u64 = 0;
     /// See [`TARGET_COMM_LOW`].
     TARGET_COMM_HIGH: u64 = 0;
+    /// The only process to record, with `FILTER & PIDS`; 0: there may be several.
+    ONLY_TGID: u32 = 0;
     /// Never recorded: offwake itself.
     OWN_TGID: u32 = 0;
     /// Inode number of offwake's pid namespace; 0 for the initial one.
@@ -164,6 +178,15 @@ constants! {
     UNWIND: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
+    /// 1: kernel stacks that are as they were are not unwound again.
+    REMEMBER: u32 = 0;
+    /// Byte offset from the beginning of a kernel stack of its outermost end: where the registers of the
+    /// program are. 0: kernel stacks are not remembered.
+    KERNEL_STACK_TOP: u32 = 0;
+    /// Where all code of the kernel is, also that of modules and BPF programs; other words there only cost.
+    KERNEL_TEXT_START: u64 = 0;
+    /// Bytes of it.
+    KERNEL_TEXT_LEN: u64 = 0;
     /// Each CPU has user space look at the map of waits in use whenever the number of waits that it has put
     /// there has none of these bits.
     WAITS_MASK: u64 = u64::MAX;

@@ -10,6 +10,7 @@ use offwake_shared::{
     TASK_KERNEL_THREAD, TaskId, UnwindProgram, UserRegisters, WakerKind,
 };
 
+use crate::known::Told;
 use crate::maps::{
     FRAMES_LIMIT, HAS_TYPES, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
     INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SCRATCH, SEEN, Scratch, UNWIND,
@@ -17,16 +18,59 @@ use crate::maps::{
 };
 use crate::task::Task;
 use crate::unwind::{self, Walk};
-use crate::{arch, count, known};
+use crate::{arch, count, known, remember};
 
-/// Takes the kernel stack of the current thread and returns its id, 0 where there is none.
+/// Takes the kernel stack of the current thread and returns its id, 0 where there is none. `registers`: those in
+/// its program.
 #[inline(always)]
-pub fn kernel(ctx: &impl EbpfContext, scratch: *mut Scratch) -> u64 {
-    // SAFETY: see `Scratch`.
-    if KERNEL_STACKS.load() == 0 || !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
+pub fn kernel(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    current: Task,
+    registers: &UserRegisters,
+) -> u64 {
+    if KERNEL_STACKS.load() == 0 {
         return 0;
     }
-    store_kernel(scratch)
+    let remembered = remember::kernel::recall(ctx, scratch, current, registers);
+    if remembered != 0 && remember::is_good() {
+        return remembered;
+    }
+    // SAFETY: see `Scratch`.
+    if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
+        return 0;
+    }
+    let (id, is_told) = store_kernel(scratch);
+    remember::compare(remembered, id);
+    remember::kernel::learn(scratch, if is_told { id } else { 0 });
+    id
+}
+
+/// As [`kernel_or_interrupt`]; the frames are not there where they were known.
+#[inline(always)]
+pub fn remembered_or_interrupt(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    current: Task,
+    registers: &UserRegisters,
+) -> (u64, WakerKind) {
+    if KERNEL_STACKS.load() == 0 {
+        return kernel_or_interrupt(ctx, scratch);
+    }
+    let remembered = remember::kernel::recall(ctx, scratch, current, registers);
+    if remembered != 0 && remember::is_good() {
+        return (remembered, WakerKind::Task);
+    }
+    // SAFETY: see `Scratch`.
+    if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
+        return (0, WakerKind::None);
+    }
+    // SAFETY: as above.
+    let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
+    let (id, is_told) = store_kernel(scratch);
+    remember::compare(remembered, id);
+    remember::kernel::learn(scratch, if is_told && !in_interrupt { id } else { 0 });
+    (id, if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task })
 }
 
 /// Takes the kernel stack of whoever runs now, and returns its id, 0 where there is none, and
@@ -41,23 +85,28 @@ pub fn kernel_or_interrupt(ctx: &impl EbpfContext, scratch: *mut Scratch) -> (u6
     // SAFETY: as above.
     let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
     let kind = if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task };
-    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(scratch) };
+    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(scratch).0 };
     (id, kind)
 }
 
+/// Returns the id of the kernel stack, and whether user space has it.
 #[inline(always)]
-fn store_kernel(scratch: *mut Scratch) -> u64 {
+fn store_kernel(scratch: *mut Scratch) -> (u64, bool) {
     // SAFETY: see `Scratch`.
-    unsafe {
-        let id = offwake_hash((*scratch).index);
-        known::tell(scratch, id);
-        id
-    }
+    let id = offwake_hash(unsafe { (*scratch).index });
+    (id, known::tell(scratch, id) != Told::Not)
 }
 
-/// Takes the user stack of the current thread, and returns its id, 0 where there is none.
+/// Takes the user stack of the current thread, and returns its id, 0 where there is none. `registers`: those in
+/// its program.
 #[inline(always)]
-pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &TaskId) -> u64 {
+pub fn user(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    current: Task,
+    id: &TaskId,
+    registers: &UserRegisters,
+) -> u64 {
     if USER_STACKS.load() == 0 || id.flags & TASK_KERNEL_THREAD != 0 {
         return 0;
     }
@@ -74,7 +123,6 @@ pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &T
         if current.start_stack() == 0 {
             return 0;
         }
-        let registers = current.current_user_registers();
         // A worker of the kernel that shares the memory of a process.
         if registers.ip == 0 {
             return 0;
@@ -82,7 +130,7 @@ pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &T
         if cfg!(no_loop) {
             offwake_walk_frame_pointers(index, registers.ip, registers.fp);
         } else {
-            unwind(stack, walk, &registers, program, current);
+            unwind(stack, walk, registers, program, current);
         }
     }
     // SAFETY: see `Scratch`.
@@ -93,7 +141,7 @@ pub fn user(ctx: &impl EbpfContext, scratch: *mut Scratch, current: Task, id: &T
         (*stack).context = StackContext::User as u32;
         let stack_id = offwake_hash(index);
         // Where there is no room for a notice, the next stack like this one is as new as this.
-        if known::tell(scratch, stack_id) && !announce(program, current) {
+        if known::tell(scratch, stack_id) == Told::Now && !announce(program, current) {
             known::forget(stack_id);
         }
         stack_id

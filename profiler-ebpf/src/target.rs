@@ -5,8 +5,8 @@ use offwake_shared::{Loss, filter};
 
 use crate::count;
 use crate::maps::{
-    FILTER, FOLLOW, OWN_TGID, TARGET_CGROUP, TARGET_COMM_HIGH, TARGET_COMM_LOW, TARGET_PIDS,
-    TARGET_TIDS,
+    FILTER, FOLLOW, ONLY_TGID, OWN_TGID, TARGET_CGROUP, TARGET_COMM_HIGH, TARGET_COMM_LOW,
+    TARGET_PIDS, TARGET_TIDS,
 };
 use crate::task::Ids;
 
@@ -56,7 +56,8 @@ pub fn born(Ids { tgid, tid }: Ids, creator: u32) {
 /// Whether a process is among those to record.
 #[inline(always)]
 pub fn is_target_process(tgid: u32) -> bool {
-    TARGET_PIDS.get_ptr(tgid).is_some()
+    let only = ONLY_TGID.load();
+    (only == 0 || tgid == only) && TARGET_PIDS.get_ptr(tgid).is_some()
 }
 
 #[inline(always)]

@@ -136,9 +136,18 @@ impl Task {
         }
     }
 
-    /// The registers of the current task in its program.
+    /// Where the kernel stack begins, at its innermost end.
     #[inline(always)]
-    pub fn current_user_registers(self) -> UserRegisters {
+    pub fn stack_base(self) -> u64 {
+        self.member(&TASK_STACK)
+    }
+
+    /// The registers of the current task in its program; all 0 where nobody knows.
+    #[inline(always)]
+    pub fn own_registers(self) -> UserRegisters {
+        if HAS_TYPES.load() == 0 {
+            return UserRegisters::default();
+        }
         if REGS_FROM_STACK.load() != 0 {
             return self.registers_on_stack();
         }
@@ -151,8 +160,7 @@ impl Task {
     /// (`task_pt_regs`).
     #[inline(always)]
     fn registers_on_stack(self) -> UserRegisters {
-        let stack: u64 = self.member(&TASK_STACK);
-        let regs = stack.wrapping_add(u64::from(REGS_FROM_STACK.load())) as *const u8;
+        let regs = self.stack_base().wrapping_add(u64::from(REGS_FROM_STACK.load())) as *const u8;
         arch::user_registers(|offset| read_at(regs, offset), |offset| read_at(regs, offset))
     }
 

@@ -28,8 +28,9 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
     if sample::skips_thread(tid) {
         return open(scratch, prev, &sleeper, [0, 0], state, now);
     }
-    let kernel = stack::kernel(ctx, scratch);
-    let user = stack::user(ctx, scratch, prev, &sleeper);
+    let registers = prev.own_registers();
+    let kernel = stack::kernel(ctx, scratch, prev, &registers);
+    let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
     open(scratch, prev, &sleeper, [kernel, user], state, now);
     sample::took(tid, now);
 }
@@ -149,8 +150,9 @@ pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
             let ids = Ids { tgid: thread.sleeper.tgid, tid: thread.sleeper.tid };
             // Its name may be another one by now.
             thread.sleeper = current.id(ids);
-            thread.sleeper_kernel = stack::kernel(ctx, scratch);
-            thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper);
+            let registers = current.own_registers();
+            thread.sleeper_kernel = stack::kernel(ctx, scratch, current, &registers);
+            thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper, &registers);
         }
     }
     finish(thread, now);

@@ -107,7 +107,14 @@ pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
 #[inline(always)]
 fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState, task: u64) {
     let Some(scratch) = scratch(WAKE) else { return };
-    let (waker_kernel, kind) = stack::kernel_or_interrupt(ctx, scratch);
+    let current = Task::current();
+    let registers = current.own_registers();
+    // What is looked for in the frames needs them.
+    let (waker_kernel, kind) = if cfg!(wake_source) {
+        stack::kernel_or_interrupt(ctx, scratch)
+    } else {
+        stack::remembered_or_interrupt(ctx, scratch, current, &registers)
+    };
     thread.waker_kernel = waker_kernel;
     thread.waker_kind = kind as u32;
     // Kernels before 6.8 verify what is called even where it is dead code.
@@ -120,8 +127,7 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState, task: u64) {
         thread.waker_user = 0;
         return;
     }
-    let current = Task::current();
     let waker = current.id(task::current_ids(current));
-    thread.waker_user = stack::user(ctx, scratch, current, &waker);
+    thread.waker_user = stack::user(ctx, scratch, current, &waker, &registers);
     thread.waker = waker;
 }

@@ -60,10 +60,12 @@ pub struct Counters {
     pub off_ns: u64,
     /// Waits that were put into one of the two maps.
     pub new_waits: u64,
+    /// Kernel stacks that were as they were when they were unwound.
+    pub remembered: u64,
     /// What was lost, by [`Loss`].
     pub losses: [u64; Loss::COUNT],
 }
-assert_packed!(Counters, 8 * (3 + Loss::COUNT));
+assert_packed!(Counters, 8 * (4 + Loss::COUNT));
 
 /// Values that user space sets before the programs are loaded; the programs see constants.
 pub mod filter {

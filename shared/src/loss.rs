@@ -42,6 +42,9 @@ pub enum Loss {
     /// What a thread waited for was not kept: the map of sources was full, because they are told apart too
     /// finely. Its interval counts.
     WakeSourcesFull,
+    /// A stack that was found to be one of before was another one. A share of all that are found is checked;
+    /// of those, the right one counts.
+    RememberedStackWrong,
 }
 
 impl Loss {
@@ -49,7 +52,7 @@ impl Loss {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ThreadsFull,
         Self::WaitsFull,
         Self::StacksFull,
@@ -66,6 +69,7 @@ impl Loss {
         Self::UserStackUnsupported,
         Self::UnwindTablesMissing,
         Self::WakeSourcesFull,
+        Self::RememberedStackWrong,
     ];
 
     /// Whether an interval is missing as a whole. All other causes take a part of one: its waker, or
@@ -93,6 +97,7 @@ impl Loss {
             Self::UserStackUnsupported => "user_stack_unsupported",
             Self::UnwindTablesMissing => "unwind_tables_missing",
             Self::WakeSourcesFull => "wake_sources_full",
+            Self::RememberedStackWrong => "remembered_stack_wrong",
         }
     }
 }

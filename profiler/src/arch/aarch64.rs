@@ -38,6 +38,8 @@ pub(super) static FACTS: Facts = Facts {
         ],
         has_signed_addresses: true,
         is_interrupt_entry,
+        // Return addresses are signed, each for its place.
+        code: None,
         stack_top: || Architecture::address_mask() + 1,
     },
 };

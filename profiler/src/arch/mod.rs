@@ -7,6 +7,7 @@ mod aarch64;
 mod x86_64;
 
 use std::fmt;
+use std::ops::Range;
 
 use offwake_shared::CfaKind;
 
@@ -120,6 +121,9 @@ pub(crate) struct Kernel {
     pub(crate) has_signed_addresses: bool,
     /// Whether a function is where interrupts enter the kernel.
     pub(crate) is_interrupt_entry: fn(&str) -> bool,
+    /// Where all code of the kernel is, also that of modules and BPF programs, where its unwinder finds callers
+    /// in words of the stack that are such addresses or point into the stack. `None`: it does otherwise.
+    pub(crate) code: Option<Range<u64>>,
     /// Where a stack ends that is not at a random place.
     pub(crate) stack_top: fn() -> u64,
 }

@@ -46,6 +46,8 @@ pub(super) static FACTS: Facts = Facts {
         ],
         has_signed_addresses: false,
         is_interrupt_entry,
+        // All of `__START_KERNEL_map` up to the fixed mappings (Documentation/arch/x86/x86_64/mm.rst).
+        code: Some(0xffff_ffff_8000_0000..0xffff_ffff_ff00_0000),
         stack_top: || 0x7fff_ffff_f000,
     },
 };

@@ -251,6 +251,14 @@ pub(crate) struct RecordArgs {
     #[arg(short = 'K', long, help_heading = RECORDING)]
     pub(crate) kernel_stacks_only: bool,
 
+    /// Unwind every kernel stack anew
+    ///
+    /// By default a kernel stack is not unwound when all that its unwinding depends on is as it was when the
+    /// same stack was unwound before, which costs a fraction. A share of such stacks is unwound all the
+    /// same, and what differs is counted (remembered_stack_wrong).
+    #[arg(long, help_heading = RECORDING)]
+    pub(crate) no_remember: bool,
+
     /// How to find the callers in user stacks
     ///
     /// Call frame information (.eh_frame) gives complete stacks also of code that is compiled without

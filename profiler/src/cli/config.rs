@@ -63,6 +63,7 @@ impl Job {
                 user_stacks: !args.kernel_stacks_only,
                 kernel_stacks: !args.user_stacks_only,
                 unwind: args.unwind.into(),
+                remember: !args.no_remember,
                 probe: args.probe.into(),
                 overhead_ppm: args.overhead,
                 wake_source: args.wake_source.map_or(SourceDetail::Off, Into::into),

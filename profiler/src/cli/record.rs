@@ -39,8 +39,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
-    let summary = Summary::of(&recording, &profile);
     let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
+    let summary = Summary::of(&recording, &profile);
+    let remembered = recording.remembered_stacks;
     drop(recording);
     let sampling = profile.describe_sampling();
 
@@ -56,6 +57,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     }
     if let Some(sampling) = sampling {
         say(sampling);
+    }
+    if remembered != 0 {
+        say(format_args!("stacks not unwound again: {remembered}"));
     }
     say(summary);
     Ok(exit)

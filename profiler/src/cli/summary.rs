@@ -95,6 +95,7 @@ mod tests {
             files: Vec::new(),
             losses: Losses::default(),
             bpf_bytes: 0,
+            remembered_stacks: 0,
             unwind: None,
             warnings: Vec::new(),
         }
@@ -141,7 +142,8 @@ mod tests {
              probe_misses 0), incomplete 3 (stacks_full 0, kernel_stack_unreadable 0, \
              kernel_stack_truncated 0, user_stack_truncated 0, \
              unknown_waker 3, switch_in_missed 0, notices_full 0, process_gone 0, \
-             user_stack_broken 0, user_stack_unreadable 0, user_stack_unsupported 0, unwind_tables_missing 0, wake_sources_full 0)"
+             user_stack_broken 0, user_stack_unreadable 0, user_stack_unsupported 0, unwind_tables_missing 0, wake_sources_full 0, \
+             remembered_stack_wrong 0)"
         );
     }
 

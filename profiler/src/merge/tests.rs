@@ -65,6 +65,7 @@ fn recording(waits: impl IntoIterator<Item = (WaitKey, WaitStats)>) -> Recording
         files: vec![],
         losses: Losses::default(),
         bpf_bytes: 0,
+        remembered_stacks: 0,
         unwind: None,
         warnings: vec![],
     }

@@ -28,6 +28,8 @@ pub struct Config {
     pub kernel_stacks: bool,
     /// How to walk user stacks.
     pub unwind: UnwindChoice,
+    /// Do not unwind kernel stacks again that are as they were.
+    pub remember: bool,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,
     /// The most that the programs may take of the machine's CPU time, in millionths: intervals are sampled
@@ -53,6 +55,7 @@ impl Default for Config {
             user_stacks: true,
             kernel_stacks: true,
             unwind: UnwindChoice::default(),
+            remember: true,
             probe: ProbeChoice::default(),
             overhead_ppm: None,
             wake_source: SourceDetail::Off,

@@ -5,6 +5,7 @@ use offwake_shared::{MAX_FRAMES, filter};
 
 use super::btf::KernelTypes;
 use super::{Config, Filter, offsets, registers, source};
+use crate::arch::Architecture;
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
 
@@ -33,6 +34,7 @@ impl Constants {
         let mut words = vec![
             ("FILTER", filter_bits(filter)),
             ("OWN_TGID", std::process::id()),
+            ("ONLY_TGID", only_process(config, filter)),
             ("FOLLOW", u32::from(config.follow)),
             ("STATES", config.states),
             ("FRAMES_LIMIT", system::max_stack_frames().map_or(max, |limit| limit.min(max))),
@@ -42,6 +44,7 @@ impl Constants {
             ("UNWIND", u32::from(unwind)),
             ("OWN_NAMESPACE", system::pid_namespace()?),
             ("HAS_TYPES", u32::from(types.is_some())),
+            ("REMEMBER", u32::from(config.remember && types.is_some())),
         ];
         words.extend(of_probe);
         if let Some(types) = types {
@@ -82,7 +85,19 @@ impl Constants {
         ];
         double_words.extend(registers::masks());
         double_words.extend(functions);
+        if let Some(code) = Architecture::OWN.facts().kernel.code.as_ref() {
+            double_words.push(("KERNEL_TEXT_START", code.start));
+            double_words.push(("KERNEL_TEXT_LEN", code.end - code.start));
+        }
         Ok(Self { words, double_words })
+    }
+}
+
+/// The only process that is ever recorded; 0 where there may be more.
+fn only_process(config: &Config, filter: &Filter) -> u32 {
+    match filter.pids[..] {
+        [pid] if !config.follow => pid,
+        _ => 0,
     }
 }
 

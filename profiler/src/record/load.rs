@@ -155,6 +155,9 @@ impl Probes {
         if config.wake_source != SourceDetail::Off {
             loader.map_max_entries("SOURCES", sources);
         }
+        if !config.remember || types.is_none() {
+            loader.map_max_entries("REMEMBERED_KERNEL", 1);
+        }
         if unwinds {
             let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);
             loader
@@ -302,10 +305,11 @@ impl Probes {
             self.bpf.map("COUNTERS").expect(IN_OBJECT).try_into()?;
         let mut sum = Counters::default();
         for PodCounters(cpu) in map.get(&0, 0)?.iter() {
-            let Counters { intervals, off_ns, new_waits, losses } = cpu;
+            let Counters { intervals, off_ns, new_waits, remembered, losses } = cpu;
             sum.intervals += intervals;
             sum.off_ns += off_ns;
             sum.new_waits += new_waits;
+            sum.remembered += remembered;
             for (sum, loss) in sum.losses.iter_mut().zip(losses) {
                 *sum += loss;
             }

@@ -4,17 +4,16 @@ use anyhow::Result;
 
 use super::btf::KernelTypes;
 use super::kernel;
+use crate::arch::Architecture;
 use crate::symbolize::kallsyms;
 
 /// What the BPF programs read, but for registers: constants of theirs.
 pub(super) fn of_members(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
     let task = |member: &str| types.offset_of("task_struct", &[member]);
     let has_prev_state = types.tracepoint_arguments("sched_switch") > Some(3);
-    let regs_from_stack = if kernel::version().has_task_registers() {
-        0
-    } else {
-        thread_size()? - types.size_of("pt_regs")?
-    };
+    let registers = thread_size()? - types.size_of("pt_regs")?;
+    let regs_from_stack = if kernel::version().has_task_registers() { 0 } else { registers };
+    let remembers = Architecture::OWN.facts().kernel.code.is_some();
     Ok(vec![
         ("TASK_PID", task("pid")?),
         ("TASK_TGID", task("tgid")?),
@@ -36,10 +35,11 @@ pub(super) fn of_members(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>
         ("HAS_PREV_STATE", u32::from(has_prev_state)),
         ("TASK_STACK", task("stack")?),
         ("REGS_FROM_STACK", regs_from_stack),
+        ("KERNEL_STACK_TOP", if remembers { registers } else { 0 }),
     ])
 }
 
-/// `THREAD_SIZE`, bytes of a kernel stack before 5.15: 4 pages of 4 KiB, twice that with KASAN, and at least
+/// `THREAD_SIZE`, bytes of a kernel stack: 4 pages of 4 KiB, twice that with KASAN, and at least
 /// a page (arch/x86/include/asm/page_64_types.h, arch/arm64/include/asm/memory.h).
 fn thread_size() -> Result<u32> {
     let has_kasan = kallsyms::find(&["kasan_report"])?[0].is_some();

@@ -176,6 +176,7 @@ pub(super) fn record(
         files,
         losses,
         bpf_bytes,
+        remembered_stacks: counters.remembered,
         unwind,
         warnings,
     })

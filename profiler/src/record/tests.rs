@@ -110,6 +110,7 @@ fn profile(collected: Collected) -> Profile {
         files: Vec::new(),
         losses: Losses::default(),
         bpf_bytes: 0,
+        remembered_stacks: 0,
         unwind: None,
         warnings: Vec::new(),
     };

@@ -132,6 +132,7 @@ fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> R
         files: Vec::new(),
         losses: Losses::default(),
         bpf_bytes: 0,
+        remembered_stacks: 0,
         unwind: None,
         warnings: Vec::new(),
     }

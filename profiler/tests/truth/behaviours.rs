@@ -120,9 +120,10 @@ fn sigterm_gives_complete_results() {
     let intervals = sum(&recorded.profile.waits, |wait| wait.count);
     let said = format!("offwake: {intervals} intervals, ");
     let lines: Vec<&str> = recorded.stderr.lines().collect();
-    let [tables, memory, figures] = lines[..] else { panic!("{lines:?}") };
+    let [tables, memory, remembered, figures] = lines[..] else { panic!("{lines:?}") };
     assert!(tables.starts_with("offwake: unwind tables: "), "{tables}");
     assert!(memory.starts_with("offwake: memory: "), "{memory}");
+    assert!(remembered.starts_with("offwake: stacks not unwound again: "), "{remembered}");
     assert!(figures.starts_with(&said), "{figures}");
 }
 

@@ -12,6 +12,7 @@ mod herd;
 mod outputs;
 mod privileges;
 mod probes;
+mod remembered;
 mod sampling;
 mod sources;
 mod storms;

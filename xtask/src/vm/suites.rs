@@ -94,6 +94,7 @@ pub(crate) const TRUTH: Suite = Suite {
         "accounts::partners_of_perf_bench",
         "behaviours::pids_are_those_of_the_own_namespace",
         "privileges::",
+        "remembered::",
         "storms::a_wake_up_that_races",
         "waits::",
     ],

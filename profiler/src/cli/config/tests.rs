@@ -44,6 +44,7 @@ fn defaults() {
         user_stacks,
         kernel_stacks,
         unwind,
+        remember,
         probe,
         overhead_ppm,
         wake_source,
@@ -54,6 +55,7 @@ fn defaults() {
     assert_eq!(min_off, Duration::ZERO);
     assert_eq!(states.count_ones() as usize, WaitState::COUNT);
     assert!(user_stacks && kernel_stacks);
+    assert!(remember);
     assert_eq!(unwind, UnwindChoice::Auto);
     assert_eq!(probe, ProbeChoice::Auto);
     assert_eq!((overhead_ppm, wake_source), (None, SourceDetail::Off));

@@ -43,6 +43,13 @@ pub(crate) struct Truth {
     pub(crate) sleeper_stacks: Option<u64>,
 }
 
+/// How often a thread slept: its own path, the waker's, and how often.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Paths {
+    pub(crate) tid: u32,
+    pub(crate) counts: Vec<[u64; 3]>,
+}
+
 #[derive(Deserialize)]
 struct Done {
     seconds: f64,
@@ -55,6 +62,7 @@ enum Line {
     Wait(Truth),
     Lengths(Vec<(u64, u64)>),
     Herd(Herd),
+    Paths(Paths),
     Thread(serde::de::IgnoredAny),
     Done(Done),
 }
@@ -77,6 +85,8 @@ pub(crate) struct Play {
     /// How long each wait was meant to be and at most was, in ns, where the target tells it.
     pub(crate) lengths: Vec<(u64, u64)>,
     pub(crate) herd: Option<Herd>,
+    /// What a target tells of paths that it numbers.
+    pub(crate) paths: Vec<Paths>,
     pub(crate) seconds: f64,
 }
 
@@ -89,10 +99,12 @@ impl Play {
                 Line::Ready { .. } | Line::Thread(_) => {}
                 Line::Herd(herd) => play.herd = Some(herd),
                 Line::Lengths(lengths) => play.lengths = lengths,
+                Line::Paths(paths) => play.paths.push(paths),
                 Line::Wait(truth) => play.truths.push(truth),
                 Line::Done(done) => {
                     play.seconds = done.seconds;
-                    let is_told = !play.truths.is_empty() || play.herd.is_some();
+                    let is_told =
+                        !play.truths.is_empty() || !play.paths.is_empty() || play.herd.is_some();
                     assert!(is_told, "a play without a truth");
                     return play;
                 }
