@@ -8,12 +8,13 @@ use super::maps::{EPOLL_ARGUMENT_2, EPOLL_BYTES};
 use super::{file, send, wait};
 use crate::maps::{REGS_ARGUMENT_0, REGS_ARGUMENT_1};
 use crate::memory::read_at;
+use crate::source::file::File;
 
 /// `accept` or `accept4` returns a connection, or an error.
 #[inline(always)]
 pub fn accepted(task: u64, thread: EpollThread, listener: i32, result: i64) {
     let fd = if result < 0 { listener } else { result as i32 };
-    let opened = file::of_descriptor(task, fd);
+    let opened = File::of_descriptor(task, fd as u32);
     send::event(|out: *mut EpollCall| {
         let out = fill(out, EpollKind::Accept, thread, listener, result);
         file::describe(opened, fd, 0, &mut out.file);
@@ -27,8 +28,8 @@ pub fn closing(task: u64, thread: EpollThread, fd: i32) {
     // SAFETY: the value is in the map.
     let bytes = EPOLL_BYTES.get_ptr(key).map_or(EpollBytes::default(), |bytes| unsafe { *bytes });
     let _ = EPOLL_BYTES.remove(key);
-    let opened = file::of_descriptor(task, fd);
-    if opened == 0 || file::is_on_disk(opened) {
+    let opened = File::of_descriptor(task, fd as u32);
+    if opened.0 == 0 || opened.is_on_disk() {
         return;
     }
     send::event(|out: *mut EpollCall| {
@@ -49,7 +50,7 @@ pub fn controlled(
     fd: i32,
     address: u64,
 ) {
-    let opened = file::of_descriptor(task, fd);
+    let opened = File::of_descriptor(task, fd as u32);
     let event = wait::event(address);
     send::event(|out: *mut EpollCall| {
         let out = fill(out, EpollKind::Control, thread, epfd, 0);
@@ -61,8 +62,8 @@ pub fn controlled(
 
 /// A descriptor that is open.
 #[inline(always)]
-pub fn open(opened: u64, thread: EpollThread, fd: i32) {
-    if file::is_on_disk(opened) {
+pub fn open(opened: File, thread: EpollThread, fd: i32) {
+    if opened.is_on_disk() {
         return;
     }
     send::event(|out: *mut EpollCall| {
@@ -84,7 +85,7 @@ pub fn callback(ctx: &ProbeContext, thread: EpollThread, index: u64) {
         let out = fill(out, EpollKind::Callback, thread, fd as i32, index as i64);
         out.operation = operation as u32;
         out.data = data;
-        file::describe(0, fd as i32, 0, &mut out.file);
+        file::describe(File(0), fd as i32, 0, &mut out.file);
     });
 }
 

@@ -18,6 +18,7 @@ use offwake_shared::EpollThread;
 use self::maps::*;
 use crate::arch::syscall;
 use crate::memory::read_at;
+use crate::source::file::File;
 use crate::target;
 use crate::task::{self, Ids, Task};
 
@@ -152,7 +153,7 @@ extern "C" fn epoll_files(ctx: *const Context) -> i32 {
     let ids = task::ids(task);
     if target::is_target_process(ids.tgid) {
         call::open(
-            file as u64,
+            File(file as u64),
             EpollThread { tgid: ids.tgid, tid: ids.tid, comm: task.comm() },
             fd as i32,
         );

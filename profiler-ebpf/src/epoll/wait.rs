@@ -13,7 +13,10 @@ use offwake_shared::{
 use super::maps::*;
 use super::{file, send, thread};
 use crate::maps::{WAKE, scratch};
-use crate::memory::{read, read_at};
+use crate::source::epoll::Item;
+use crate::source::file::File;
+use crate::source::ready::{NOTHING, SEVERAL, offwake_newest_item, offwake_ready_item};
+use crate::source::reason::{Reason, offwake_wake_reason};
 use crate::stack;
 use crate::task::{self, Task};
 
@@ -23,9 +26,6 @@ use crate::task::{self, Task};
 const EVENT: (u64, u64) = (12, 4);
 #[cfg(bpf_target_arch = "aarch64")]
 const EVENT: (u64, u64) = (16, 8);
-
-/// `EP_UNACTIVE_PTR` (fs/eventpoll.c): nobody is handing over events, and new ones go to the list.
-const INACTIVE: u64 = u64::MAX;
 
 /// The current thread begins to wait.
 #[inline(always)]
@@ -44,14 +44,16 @@ pub fn wake(ctx: &impl EbpfContext, woken: Task) {
     // to, and does not change these.
     let waiter = unsafe { &mut *waiter };
     if waiter.instance == 0 {
-        waiter.instance = file::instance(woken.as_ptr() as u64, waiter.epfd);
+        let file = File::of_descriptor(woken.as_ptr() as u64, waiter.epfd as u32);
+        waiter.instance = file.private();
     }
     let now = unsafe { bpf_ktime_get_ns() };
     waiter.running_at = 0;
     waiter.woken_at = now;
-    let (item, is_certain) = ready(waiter.instance);
     let Some(scratch) = scratch(WAKE) else { return };
     let (_, kind) = stack::kernel_or_interrupt(ctx, scratch);
+    // SAFETY: see `Scratch`. The kernel stack is still in it.
+    let (item, is_certain) = ready(waiter.instance, unsafe { (*scratch).index });
     let current = Task::current();
     let waker = thread(task::current_ids(current));
     send::event(|out: *mut EpollWake| {
@@ -67,36 +69,34 @@ pub fn wake(ctx: &impl EbpfContext, woken: Task) {
         out.softirq = EPOLL_SOFTIRQ.get_ptr(0).map_or(0, |softirq| unsafe { *softirq });
         out.epfd = waiter.epfd;
         out.reserved = 0;
-        if item == 0 {
-            file::describe(0, -1, 0, &mut out.file);
+        if item.0 == 0 {
+            file::describe(File(0), -1, 0, &mut out.file);
             return;
         }
-        let (opened, fd) = (read_at(item, &EPOLL_ITEM_FILE), read_at(item, &EPOLL_ITEM_FD));
-        file::describe(opened, fd, read_at(item, &EPOLL_ITEM_EVENTS), &mut out.file);
+        file::describe(item.file(), item.fd(), item.events(), &mut out.file);
         if !is_certain {
             out.file.flags |= EPOLL_UNCERTAIN;
         }
     });
 }
 
-/// The item that was queued last, and whether it was the only one; 0: none is queued. `ep_poll_callback`
-/// queues an item before it wakes anybody, while it holds the lock of the queue: at the end of the list of
-/// ready ones, or at the head of another while somebody hands over events (fs/eventpoll.c).
+/// The item of an instance for which a thread is woken, and whether that is certain: else it is the one that was
+/// queued last of several. 0: none, as nothing became ready. `scratch`: the memory that has the kernel stack
+/// of the waker.
 #[inline(always)]
-fn ready(instance: u64) -> (u64, bool) {
-    if instance == 0 {
-        return (0, true);
+fn ready(instance: u64, scratch: u32) -> (Item, bool) {
+    let reason = offwake_wake_reason(scratch);
+    // Others are for other threads that wait on the same instance.
+    let is_nothing = reason == Reason::Timeout as u32
+        || reason == Reason::Signal as u32
+        || reason == Reason::Work as u32;
+    if instance == 0 || is_nothing {
+        return (Item(NOTHING), true);
     }
-    let overflow: u64 = read_at(instance, &EPOLL_EP_OVERFLOW);
-    if overflow != INACTIVE && overflow != 0 {
-        return (overflow, true);
+    match offwake_ready_item(instance, u32::from(reason == Reason::Epoll as u32)) {
+        SEVERAL => (Item(offwake_newest_item(instance)), false),
+        item => (Item(item), true),
     }
-    let list = instance + u64::from(EPOLL_EP_READY.load());
-    let (first, last): (u64, u64) = (read(list), read(list + 8));
-    if last == list || last == 0 {
-        return (0, true);
-    }
-    (last - u64::from(EPOLL_ITEM_LINK.load()), first == last)
 }
 
 /// A thread is switched out, and sleeps unless it was preempted.

@@ -1,7 +1,7 @@
 //! An item of an epoll instance: one descriptor that it looks at.
 
 use super::file::File;
-use super::offsets::{ENTRY_ITEM, ENTRY_WAIT, ITEM_EPOLL, ITEM_FD, ITEM_FILE};
+use super::offsets::{ENTRY_ITEM, ENTRY_WAIT, ITEM_EPOLL, ITEM_EVENTS, ITEM_FD, ITEM_FILE};
 use crate::memory::{read, read_at};
 
 /// A `struct epitem`.
@@ -26,6 +26,12 @@ impl Item {
     #[inline(always)]
     pub fn file(self) -> File {
         File(read_at(self.0, &ITEM_FILE))
+    }
+
+    /// What it waits for (`EPOLLIN` and so on).
+    #[inline(always)]
+    pub fn events(self) -> u32 {
+        read_at(self.0, &ITEM_EVENTS)
     }
 
     /// The `eventpoll` that it belongs to.

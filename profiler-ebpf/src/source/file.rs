@@ -1,12 +1,11 @@
 //! A `struct file` of the kernel's.
 
-use offwake_shared::{Source, SourceKind};
+use offwake_shared::SourceKind;
 
 use super::offsets::{
-    DENTRY_NAME, FILE_DENTRY, FILE_INODE, FILE_PRIVATE, INODE_MODE, INODE_NUMBER, INODE_SUPER,
-    SUPER_MAGIC,
+    DENTRY_NAME, FILE_DENTRY, FILE_INODE, FILE_PRIVATE, FILES_TABLE, INODE_MODE, INODE_NUMBER,
+    INODE_SUPER, SUPER_MAGIC, TABLE_FILES, TABLE_LEN, TASK_FILES,
 };
-use super::socket::Socket;
 use crate::memory::{read, read_at};
 
 // include/uapi/linux/magic.h
@@ -18,12 +17,32 @@ const PID_FS_MAGIC: u64 = 0x5049_4446;
 const S_IFMT: u16 = 0o170_000;
 const S_IFIFO: u16 = 0o010_000;
 const S_IFCHR: u16 = 0o020_000;
+const S_IFDIR: u16 = 0o040_000;
+const S_IFREG: u16 = 0o100_000;
+const S_IFSOCK: u16 = 0o140_000;
 
-/// An open file.
+/// An open file; 0: none.
 #[derive(Clone, Copy)]
 pub struct File(pub u64);
 
+/// The descriptors of a thread: the address of the first one's file, and how many there are. Nothing keeps the
+/// table from being replaced meanwhile, but then it is freed later (RCU), and tracing programs run within that
+/// time.
+#[inline(always)]
+pub fn descriptors(task: u64) -> (u64, u32) {
+    let files: u64 = read_at(task, &TASK_FILES);
+    let table: u64 = read_at(files, &FILES_TABLE);
+    (read_at(table, &TABLE_FILES), read_at(table, &TABLE_LEN))
+}
+
 impl File {
+    /// The one behind a descriptor of a thread.
+    #[inline(always)]
+    pub fn of_descriptor(task: u64, fd: u32) -> Self {
+        let (files, len) = descriptors(task);
+        Self(if fd < len { read(files + 8 * u64::from(fd)) } else { 0 })
+    }
+
     /// `private_data`: the `socket` of a socket, the `eventpoll` of an epoll instance.
     #[inline(always)]
     pub fn private(self) -> u64 {
@@ -48,8 +67,7 @@ impl File {
         if magic == PID_FS_MAGIC {
             return SourceKind::Pidfd;
         }
-        let mode: u16 = read_at(inode, &INODE_MODE);
-        match mode & S_IFMT {
+        match self.mode() {
             S_IFIFO => SourceKind::Pipe,
             S_IFCHR => SourceKind::Device,
             _ => SourceKind::File,
@@ -83,16 +101,30 @@ impl File {
         }
     }
 
-    /// Fills in everything but the descriptor. `source` is [`Source::NONE`] before.
+    /// The bits of the mode that tell the type (`S_IFMT`).
     #[inline(always)]
-    pub fn describe(self, source: &mut Source) {
-        let kind = self.kind();
-        source.kind = kind as u32;
-        if kind as u32 == SourceKind::Socket as u32 {
-            Socket::of_file(self).describe(source);
-        } else if kind as u32 != SourceKind::None as u32 {
-            let inode: u64 = read_at(self.0, &FILE_INODE);
-            source.id = read_at(inode, &INODE_NUMBER);
-        }
+    fn mode(self) -> u16 {
+        let inode: u64 = read_at(self.0, &FILE_INODE);
+        read_at::<u16>(inode, &INODE_MODE) & S_IFMT
+    }
+
+    /// Whether it is a socket.
+    #[inline(always)]
+    pub fn is_socket(self) -> bool {
+        self.mode() == S_IFSOCK
+    }
+
+    /// Whether nobody waits for it with epoll: it is on a disk.
+    #[inline(always)]
+    pub fn is_on_disk(self) -> bool {
+        let mode = self.mode();
+        mode == S_IFREG || mode == S_IFDIR
+    }
+
+    /// The number of the inode.
+    #[inline(always)]
+    pub fn inode_number(self) -> u64 {
+        let inode: u64 = read_at(self.0, &FILE_INODE);
+        read_at(inode, &INODE_NUMBER)
     }
 }

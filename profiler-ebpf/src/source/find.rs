@@ -5,14 +5,15 @@ use offwake_shared::{Loss, Source, SourceDetail, SourceKind};
 
 use super::epoll::Item;
 use super::file::File;
-use super::maps::{CALLBACKS, HAS_CALLBACKS, SOURCE_SCRATCH, SOURCES, SourceScratch, WAKE_SOURCE};
+use super::maps::{CALLBACKS, HAS_CALLBACKS, SOURCE_SCRATCH, SOURCES, WAKE_SOURCE};
 use super::ready::{NOTHING, SEVERAL, offwake_ready_item};
 use super::reason::{Reason, offwake_wake_reason};
+use super::socket::Socket;
 use super::syscall::{self, Call};
 use super::{poll, ready};
+use crate::count;
 use crate::maps::TASK_STATE;
 use crate::memory::read_at;
-use crate::{arch, count};
 
 /// `TASK_INTERRUPTIBLE`: so sleeps who waits for a descriptor. Otherwise a thread waits for a lock or a page
 /// on the way there.
@@ -37,6 +38,9 @@ pub fn find(scratch: u32, task: u64) -> u64 {
 }
 
 /// Writes to the scratch memory what the thread waited for. Returns 0 where that is not known.
+///
+/// Each step is a global function of numbers: the verifier looks at those one by one. Before 6.8 it follows
+/// each way through a function to its end, and these were too many for it as one.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_describe_source(reason: u32) -> u32 {
@@ -44,7 +48,6 @@ pub extern "C" fn offwake_describe_source(reason: u32) -> u32 {
     // SAFETY: the memory is this CPU's, and only programs on wake-ups use it.
     let scratch = unsafe { &mut *scratch };
     scratch.source = Source::NONE;
-    let task = scratch.task;
     if reason == Reason::Timeout as u32 {
         scratch.source.kind = SourceKind::Timeout as u32;
         return 1;
@@ -53,95 +56,155 @@ pub extern "C" fn offwake_describe_source(reason: u32) -> u32 {
         scratch.source.kind = SourceKind::Signal as u32;
         return 1;
     }
+    let task = scratch.task;
     if reason == Reason::Work as u32 || read_at::<u32>(task, &TASK_STATE) & INTERRUPTIBLE == 0 {
         return 0;
     }
-    let registers = syscall::registers(task, scratch);
-    let first = syscall::argument_0(registers);
-    let mut file = 0;
-    let mut fd = -1;
-    match arch::call(registers) {
-        Call::Epoll => {
-            let instance = File(poll::file_of(task, first as u32));
-            if instance.kind() as u32 != SourceKind::Epoll as u32 {
-                return 0;
-            }
-            let item = called_back(instance.private(), reason);
-            if item == NOTHING || item == SEVERAL {
-                return 0;
-            }
-            file = Item(item).file().0;
-            fd = Item(item).fd();
-        }
-        Call::Poll if reason == Reason::Poll as u32 => {
-            if HAS_CALLBACKS.load() != 0
-                && let Some(callbacks) = CALLBACKS.get_ptr(0)
-            {
-                // SAFETY: the value is this CPU's.
-                file = poll::called_back(task, unsafe { (*callbacks).poll });
-            }
-            if file == 0 {
-                file = poll::offwake_polled_file(task, registers);
-            }
-            if WAKE_SOURCE.load() == SourceDetail::Fd as u32 {
-                fd = poll::offwake_descriptor_of(task, file);
-            }
-        }
-        Call::Descriptor => {
-            file = poll::file_of(task, first as u32);
-            let kind = File(file).kind() as u32;
-            // Who reads a file waits for a disk, a lock, or whatever its file system does.
-            if kind == SourceKind::File as u32 {
-                return 0;
-            }
-            fd = first as i32;
-        }
-        Call::Futex => {
-            // FUTEX_WAIT, _LOCK_PI, _WAIT_BITSET, _WAIT_REQUEUE_PI, _LOCK_PI2 (include/uapi/linux/futex.h)
-            let operation = syscall::argument_1(registers) & 0x7f;
-            if !matches!(operation, 0 | 6 | 9 | 11 | 13) {
-                return 0;
-            }
-            return futex(scratch, first);
-        }
-        Call::FutexWait => return futex(scratch, first),
-        Call::Poll | Call::Other => return 0,
+    let registers = syscall::offwake_registers(task);
+    let call = syscall::offwake_call(registers);
+    if call == Call::Futex as u32 || call == Call::FutexWait as u32 {
+        return offwake_describe_futex(registers, call);
     }
+    scratch.fd = -1;
+    scratch.file = if call == Call::Epoll as u32 {
+        offwake_epoll_file(registers, reason)
+    } else if call == Call::Poll as u32 && reason == Reason::Poll as u32 {
+        offwake_poll_file(registers)
+    } else if call == Call::Descriptor as u32 {
+        offwake_call_file(registers)
+    } else {
+        0
+    };
+    offwake_describe_file(reason)
+}
+
+/// The file of the sleeping thread's epoll instance that is ready; sets the descriptor. 0: not known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_epoll_file(registers: u64, reason: u32) -> u64 {
+    let Some(scratch) = SOURCE_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `offwake_describe_source`.
+    let scratch = unsafe { &mut *scratch };
+    let instance = File::of_descriptor(scratch.task, syscall::argument_0(registers) as u32);
+    if offwake_file_kind(instance.0) != SourceKind::Epoll as u32 {
+        return 0;
+    }
+    let item = offwake_called_back(instance.private(), reason);
+    if item == NOTHING || item == SEVERAL {
+        return 0;
+    }
+    scratch.fd = Item(item).fd();
+    Item(item).file().0
+}
+
+/// The file that ends the sleeping thread's `poll` or `select`; sets the descriptor. 0: not known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_poll_file(registers: u64) -> u64 {
+    let Some(scratch) = SOURCE_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `offwake_describe_source`.
+    let scratch = unsafe { &mut *scratch };
+    let mut file = poll::offwake_polled_by_callback(scratch.task);
+    if file == 0 {
+        file = poll::offwake_polled_file(scratch.task, registers);
+    }
+    if WAKE_SOURCE.load() == SourceDetail::Fd as u32 {
+        scratch.fd = poll::offwake_descriptor_of(scratch.task, file);
+    }
+    file
+}
+
+/// The file in the first argument of the sleeping thread's system call; sets the descriptor. 0: not known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_call_file(registers: u64) -> u64 {
+    let Some(scratch) = SOURCE_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `offwake_describe_source`.
+    let scratch = unsafe { &mut *scratch };
+    let fd = syscall::argument_0(registers);
+    let file = File::of_descriptor(scratch.task, fd as u32).0;
+    // Who reads a file waits for a disk, a lock, or whatever its file system does.
+    if offwake_file_kind(file) == SourceKind::File as u32 {
+        return 0;
+    }
+    scratch.fd = fd as i32;
+    file
+}
+
+/// Describes the file in the scratch memory. Returns 0 where that is not known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_describe_file(reason: u32) -> u32 {
+    let Some(scratch) = SOURCE_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `offwake_describe_source`.
+    let scratch = unsafe { &mut *scratch };
     // In an epoll instance that is a descriptor itself, one of its own is ready.
+    let by_callback = u32::from(reason == Reason::Epoll as u32);
     for _ in 0..MAX_NESTED {
-        if File(file).kind() as u32 != SourceKind::Epoll as u32 {
+        if offwake_file_kind(scratch.file) != SourceKind::Epoll as u32 {
             break;
         }
-        let by_callback = u32::from(reason == Reason::Epoll as u32);
-        let item = offwake_ready_item(File(file).private(), by_callback);
+        let item = offwake_ready_item(File(scratch.file).private(), by_callback);
         if item == NOTHING || item == SEVERAL {
             return 0;
         }
-        file = Item(item).file().0;
-        fd = Item(item).fd();
+        scratch.file = Item(item).file().0;
+        scratch.fd = Item(item).fd();
     }
-    if file == 0 {
+    let file = File(scratch.file);
+    if file.0 == 0 {
         return 0;
     }
-    let source = &mut scratch.source;
-    File(file).describe(source);
-    source.fd = fd;
-    narrow(source);
-    1
+    scratch.source.fd = scratch.fd;
+    scratch.source.kind = offwake_file_kind(file.0);
+    if scratch.source.kind == SourceKind::Socket as u32 {
+        offwake_describe_socket(Socket::of_file(file).0);
+    } else {
+        scratch.source.id = file.inode_number();
+    }
+    offwake_narrow()
 }
 
-#[inline(always)]
-fn futex(scratch: &mut SourceScratch, address: u64) -> u32 {
-    scratch.source.kind = SourceKind::Futex as u32;
-    if WAKE_SOURCE.load() > SourceDetail::Kind as u32 {
-        scratch.source.id = address;
+/// See [`File::kind`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_file_kind(file: u64) -> u32 {
+    File(file).kind() as u32
+}
+
+/// See [`Socket::describe`]. Always 1.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_describe_socket(socket: u64) -> u32 {
+    if let Some(scratch) = SOURCE_SCRATCH.get_ptr_mut(0) {
+        // SAFETY: as in `offwake_describe_source`.
+        Socket(socket).describe(unsafe { &mut (*scratch).source });
     }
     1
 }
 
-/// The item of an epoll instance that is ready.
-#[inline(always)]
-fn called_back(epoll: u64, reason: u32) -> u64 {
+/// Describes the futex that the sleeping thread waits for. Returns 0 where it does not.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_describe_futex(registers: u64, call: u32) -> u32 {
+    if call == Call::Futex as u32 && !syscall::waits_for_futex(registers) {
+        return 0;
+    }
+    let Some(scratch) = SOURCE_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `offwake_describe_source`.
+    let source = unsafe { &mut (*scratch).source };
+    source.kind = SourceKind::Futex as u32;
+    if WAKE_SOURCE.load() > SourceDetail::Kind as u32 {
+        source.id = syscall::argument_0(registers);
+    }
+    1
+}
+
+/// The item of an epoll instance that is ready: the one that `ep_poll_callback` was called for, where that is
+/// known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_called_back(epoll: u64, reason: u32) -> u64 {
     let by_callback = reason == Reason::Epoll as u32;
     if by_callback
         && HAS_CALLBACKS.load() != 0
@@ -156,7 +219,17 @@ fn called_back(epoll: u64, reason: u32) -> u64 {
     offwake_ready_item(epoll, u32::from(by_callback))
 }
 
-/// Forgets what is finer than the user wants.
+/// Forgets what is finer than the user wants. Always 1.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_narrow() -> u32 {
+    if let Some(scratch) = SOURCE_SCRATCH.get_ptr_mut(0) {
+        // SAFETY: as in `offwake_describe_source`.
+        narrow(unsafe { &mut (*scratch).source });
+    }
+    1
+}
+
 #[inline(always)]
 fn narrow(source: &mut Source) {
     let detail = WAKE_SOURCE.load();

@@ -20,7 +20,11 @@ pub struct SourceScratch {
     pub source: Source,
     /// The address of the sleeping thread.
     pub task: u64,
-    /// See [`super::syscall::registers`].
+    /// What it waited for: a file, and its descriptor; -1: not known.
+    pub file: u64,
+    pub fd: i32,
+    pub _padding: u32,
+    /// See [`super::syscall::offwake_registers`].
     pub number: u64,
     /// The outermost part of a sleeper's kernel stack.
     pub stack: [u64; STACK_WORDS],

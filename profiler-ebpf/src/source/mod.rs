@@ -10,8 +10,8 @@ mod maps;
 mod offsets;
 mod poll;
 mod queue;
-mod ready;
-mod reason;
+pub mod ready;
+pub mod reason;
 pub mod socket;
 mod syscall;
 

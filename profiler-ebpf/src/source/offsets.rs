@@ -42,6 +42,10 @@ constants! {
     SOCK_REMOTE_V6: u32 = 0;
     /// Byte offset in `sock` of `sk_protocol`.
     SOCK_PROTOCOL: u32 = 0;
+    /// Byte offset in `sock` of the byte with `__sk_common.skc_reuseport`.
+    SOCK_REUSE_PORT: u32 = 0;
+    /// The bit of `skc_reuseport` in its byte. May be 0.
+    SOCK_REUSE_PORT_BIT: u32 = 0;
     /// Byte offset in `inet_connection_sock` of `icsk_bind_hash`.
     BIND_BUCKET: u32 = 0;
     /// Byte offset in `inet_bind_bucket` of `fastreuse`.
@@ -60,6 +64,8 @@ constants! {
     ITEM_FILE: u32 = 0;
     /// Byte offset in `epitem` of `ffd.fd`.
     ITEM_FD: u32 = 0;
+    /// Byte offset in `epitem` of `event.events`.
+    ITEM_EVENTS: u32 = 0;
     /// Byte offset in `epitem` of `ep`.
     ITEM_EPOLL: u32 = 0;
     /// Byte offset in `epitem` of `rdllink`.

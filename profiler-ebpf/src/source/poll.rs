@@ -1,13 +1,15 @@
 //! Which file ends a `poll` or `select`.
 
 use core::ffi::c_void;
+use core::hint::black_box;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
-use super::maps::{SOURCE_SCRATCH, STACK_WORDS};
+use super::file::descriptors;
+use super::maps::{CALLBACKS, HAS_CALLBACKS, SOURCE_SCRATCH, STACK_WORDS};
 use super::offsets::{
-    FILES_TABLE, POLL_ENTRIES, POLL_ENTRY_FILE, POLL_ENTRY_QUEUE, POLL_ENTRY_SIZE, POLL_ENTRY_WAIT,
-    POLL_LEN, POLL_PAGES, POLL_TASK, QUEUE_LOCK, TABLE_FILES, TABLE_LEN, TASK_FILES, WAIT_PRIVATE,
+    POLL_ENTRIES, POLL_ENTRY_FILE, POLL_ENTRY_QUEUE, POLL_ENTRY_SIZE, POLL_ENTRY_WAIT, POLL_LEN,
+    POLL_PAGES, POLL_TASK, QUEUE_LOCK, WAIT_PRIVATE,
 };
 use super::queue::offwake_is_locked;
 use crate::memory::{read, read_at};
@@ -63,7 +65,7 @@ pub extern "C" fn offwake_waking_entry(queues: u64) -> u64 {
     let len: u32 = read_at(queues, &POLL_LEN);
     let (mut file, mut is_single) = (0u64, 1u32);
     for i in 0..MAX_INLINE {
-        if i >= len {
+        if i >= each_time(len) {
             break;
         }
         let entry = queues + u64::from(POLL_ENTRIES.load()) + u64::from(i) * size;
@@ -79,7 +81,7 @@ pub extern "C" fn offwake_waking_entry(queues: u64) -> u64 {
         let end: u64 = read(page + 8);
         for i in 0..MAX_IN_PAGE {
             let entry = page + 16 + u64::from(i) * size;
-            if entry >= end {
+            if entry >= each_time(end) {
                 break;
             }
             if offwake_is_locked(read_at(entry, &POLL_ENTRY_QUEUE)) != 0 {
@@ -94,10 +96,17 @@ pub extern "C" fn offwake_waking_entry(queues: u64) -> u64 {
     if is_single != 0 { file } else { 0 }
 }
 
-/// The file of the entry that `pollwake` was called with last on this CPU, if it is one of this thread and its
-/// queue is locked. 0: none.
-#[inline(always)]
-pub fn called_back(task: u64, wait: u64) -> u64 {
+/// The file of the entry that `pollwake` was called with last on this CPU, if it is one of the thread `task` and
+/// its queue is locked. 0: none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_polled_by_callback(task: u64) -> u64 {
+    if HAS_CALLBACKS.load() == 0 {
+        return 0;
+    }
+    let Some(callbacks) = CALLBACKS.get_ptr(0) else { return 0 };
+    // SAFETY: the value is this CPU's.
+    let wait = unsafe { (*callbacks).poll };
     let queues: u64 = read_at(wait, &WAIT_PRIVATE);
     let entry = wait.wrapping_sub(u64::from(POLL_ENTRY_WAIT.load()));
     if read_at::<u64>(queues, &POLL_TASK) == task
@@ -108,20 +117,13 @@ pub fn called_back(task: u64, wait: u64) -> u64 {
     0
 }
 
-/// The file behind a descriptor of a thread; 0: none.
-#[inline(always)]
-pub fn file_of(task: u64, fd: u32) -> u64 {
-    let (files, len) = table(task);
-    if fd < len { read(files + 8 * u64::from(fd)) } else { 0 }
-}
-
 /// The lowest descriptor of a thread that leads to a file; -1: not found.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_descriptor_of(task: u64, file: u64) -> i32 {
-    let (files, len) = table(task);
+    let (files, len) = descriptors(task);
     for fd in 0..MAX_DESCRIPTORS {
-        if fd >= len {
+        if fd >= each_time(len) {
             break;
         }
         if read::<u64>(files + 8 * u64::from(fd)) == file {
@@ -131,10 +133,9 @@ pub extern "C" fn offwake_descriptor_of(task: u64, file: u64) -> i32 {
     -1
 }
 
-/// The descriptors of a thread, and how many there are.
+/// The same value. The compiler would make one bound of the two that a loop has, and kernels before 6.8 do not
+/// see that a loop ends there.
 #[inline(always)]
-fn table(task: u64) -> (u64, u32) {
-    let files: u64 = read_at(task, &TASK_FILES);
-    let table: u64 = read_at(files, &FILES_TABLE);
-    (read_at(table, &TABLE_FILES), read_at(table, &TABLE_LEN))
+fn each_time<T>(bound: T) -> T {
+    black_box(bound)
 }

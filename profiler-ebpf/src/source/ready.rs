@@ -26,11 +26,7 @@ pub const SEVERAL: u64 = 1;
 #[inline(never)]
 pub extern "C" fn offwake_ready_item(epoll: u64, by_callback: u32) -> u64 {
     let head = epoll.wrapping_add(u64::from(EPOLL_READY.load()));
-    let mut overflow: u64 = read_at(epoll, &EPOLL_OVERFLOW);
-    // `EP_UNACTIVE_PTR`
-    if overflow == u64::MAX {
-        overflow = 0;
-    }
+    let mut overflow = overflow(epoll);
     // The newest is the last.
     let mut link: u64 = read(head.wrapping_add(8));
     let (mut last, mut count, mut waking, mut waking_count) = (0u64, 0u32, 0u64, 0u32);
@@ -64,6 +60,32 @@ pub extern "C" fn offwake_ready_item(epoll: u64, by_callback: u32) -> u64 {
         last
     } else {
         SEVERAL
+    }
+}
+
+/// The address of the item of this `eventpoll` that was queued last; [`NOTHING`]: none is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_newest_item(epoll: u64) -> u64 {
+    let overflow = overflow(epoll);
+    if overflow != 0 {
+        return overflow;
+    }
+    let head = epoll.wrapping_add(u64::from(EPOLL_READY.load()));
+    let link: u64 = read(head.wrapping_add(8));
+    if link == head || link == 0 {
+        return NOTHING;
+    }
+    link.wrapping_sub(u64::from(ITEM_READY.load()))
+}
+
+/// The newest item in `ovflist`; 0: none.
+#[inline(always)]
+fn overflow(epoll: u64) -> u64 {
+    match read_at(epoll, &EPOLL_OVERFLOW) {
+        // `EP_UNACTIVE_PTR`
+        u64::MAX => 0,
+        item => item,
     }
 }
 

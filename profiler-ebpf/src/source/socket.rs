@@ -8,8 +8,8 @@ use offwake_shared::{SOURCE_NAME_LEN, Source, SourceKind};
 use super::file::File;
 use super::offsets::{
     BIND_BUCKET, BUCKET_REUSE, SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6,
-    SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_STATE, SOCKET_SOCK,
-    UNIX_ADDRESS, UNIX_LEN, UNIX_NAME, UNIX_PEER,
+    SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_REUSE_PORT,
+    SOCK_REUSE_PORT_BIT, SOCK_STATE, SOCKET_SOCK, UNIX_ADDRESS, UNIX_LEN, UNIX_NAME, UNIX_PEER,
 };
 use crate::memory::read_at;
 
@@ -26,6 +26,18 @@ const IPPROTO_MPTCP: u16 = 262;
 /// `TCP_LISTEN` (include/net/tcp_states.h).
 const TCP_LISTEN: u8 = 10;
 
+/// IPv4 or IPv6.
+#[inline(always)]
+pub const fn is_internet(family: u16) -> bool {
+    family == AF_INET || family == AF_INET6
+}
+
+/// TCP or MPTCP.
+#[inline(always)]
+pub const fn is_tcp(protocol: u16) -> bool {
+    protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP
+}
+
 /// What a socket is connected by.
 #[derive(Clone, Copy)]
 pub struct Socket(pub u64);
@@ -37,49 +49,86 @@ impl Socket {
         Self(read_at(file.private(), &SOCKET_SOCK))
     }
 
+    /// The address family (`AF_…`).
+    #[inline(always)]
+    pub fn family(self) -> u16 {
+        read_at(self.0, &SOCK_FAMILY)
+    }
+
+    /// `IPPROTO_…`, of IPv4 and IPv6.
+    #[inline(always)]
+    pub fn protocol(self) -> u16 {
+        read_at(self.0, &SOCK_PROTOCOL)
+    }
+
+    /// `TCP_…` (include/net/tcp_states.h), which other families use as well.
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        read_at(self.0, &SOCK_STATE)
+    }
+
+    /// Its own port and the other end's, of IPv4 and IPv6.
+    #[inline(always)]
+    pub fn ports(self) -> (u16, u16) {
+        let remote = u16::from_be(read_at(self.0, &SOCK_REMOTE_PORT));
+        (read_at(self.0, &SOCK_LOCAL_PORT), remote)
+    }
+
+    /// Whether others may bind to the same port (`SO_REUSEPORT`).
+    #[inline(always)]
+    pub fn shares_port(self) -> bool {
+        let bits = u32::from(read_at::<u8>(self.0, &SOCK_REUSE_PORT));
+        bits >> (SOCK_REUSE_PORT_BIT.load() & 7) & 1 != 0
+    }
+
+    /// Its own address and the other end's, if it is of one of these families.
+    #[inline(always)]
+    pub fn addresses(self, family: u16, local: &mut [u8; 16], remote: &mut [u8; 16]) {
+        if family == AF_INET {
+            local[..4].copy_from_slice(&read_at::<[u8; 4]>(self.0, &SOCK_LOCAL_V4));
+            remote[..4].copy_from_slice(&read_at::<[u8; 4]>(self.0, &SOCK_REMOTE_V4));
+        } else if family == AF_INET6 && SOCK_LOCAL_V6.load() != 0 {
+            *local = read_at(self.0, &SOCK_LOCAL_V6);
+            *remote = read_at(self.0, &SOCK_REMOTE_V6);
+        }
+    }
+
     /// Fills in the kind and all that a socket tells. `source` is [`Source::NONE`] before, except for its
     /// kind and descriptor.
     #[inline(always)]
     pub fn describe(self, source: &mut Source) {
         source.kind = SourceKind::Socket as u32;
-        let family: u16 = read_at(self.0, &SOCK_FAMILY);
+        let family = self.family();
         source.family = family;
         if family == AF_UNIX {
             source.kind = SourceKind::Unix as u32;
             return self.describe_unix(source);
         }
-        if family != AF_INET && family != AF_INET6 {
+        if !is_internet(family) {
             return;
         }
-        let protocol: u16 = read_at(self.0, &SOCK_PROTOCOL);
-        source.local_port = read_at(self.0, &SOCK_LOCAL_PORT);
-        source.remote_port = u16::from_be(read_at(self.0, &SOCK_REMOTE_PORT));
-        if protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP {
+        let protocol = self.protocol();
+        (source.local_port, source.remote_port) = self.ports();
+        if is_tcp(protocol) {
             source.kind = SourceKind::Tcp as u32;
-            source.state = read_at(self.0, &SOCK_STATE);
-            source.is_outgoing = self.is_outgoing(source.state);
+            source.state = self.state();
+            source.is_outgoing = u8::from(self.is_outgoing(source.state));
         } else if protocol == IPPROTO_UDP {
             source.kind = SourceKind::Udp as u32;
         }
-        if family == AF_INET {
-            source.local[..4].copy_from_slice(&read_at::<[u8; 4]>(self.0, &SOCK_LOCAL_V4));
-            source.remote[..4].copy_from_slice(&read_at::<[u8; 4]>(self.0, &SOCK_REMOTE_V4));
-        } else if SOCK_LOCAL_V6.load() != 0 {
-            source.local = read_at(self.0, &SOCK_LOCAL_V6);
-            source.remote = read_at(self.0, &SOCK_REMOTE_V6);
-        }
+        self.addresses(family, &mut source.local, &mut source.remote);
     }
 
-    /// 1: its port was chosen by `connect`. The bucket of such ports is marked, so that nobody else binds
+    /// Whether the port of a TCP socket was chosen by `connect`. The bucket of such ports is marked, so that nobody else binds
     /// to them (`__inet_hash_connect` in net/ipv4/inet_hashtables.c sets `fastreuse` to -1); sockets of
     /// `accept` share the bucket of their listener.
     #[inline(always)]
-    fn is_outgoing(self, state: u8) -> u8 {
+    pub fn is_outgoing(self, state: u8) -> bool {
         if BIND_BUCKET.load() == 0 || state == TCP_LISTEN {
-            return 0;
+            return false;
         }
         let bucket: u64 = read_at(self.0, &BIND_BUCKET);
-        u8::from(bucket != 0 && read_at::<i8>(bucket, &BUCKET_REUSE) < 0)
+        bucket != 0 && read_at::<i8>(bucket, &BUCKET_REUSE) < 0
     }
 
     /// A path: its own, as listeners and what they accept have, or else that of its peer.

@@ -41,10 +41,22 @@ static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64
 static OBJECT_SOURCE: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-source.bpf.o");
 #[cfg(target_arch = "aarch64")]
 static OBJECT_SOURCE: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-source.bpf.o");
+/// The same for kernels without `bpf_loop`.
+#[cfg(target_arch = "x86_64")]
+static OBJECT_SOURCE_NO_LOOP: &[u8] =
+    include_bytes_aligned!("../../bpf/offwake-x86_64-source-no-loop.bpf.o");
+#[cfg(target_arch = "aarch64")]
+static OBJECT_SOURCE_NO_LOOP: &[u8] =
+    include_bytes_aligned!("../../bpf/offwake-aarch64-source-no-loop.bpf.o");
 
-/// The one for the running kernel.
-pub(super) fn object() -> &'static [u8] {
-    kernel::why_no_bpf_loop().map_or(OBJECT, |_| OBJECT_NO_LOOP)
+/// The one for the running kernel. `tells_sources`: somebody wants to know wake-up sources.
+pub(super) fn object(tells_sources: bool) -> &'static [u8] {
+    match (tells_sources, kernel::why_no_bpf_loop().is_none()) {
+        (false, true) => OBJECT,
+        (false, false) => OBJECT_NO_LOOP,
+        (true, true) => OBJECT_SOURCE,
+        (true, false) => OBJECT_SOURCE_NO_LOOP,
+    }
 }
 
 /// The iterator over the threads that exist.
@@ -176,8 +188,7 @@ impl Probes {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let object = if method.is_some() { OBJECT_SOURCE } else { object() };
-        let mut bpf = loader.load(object).map_err(no_maps)?;
+        let mut bpf = loader.load(object(method.is_some())).map_err(no_maps)?;
         for hook in flavour.hooks.iter().chain(&callbacks) {
             let loaded = hook.load(&mut bpf, btf.as_ref());
             loaded.map_err(|error| rejected(hook.program, &error))?;

@@ -71,7 +71,7 @@ impl Method {
 /// Whether the kernel can check the programs that tell sources, if anybody wants to know.
 ///
 /// # Errors
-/// When it cannot: before 6.8 it follows each way through a loop by itself.
+/// When nobody has tried it on kernels as old as this one.
 pub(super) fn require(detail: SourceDetail) -> Result<()> {
     if detail != SourceDetail::Off && kernel::version() < kernel::Version(6, 8, 0) {
         bail!("--wake-source needs Linux 6.8 or newer: older kernels cannot verify its programs");
@@ -159,7 +159,6 @@ pub(super) fn constants(
     let mut constants = vec![("WAKE_SOURCE", detail as u32)];
     if detail != SourceDetail::Off {
         constants.extend(offsets(types).context("--wake-source does not work here")?);
-        constants.push(("QUEUE_LOCK", queue_lock(types)?));
         constants.extend(poll(types)?);
     }
     Ok(constants)
@@ -196,7 +195,7 @@ fn poll(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
     ])
 }
 
-/// What the BPF programs read of a file, a socket and an item of an epoll instance: constants of theirs.
+/// What the BPF programs read of a file, a socket, and an epoll instance with its items: constants of theirs.
 ///
 /// # Errors
 /// When this kernel lacks a member without which nothing can be told: which.
@@ -205,6 +204,7 @@ pub(super) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
     // Of what may be missing: IPv6, unix sockets (a module in some kernels).
     let optional = |structure: &str, path: &[&str]| of(structure, path).unwrap_or(0);
     let common = |member: &str| of("sock", &["__sk_common", member]);
+    let reuse_port = types.bit_of("sock", &["__sk_common", "skc_reuseport"])?;
     Ok(vec![
         ("FILE_INODE", of("file", &["f_inode"])?),
         ("FILE_PRIVATE", of("file", &["private_data"])?),
@@ -224,6 +224,8 @@ pub(super) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
         ("SOCK_LOCAL_V6", common("skc_v6_rcv_saddr").unwrap_or(0)),
         ("SOCK_REMOTE_V6", common("skc_v6_daddr").unwrap_or(0)),
         ("SOCK_PROTOCOL", of("sock", &["sk_protocol"])?),
+        ("SOCK_REUSE_PORT", reuse_port / 8),
+        ("SOCK_REUSE_PORT_BIT", reuse_port % 8),
         ("BIND_BUCKET", optional("inet_connection_sock", &["icsk_bind_hash"])),
         ("BUCKET_REUSE", optional("inet_bind_bucket", &["fastreuse"])),
         ("UNIX_ADDRESS", optional("unix_sock", &["addr"])),
@@ -232,6 +234,7 @@ pub(super) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
         ("UNIX_NAME", optional("unix_address", &["name"])),
         ("ITEM_FILE", of("epitem", &["ffd", "file"])?),
         ("ITEM_FD", of("epitem", &["ffd", "fd"])?),
+        ("ITEM_EVENTS", of("epitem", &["event", "events"])?),
         ("ITEM_EPOLL", of("epitem", &["ep"])?),
         ("ITEM_READY", of("epitem", &["rdllink"])?),
         ("ITEM_OVERFLOW", of("epitem", &["next"]).or_else(|_| of("epitem", &["ovflist_next"]))?),
@@ -246,6 +249,7 @@ pub(super) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
         ("FILES_TABLE", of("files_struct", &["fdt"])?),
         ("TABLE_FILES", of("fdtable", &["fd"])?),
         ("TABLE_LEN", of("fdtable", &["max_fds"])?),
+        ("QUEUE_LOCK", queue_lock(types)?),
     ])
 }
 

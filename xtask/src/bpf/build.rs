@@ -11,14 +11,22 @@ use super::{Objects, object, rustc};
 use crate::command;
 use crate::workspace::Workspace;
 
-/// What the programs are built for: an architecture, and kernels without `bpf_loop` (before 5.17) or others, of these
-/// also with what tells wake-up sources.
-pub(crate) const VARIANTS: [&str; 6] =
-    ["aarch64", "aarch64-no-loop", "aarch64-source", "x86_64", "x86_64-no-loop", "x86_64-source"];
+/// What the programs are built for: an architecture, without and with what tells wake-up sources, and each of these
+/// for kernels without `bpf_loop` (before 5.17) and for others.
+pub(crate) const VARIANTS: [&str; 8] = [
+    "aarch64",
+    "aarch64-no-loop",
+    "aarch64-source",
+    "aarch64-source-no-loop",
+    "x86_64",
+    "x86_64-no-loop",
+    "x86_64-source",
+    "x86_64-source-no-loop",
+];
 
 /// Ends the name of a variant without `bpf_loop`.
 const NO_LOOP: &str = "-no-loop";
-/// Ends the name of a variant that tells wake-up sources.
+/// In the name of a variant that tells wake-up sources.
 const SOURCE: &str = "-source";
 
 /// Builds `profiler-ebpf` for each variant and gives the objects without debug sections.
@@ -68,7 +76,7 @@ fn flags(workspace: &Workspace, toolchain: &Toolchain, variant: &str) -> Result<
     if variant.ends_with(NO_LOOP) {
         flags.extend(["--cfg", "no_loop"].map(OsString::from));
     }
-    if variant.ends_with(SOURCE) {
+    if variant.contains(SOURCE) {
         flags.extend(["--cfg", "wake_source"].map(OsString::from));
     }
     let mut remap = |from: &Path, to: &str| {

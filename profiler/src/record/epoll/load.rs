@@ -10,10 +10,10 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{Iter, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader};
-use offwake_shared::{EpollBytes, EpollCounters, EpollFd, EpollWaiter};
+use offwake_shared::{EpollBytes, EpollCounters, EpollFd, EpollWaiter, SourceDetail};
 
+use super::Config;
 use super::callback::Callback;
-use super::{Config, members};
 use crate::record::btf::KernelTypes;
 use crate::record::constants::Constants;
 use crate::record::load::{
@@ -21,7 +21,7 @@ use crate::record::load::{
     wait_for_running_programs,
 };
 use crate::record::probe::{Hook, epoll_hooks};
-use crate::record::{self, Filter, kernel};
+use crate::record::{self, Filter, kernel, source};
 
 /// The iterator over open files.
 const FILES: &str = "epoll_files";
@@ -84,7 +84,7 @@ impl Programs {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let mut bpf = loader.load(object()).map_err(no_maps)?;
+        let mut bpf = loader.load(object(false)).map_err(no_maps)?;
         for hook in &hooks {
             hook.load(&mut bpf, Some(&btf)).map_err(|error| rejected(hook.program, &error))?;
         }
@@ -204,10 +204,12 @@ fn constants(config: &Config, types: &KernelTypes) -> Result<Constants> {
     let filter = Filter { pids: config.pids.clone(), ..Filter::default() };
     let without_stacks =
         record::Config { user_stacks: false, kernel_stacks: false, ..record::Config::default() };
-    let mut words = members::offsets(types)?;
+    let mut words = source::offsets(types)?;
     // `bpf_get_current_task_btf` is of 5.11.
     words.push(("READ_DIRECT", u32::from(kernel::version() >= kernel::Version(5, 11, 0))));
-    Constants::new(&without_stacks, &filter, &words, Some(types), false)
+    let mut constants = Constants::new(&without_stacks, &filter, &words, Some(types), false)?;
+    constants.double_words.extend(source::functions(SourceDetail::Fd)?);
+    Ok(constants)
 }
 
 fn files(bpf: &mut Ebpf) -> &mut Iter {

@@ -2,7 +2,6 @@
 
 mod callback;
 mod load;
-mod members;
 mod session;
 
 use std::sync::atomic::AtomicBool;
