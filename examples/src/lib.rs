@@ -19,6 +19,7 @@ mod oracle;
 
 pub mod args;
 pub mod clock;
+pub mod feed;
 pub mod gate;
 pub mod ledger;
 pub mod report;

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -17,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use offwake_examples::args::Length;
 use offwake_examples::clock::pause;
+use offwake_examples::feed::listener;
 use offwake_examples::shared::{Shareable, shared};
 use offwake_examples::stage::Stage;
 use offwake_examples::sys::{check, pipe, write_byte};
@@ -66,7 +67,7 @@ fn main() -> Result<()> {
     let Args { length, mode, threads, ipv6 } = Args::parse();
     let counts: &'static Counts = shared();
     let host = if ipv6 { "[::1]:0" } else { "127.0.0.1:0" };
-    let first = listener(host.parse()?, mode)?;
+    let first = listener(host.parse()?, mode == Mode::ReusePort)?;
     let address = first.local_addr()?;
     let client_role = Stage::role();
     let mut stage = Stage::new()?;
@@ -74,7 +75,7 @@ fn main() -> Result<()> {
     let (mut workers, mut ends) = (Vec::new(), Vec::new());
     for index in 0..threads {
         if mode == Mode::ReusePort && index > 0 {
-            listeners.push(listener(address, mode)?);
+            listeners.push(listener(address, mode == Mode::ReusePort)?);
         }
         let listener = listeners.last().context("one at least")?.as_raw_fd();
         let (end, to_end) = pipe()?;
@@ -154,52 +155,6 @@ fn work(epoll: RawFd, listener: RawFd, counts: &Counts) -> Result<()> {
         }
         counts.lost.fetch_add(u64::from(!found), Release);
     }
-}
-
-/// A socket that listens and does not block.
-fn listener(address: SocketAddr, mode: Mode) -> Result<TcpListener> {
-    let family = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: takes no pointers.
-    let fd = check(unsafe { libc::socket(family, kind, 0) }, "socket")? as RawFd;
-    // SAFETY: the call returned a new descriptor.
-    let socket = unsafe { TcpListener::from_raw_fd(fd) };
-    if mode == Mode::ReusePort {
-        let on: libc::c_int = 1;
-        let (level, name) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
-        // SAFETY: `on` is valid for reading.
-        let result = unsafe {
-            libc::setsockopt(fd, level, name, (&raw const on).cast(), size_of_val(&on) as u32)
-        };
-        check(result, "setsockopt(SO_REUSEPORT)")?;
-    }
-    let bound = match address {
-        SocketAddr::V4(address) => {
-            let raw = libc::sockaddr_in {
-                sin_family: libc::AF_INET as u16,
-                sin_port: address.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: the address is valid for reading and of this size.
-            unsafe { libc::bind(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
-        }
-        SocketAddr::V6(address) => {
-            let raw = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as u16,
-                sin6_port: address.port().to_be(),
-                sin6_flowinfo: 0,
-                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
-                sin6_scope_id: 0,
-            };
-            // SAFETY: as above.
-            unsafe { libc::bind(fd, (&raw const raw).cast(), size_of_val(&raw) as u32) }
-        }
-    };
-    check(bound, "bind")?;
-    // SAFETY: takes no pointers.
-    check(unsafe { libc::listen(fd, 128) }, "listen")?;
-    Ok(socket)
 }
 
 /// An epoll instance that waits for a listener and for the end.

@@ -1,30 +1,26 @@
 //! Waits that end for every reason that has a name: descriptors of each kind, in `epoll` (level- and
 //! edge-triggered, nested, shared by threads, exclusive), `poll`, `select` and blocking calls; futexes, timeouts
-//! and signals. A feeder makes one thing ready at a time, in a seeded order, when all who may wait for it
-//! sleep. Prints for each thread, or threads that share their descriptors, what ended how many waits.
+//! and signals. A feeder makes one thing ready at a time, or two in a burst, in a seeded order, when all who may
+//! wait for it sleep. Prints for each thread, or threads that share their descriptors, what ended how many waits.
 
 use std::io;
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use offwake_examples::args::Args;
+use offwake_examples::feed::{
+    Ends, Feed, MakeReady, add, all, drain, epoll, epoll_wait, eventfd, listener, pipe, tcp,
+    timerfd, udp, unix,
+};
 use offwake_examples::rng::Rng;
 use offwake_examples::stage::Stage;
 use offwake_examples::sys::{self, check};
 use offwake_examples::task::Role;
 use offwake_examples::watch::Watch;
-
-/// What can become ready: its kind, its descriptor (-1: none), and how.
-struct Feed {
-    kind: &'static str,
-    fd: RawFd,
-    make_ready: Box<dyn FnMut() -> bool + Send>,
-}
 
 type Wait = Box<dyn FnMut() -> bool + Send>;
 
@@ -33,104 +29,6 @@ struct Group {
     name: &'static str,
     waits: Vec<Wait>,
     feeds: Vec<Feed>,
-}
-
-fn owned(fd: libc::c_int) -> Result<OwnedFd> {
-    let fd = check(fd, "a descriptor")? as RawFd;
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// A descriptor that stays open to the end.
-fn kept(fd: impl Into<OwnedFd>) -> RawFd {
-    let fd: OwnedFd = fd.into();
-    let raw = fd.as_raw_fd();
-    std::mem::forget(fd);
-    raw
-}
-
-fn write_to(fd: RawFd) -> Box<dyn FnMut() -> bool + Send> {
-    Box::new(move || {
-        let word = 1u64.to_ne_bytes();
-        // SAFETY: the word is valid for reading.
-        unsafe { libc::write(fd, word.as_ptr().cast(), 8) == 8 }
-    })
-}
-
-fn pipe() -> Result<Feed> {
-    let (read, write) = sys::pipe()?;
-    Ok(Feed { kind: "pipe", fd: kept(read), make_ready: write_to(kept(write)) })
-}
-
-fn eventfd() -> Result<Feed> {
-    // SAFETY: takes no pointers.
-    let fd = kept(owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?);
-    Ok(Feed { kind: "eventfd", fd, make_ready: write_to(fd) })
-}
-
-fn timerfd() -> Result<Feed> {
-    // SAFETY: takes no pointers.
-    let fd = kept(owned(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) })?);
-    let make_ready = Box::new(move || {
-        // SAFETY: plain old data, for which zeros are valid.
-        let mut time: libc::itimerspec = unsafe { std::mem::zeroed() };
-        time.it_value.tv_nsec = 1000;
-        // SAFETY: the time is valid for reading, and no old one is asked for.
-        unsafe { libc::timerfd_settime(fd, 0, &time, std::ptr::null_mut()) == 0 }
-    });
-    Ok(Feed { kind: "timerfd", fd, make_ready })
-}
-
-fn unix() -> Result<Feed> {
-    let (ours, theirs) = UnixStream::pair()?;
-    Ok(Feed { kind: "unix", fd: kept(ours), make_ready: write_to(kept(theirs)) })
-}
-
-fn tcp(address: &str) -> Result<Feed> {
-    let listener = TcpListener::bind(address)?;
-    let theirs = TcpStream::connect(listener.local_addr()?)?;
-    theirs.set_nodelay(true)?;
-    let ours = listener.accept()?.0;
-    Ok(Feed { kind: "tcp", fd: kept(ours), make_ready: write_to(kept(theirs)) })
-}
-
-fn udp() -> Result<Feed> {
-    let (ours, theirs) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
-    theirs.connect(ours.local_addr()?)?;
-    Ok(Feed { kind: "udp", fd: kept(ours), make_ready: write_to(kept(theirs)) })
-}
-
-/// One of each kind. IPv6 where the machine has it.
-fn all() -> Result<Vec<Feed>> {
-    let mut feeds =
-        vec![pipe()?, eventfd()?, timerfd()?, unix()?, tcp("127.0.0.1:0")?, udp()?, pipe()?];
-    feeds.extend(tcp("[::1]:0"));
-    Ok(feeds)
-}
-
-fn epoll() -> Result<RawFd> {
-    // SAFETY: takes no pointers.
-    Ok(kept(owned(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?))
-}
-
-fn add(epoll: RawFd, fd: RawFd, how: libc::c_int) -> Result<()> {
-    let mut event = libc::epoll_event { events: (libc::EPOLLIN | how) as u32, u64: fd as u64 };
-    // SAFETY: the event is valid for reading.
-    check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) }, "epoll_ctl")?;
-    Ok(())
-}
-
-/// Reads what a feed wrote.
-fn drain(fd: RawFd) -> bool {
-    let mut word = [0u8; 8];
-    // SAFETY: the word is valid for writing.
-    unsafe { libc::read(fd, word.as_mut_ptr().cast(), 8) == 8 }
-}
-
-fn epoll_wait(epoll: RawFd) -> Option<RawFd> {
-    let mut event = libc::epoll_event { events: 0, u64: 0 };
-    // SAFETY: `event` is valid for writing one event.
-    (unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) } == 1).then_some(event.u64 as RawFd)
 }
 
 fn on_epoll(epoll: RawFd) -> Wait {
@@ -149,8 +47,9 @@ fn epoll_of_all(name: &'static str, how: libc::c_int) -> Result<Group> {
 /// An epoll instance in another one; both have descriptors.
 fn nested() -> Result<Group> {
     let (mut feeds, outer, inner) = (vec![eventfd()?, unix()?], epoll()?, epoll()?);
-    for feed in &feeds {
+    for feed in &mut feeds {
         add(inner, feed.fd, 0)?;
+        feed.through = Some(inner);
     }
     let beside = pipe()?;
     add(outer, beside.fd, 0)?;
@@ -181,6 +80,102 @@ fn exclusive() -> Result<Group> {
         }
     }
     Ok(Group { name: "exclusive", waits: epolls.map(on_epoll).into(), feeds })
+}
+
+/// Two threads on one epoll instance with levels: the one that is woken wakes the other, as what it was woken by
+/// is still ready.
+fn shared_level() -> Result<Group> {
+    let (mut feeds, epoll) = (vec![eventfd()?, unix()?, pipe()?], epoll()?);
+    for feed in &mut feeds {
+        let more = Arc::new(AtomicU64::new(0));
+        feed.ends = Ends::AndMore(more.clone());
+        let mut make_ready = std::mem::replace(&mut feed.make_ready, Box::new(|| false));
+        feed.make_ready = Box::new(move || {
+            more.fetch_add(1, Ordering::Relaxed);
+            make_ready()
+        });
+        // SAFETY: takes no pointers.
+        check(unsafe { libc::fcntl(feed.fd, libc::F_SETFL, libc::O_NONBLOCK) }, "fcntl")?;
+        add(epoll, feed.fd, 0)?;
+    }
+    let wait = move || {
+        loop {
+            match epoll_wait(epoll) {
+                Some(fd) if drain(fd) => return true,
+                // The other thread was faster.
+                Some(_) => {}
+                None => return false,
+            }
+        }
+    };
+    Ok(Group { name: "shared_level", waits: vec![Box::new(wait), Box::new(wait)], feeds })
+}
+
+/// A thread for which two descriptors become ready, one right after the other.
+fn burst() -> Result<Group> {
+    let (mut feeds, epoll) = (vec![eventfd()?, unix()?, pipe()?], epoll()?);
+    let more: Vec<_> = feeds.iter().map(|_| Arc::new(AtomicU64::new(0))).collect();
+    let ready: Vec<_> = feeds
+        .iter_mut()
+        .map(|feed| std::mem::replace(&mut feed.make_ready, Box::new(|| false)))
+        .map(|make_ready| Arc::new(Mutex::new(make_ready)))
+        .collect();
+    for (index, feed) in feeds.iter_mut().enumerate() {
+        add(epoll, feed.fd, 0)?;
+        feed.ends = Ends::AndMore(more[index].clone());
+        let next = (index + 1) % ready.len();
+        let (first, second, more) = (ready[index].clone(), ready[next].clone(), more[next].clone());
+        feed.make_ready = Box::new(move || {
+            more.fetch_add(1, Ordering::Relaxed);
+            let make = |ready: &Mutex<MakeReady>| (ready.lock().expect("nobody panics"))();
+            make(&first) && make(&second)
+        });
+    }
+    let wait = move || (0..2).all(|_| epoll_wait(epoll).is_some_and(drain));
+    Ok(Group { name: "burst", waits: vec![Box::new(wait)], feeds })
+}
+
+/// Standard input. It is what a play begins with: only then it can be something else.
+fn fd_zero() -> Result<Group> {
+    let (Feed { kind, fd, make_ready, .. }, epoll) = (pipe()?, epoll()?);
+    let mut is_there = false;
+    let wait = move || {
+        if !is_there {
+            // SAFETY: takes no pointers.
+            is_there = unsafe { libc::dup2(fd, 0) } == 0 && add(epoll, 0, 0).is_ok();
+        }
+        is_there && epoll_wait(epoll).is_some_and(drain)
+    };
+    let feeds = vec![Feed::new(kind, 0, make_ready)];
+    Ok(Group { name: "fd_zero", waits: vec![Box::new(wait)], feeds })
+}
+
+/// Two threads with a listener each, on the same port (`SO_REUSEPORT`): the kernel chooses one for each connection.
+fn reuse_port() -> Result<Group> {
+    let first = listener("127.0.0.1:0".parse()?, true)?;
+    let address = first.local_addr()?;
+    let (mut waits, mut feeds): (Vec<Wait>, Vec<Feed>) = (Vec::new(), Vec::new());
+    for listener in [first, listener(address, true)?] {
+        let epoll = epoll()?;
+        add(epoll, listener.as_raw_fd(), 0)?;
+        let make_ready = Box::new(move || TcpStream::connect(address).is_ok());
+        let mut feed = Feed::new("tcp", listener.as_raw_fd(), make_ready);
+        let count = counted(&mut feed);
+        waits.push(Box::new(move || {
+            let is_accepted = epoll_wait(epoll).is_some() && listener.accept().is_ok();
+            count.fetch_add(1, Ordering::Relaxed);
+            is_accepted
+        }));
+        feeds.push(feed);
+    }
+    Ok(Group { name: "reuse_port", waits, feeds })
+}
+
+/// What a thread counts the waits with that a feed ended.
+fn counted(feed: &mut Feed) -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    feed.ends = Ends::Counted(count.clone());
+    count
 }
 
 fn polls() -> Result<Group> {
@@ -226,7 +221,7 @@ fn accepts() -> Result<Group> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let (fd, address) = (listener.as_raw_fd(), listener.local_addr()?);
     let make_ready = Box::new(move || TcpStream::connect(address).is_ok());
-    let feeds = vec![Feed { kind: "tcp", fd, make_ready }];
+    let feeds = vec![Feed::new("tcp", fd, make_ready)];
     Ok(Group { name: "accept", waits: vec![Box::new(move || listener.accept().is_ok())], feeds })
 }
 
@@ -234,7 +229,7 @@ fn futex() -> Group {
     let word = Arc::new(AtomicU32::new(0));
     let waker = word.clone();
     let make_ready = Box::new(move || sys::futex_wake(&waker));
-    let feeds = vec![Feed { kind: "futex", fd: -1, make_ready }];
+    let feeds = vec![Feed::new("futex", -1, make_ready)];
     Group { name: "futex", waits: vec![Box::new(move || sys::futex_wait(&word, 0))], feeds }
 }
 
@@ -242,12 +237,16 @@ fn futex() -> Group {
 fn timeout() -> Result<Group> {
     let (epoll, feed) = (epoll()?, pipe()?);
     add(epoll, feed.fd, 0)?;
+    let mut feed = Feed::new("timeout", -1, Box::new(|| true));
+    let count = counted(&mut feed);
     let wait = move || {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: `event` is valid for writing one event.
-        unsafe { libc::epoll_wait(epoll, &mut event, 1, 2) == 0 }
+        let is_over = unsafe { libc::epoll_wait(epoll, &mut event, 1, 2) == 0 };
+        count.fetch_add(1, Ordering::Relaxed);
+        is_over
     };
-    let feeds = vec![Feed { kind: "timeout", fd: -1, make_ready: Box::new(|| true) }];
+    let feeds = vec![feed];
     Ok(Group { name: "timeout", waits: vec![Box::new(wait)], feeds })
 }
 
@@ -266,7 +265,7 @@ fn signals(role: &'static Role) -> Result<Group> {
         // SAFETY: takes no pointers.
         unsafe { libc::syscall(libc::SYS_tgkill, role.pid(), role.tid(), libc::SIGUSR1) == 0 }
     });
-    let feeds = vec![Feed { kind: "signal", fd: -1, make_ready }];
+    let feeds = vec![Feed::new("signal", -1, make_ready)];
     Ok(Group { name: "signal", waits: vec![Box::new(wait)], feeds })
 }
 
@@ -274,12 +273,18 @@ fn main() -> Result<()> {
     let Args { length } = Args::parse();
     let mut stage = Stage::new()?;
     let signalled = Stage::role();
+    // SAFETY: takes no pointers.
+    let stdin = check(unsafe { libc::dup(0) }, "dup")? as RawFd;
     let groups = vec![
         epoll_of_all("epoll_level", 0)?,
         epoll_of_all("epoll_edge", libc::EPOLLET)?,
         nested()?,
         shared()?,
+        shared_level()?,
         exclusive()?,
+        burst()?,
+        fd_zero()?,
+        reuse_port()?,
         polls()?,
         selects()?,
         blocking("read_pipe", pipe()?),
@@ -297,81 +302,110 @@ fn main() -> Result<()> {
     let mut fed = Vec::new();
     for Group { name, waits, feeds } in groups {
         let mut roles: Vec<&'static Role> = Vec::new();
+        let left = Arc::new(AtomicUsize::new(waits.len()));
         for mut wait in waits {
             let role = if name == "signal" { signalled } else { Stage::role() };
-            let over = over.clone();
+            let (over, left) = (over.clone(), left.clone());
             stage.thread(role, name, move || {
                 while !over.load(Ordering::Acquire) {
                     role.announce();
                     let is_right = wait();
                     ensure!(is_right || over.load(Ordering::Acquire), "{name}: a wait failed");
                 }
+                left.fetch_sub(1, Ordering::Release);
                 Ok(())
             })?;
             roles.push(role);
         }
-        fed.push((name, roles, feeds, Vec::<u64>::new()));
+        let counts = vec![0; feeds.len()];
+        fed.push(Fed { name, roles, feeds, counts, watches: Vec::new(), left });
     }
     let feeder = Stage::role();
     let (mut rng, mut budget) = (Rng::new(length.seed), length.budget(2_000));
     let (told, tell) = std::sync::mpsc::channel();
     stage.thread(feeder, "feeder", move || {
-        let mut watches = Vec::new();
-        for (_, roles, feeds, counts) in &mut fed {
-            watches.push(roles.iter().map(|role| Watch::new(role)).collect::<Result<Vec<_>>>()?);
-            counts.resize(feeds.len(), 0);
+        for group in &mut fed {
+            let watches = group.roles.iter().map(|role| Watch::new(role));
+            group.watches = watches.collect::<Result<_>>()?;
         }
         let mut is_last = false;
         while !is_last {
             is_last = !budget.spend();
             let index = rng.between(0, fed.len() as u64) as usize;
-            feed(&mut fed[index], &mut watches[index], &mut rng)?;
+            fed[index].feed(&mut rng)?;
         }
-        let mut lines = String::new();
-        for (name, roles, feeds, counts) in &fed {
-            let tids: Vec<u32> = roles.iter().map(|role| role.tid()).collect();
-            // What nobody feeds counts its waits itself.
-            let own = roles[0].announced().saturating_sub(1);
-            for (Feed { kind, fd, .. }, count) in feeds.iter().zip(counts) {
-                let count = if *name == "timeout" { own } else { *count };
-                let line = serde_json::json!({"source": {
-                    "name": name, "tids": tids, "kind": kind, "fd": fd, "count": count,
-                }});
-                lines += &format!("{line}\n");
-            }
-        }
-        // All sleep, and each feed ends a wait of a thread: until none is left.
+        let lines: String = fed.iter().map(Fed::truth).collect();
         over.store(true, Ordering::Release);
-        for (name, roles, feeds, _) in &mut fed {
-            for _ in 0..roles.len() {
-                (feeds[0].make_ready)();
-                std::thread::sleep(std::time::Duration::from_millis(2));
-            }
-            let _ = name;
+        for group in &mut fed {
+            group.end();
         }
         told.send(lines)?;
         Ok(())
     })?;
     let played = stage.perform()?;
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::dup2(stdin, 0) }, "dup2")?;
     print!("{}", tell.recv()?);
     played.finish()
 }
 
-/// Makes one thing ready once all threads of a group sleep.
-fn feed(
-    (_, roles, feeds, counts): &mut (&'static str, Vec<&'static Role>, Vec<Feed>, Vec<u64>),
-    watches: &mut [Watch],
-    rng: &mut Rng,
-) -> Result<()> {
-    let waits = counts.iter().sum::<u64>() + roles.len() as u64;
-    while roles.iter().map(|role| role.announced()).sum::<u64>() < waits {
-        std::hint::spin_loop();
+/// A group on the stage.
+struct Fed {
+    name: &'static str,
+    roles: Vec<&'static Role>,
+    feeds: Vec<Feed>,
+    /// How often each was made ready.
+    counts: Vec<u64>,
+    watches: Vec<Watch>,
+    /// How many threads are not at the end.
+    left: Arc<AtomicUsize>,
+}
+
+impl Fed {
+    /// Makes one thing ready once all threads sleep.
+    fn feed(&mut self, rng: &mut Rng) -> Result<()> {
+        let waits = self.counts.iter().sum::<u64>() + self.roles.len() as u64;
+        while self.roles.iter().map(|role| role.announced()).sum::<u64>() < waits {
+            std::hint::spin_loop();
+        }
+        for (role, watch) in self.roles.iter().zip(&mut self.watches) {
+            watch.asleep_in(role.announced())?;
+        }
+        // One may have been woken for nothing since it announced its wait.
+        if self.feeds.iter().any(|feed| matches!(feed.ends, Ends::AndMore(_))) {
+            Watch::at_rest(&self.watches)?;
+        }
+        let index = rng.between(0, self.feeds.len() as u64) as usize;
+        let feed = &mut self.feeds[index];
+        ensure!((feed.make_ready)(), "cannot make {} ready", feed.kind);
+        self.counts[index] += 1;
+        Ok(())
     }
-    for (role, watch) in roles.iter().zip(watches) {
-        watch.asleep_in(role.announced())?;
+
+    /// What ended the waits, a line for each feed.
+    fn truth(&self) -> String {
+        let tids: Vec<u32> = self.roles.iter().map(|role| role.tid()).collect();
+        let mut lines = String::new();
+        for (Feed { kind, fd, through, ends, .. }, fed) in self.feeds.iter().zip(&self.counts) {
+            let (count, more) = match ends {
+                Ends::One => (*fed, 0),
+                Ends::AndMore(more) => (*fed, more.load(Ordering::Relaxed)),
+                Ends::Counted(count) => (count.load(Ordering::Relaxed), 0),
+            };
+            let line = serde_json::json!({"source": {
+                "name": self.name, "tids": tids, "kind": kind, "fd": fd, "through": through,
+                "count": count, "more": more,
+            }});
+            lines += &format!("{line}\n");
+        }
+        lines
     }
-    let index = rng.between(0, feeds.len() as u64) as usize;
-    ensure!((feeds[index].make_ready)(), "cannot make {} ready", feeds[index].kind);
-    counts[index] += 1;
-    Ok(())
+
+    /// Ends the waits of all threads, with the first feed.
+    fn end(&mut self) {
+        while self.left.load(Ordering::Acquire) > 0 {
+            (self.feeds[0].make_ready)();
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
 }

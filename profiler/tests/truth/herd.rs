@@ -1,48 +1,9 @@
 //! `offwake epoll` on threads that share a port: what woke them, and what for.
 
-use std::process::{Child, Command, Stdio};
-
 use serde_json::Value;
 
-use crate::support::kernel::is_recording;
 use crate::support::target::{Herd, Target};
-use crate::support::{offwake, signal, until};
-
-/// A running `offwake epoll --json`.
-struct Watch {
-    child: Child,
-}
-
-impl Watch {
-    /// Returns once it watches.
-    fn start(pid: u32, args: &[&str]) -> Self {
-        let mut command = Command::new(offwake());
-        command.args(["epoll", "--json", "-p", &pid.to_string()]).args(args);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("offwake starts");
-        until("offwake to watch", || {
-            assert!(child.try_wait().expect("a child").is_none(), "offwake epoll has ended");
-            is_recording(child.id()).then_some(())
-        });
-        Self { child }
-    }
-
-    /// Ends it as Ctrl-C does, and returns all that it told, and the summary.
-    fn stop(self) -> (Vec<Value>, Value) {
-        signal(self.child.id(), libc::SIGINT);
-        let output = self.child.wait_with_output().expect("a child");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let mut events: Vec<Value> =
-            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let summary = events.pop().expect("a summary");
-        assert_eq!(summary["event"], "summary");
-        for (cause, count) in summary["lost"].as_object().expect("an object") {
-            assert_eq!(count, 0, "{cause}");
-        }
-        (events, summary)
-    }
-}
+use crate::support::watch::Watch;
 
 fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))

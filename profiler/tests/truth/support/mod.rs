@@ -7,6 +7,7 @@ pub(crate) mod profile;
 pub(crate) mod recorder;
 pub(crate) mod speed;
 pub(crate) mod target;
+pub(crate) mod watch;
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,0 +1,44 @@
+//! Running `offwake epoll`.
+
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::kernel::is_recording;
+use super::{offwake, signal, until};
+
+/// A running `offwake epoll --json`.
+pub(crate) struct Watch {
+    child: Child,
+}
+
+impl Watch {
+    /// Returns once it watches.
+    pub(crate) fn start(pid: u32, args: &[&str]) -> Self {
+        let mut command = Command::new(offwake());
+        command.args(["epoll", "--json", "-p", &pid.to_string()]).args(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("offwake starts");
+        until("offwake to watch", || {
+            assert!(child.try_wait().expect("a child").is_none(), "offwake epoll has ended");
+            is_recording(child.id()).then_some(())
+        });
+        Self { child }
+    }
+
+    /// Ends it as Ctrl-C does, and returns all that it told, and the summary.
+    pub(crate) fn stop(self) -> (Vec<Value>, Value) {
+        signal(self.child.id(), libc::SIGINT);
+        let output = self.child.wait_with_output().expect("a child");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut events: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let summary = events.pop().expect("a summary");
+        assert_eq!(summary["event"], "summary");
+        for (cause, count) in summary["lost"].as_object().expect("an object") {
+            assert_eq!(count, 0, "{cause}");
+        }
+        (events, summary)
+    }
+}
