@@ -7,6 +7,7 @@ mod support;
 mod accounts;
 mod bcc;
 mod behaviours;
+mod callbacks;
 mod filters;
 mod herd;
 mod outputs;

@@ -1,0 +1,61 @@
+//! `offwake epoll --callback` on an event loop of libevent, with functions named as Envoy's are.
+
+use std::collections::HashMap;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::target::Target;
+use crate::support::watch::Watch;
+use crate::support::{cpp_example, kernel};
+
+/// The descriptors of a process that are sockets, with the number that identifies each.
+fn sockets(pid: u32) -> HashMap<u64, u64> {
+    let directory = fs::read_dir(format!("/proc/{pid}/fd")).expect("a process");
+    let socket = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, inode))
+    };
+    directory.filter_map(|entry| socket(entry.expect("a descriptor"))).collect()
+}
+
+#[test]
+fn each_event_is_handled_in_a_callback_with_its_descriptor_and_bits() {
+    let _turn = turn!();
+    if kernel::version() < (5, 15) {
+        // BPF cannot tell there which of several functions it was.
+        return;
+    }
+    let mut target = Target::start_program(&cpp_example("envoy_like"), &["--count", "200"]);
+    let sockets = sockets(target.pid());
+    // The one that registers events is called no more, and the one that libevent calls is within it.
+    let watch =
+        Watch::start(target.pid(), &["--callback", "envoy_like:*FileEventImpl*assignEvents*_FUN*"]);
+    let play = target.play();
+    let (events, _) = watch.stop();
+    for comm in ["wrk:worker_0", "wrk:worker_1"] {
+        let of_worker: Vec<&Value> = events.iter().filter(|event| event["comm"] == comm).collect();
+        let handled: Vec<usize> =
+            (0..of_worker.len()).filter(|&at| of_worker[at]["event"] == "callback").collect();
+        // A wait of the worker for each request, and one callback that reads it.
+        let requests: u64 = play.of(comm).iter().map(|truth| truth.count).sum();
+        assert_eq!(handled.len() as u64, requests, "{comm}");
+        for at in handled {
+            let callback = of_worker[at];
+            let fd = callback["fd"].as_u64().expect("a descriptor");
+            assert_eq!(callback["events"], json!(["EV_READ"]), "{callback}");
+            assert_eq!(callback["descriptor"]["inode"], sockets[&fd], "{callback}");
+            let function = callback["function"].as_str().expect("a name");
+            assert!(
+                function.starts_with("Envoy::Event::FileEventImpl::assignEvents("),
+                "{function}"
+            );
+            // What epoll_wait returned right before.
+            let returned = of_worker[at - 1];
+            assert_eq!(returned["event"], "return", "{returned}");
+            assert_eq!(returned["ready"][0]["fd"], fd, "{returned}");
+            assert_eq!(returned["ready"][0]["events"], json!(["IN"]), "{returned}");
+        }
+    }
+}
