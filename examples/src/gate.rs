@@ -1,7 +1,7 @@
 //! Where everybody waits while nothing is measured.
 
 use std::io::{self, BufRead};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use anyhow::Result;
 
@@ -28,6 +28,10 @@ impl Gate {
         let written = unsafe { libc::write(self.open.as_raw_fd(), bytes.as_ptr().cast(), n) };
         sys::check(written as i64, "write")?;
         Ok(())
+    }
+
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.wait.as_raw_fd()
     }
 
     fn pass(&self) {

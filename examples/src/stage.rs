@@ -1,5 +1,6 @@
 //! The course of a play: everybody to the start gate, play, everybody to the end gate, the truth.
 
+use std::os::fd::RawFd;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,11 @@ impl Stage {
             cast: Vec::new(),
             children: Vec::new(),
         })
+    }
+
+    /// The descriptors that everybody waits at before and after the play.
+    pub fn gates(&self) -> [RawFd; 2] {
+        [self.start.descriptor(), self.end.descriptor()]
     }
 
     /// A role to be given to [`Self::thread`] or [`Self::process`].

@@ -1,7 +1,8 @@
 //! Waits that end for every reason that has a name: descriptors of each kind, in `epoll` (level- and
 //! edge-triggered, nested, shared by threads, exclusive), `poll`, `select` and blocking calls; futexes, timeouts
 //! and signals. A feeder makes one thing ready at a time, or two in a burst, in a seeded order, when all who may
-//! wait for it sleep. Prints for each thread, or threads that share their descriptors, what ended how many waits.
+//! wait for it sleep. Prints for each thread, or threads that share their descriptors, what ended how many waits, and
+//! which descriptors they wait for before and after the play.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -241,13 +242,24 @@ fn timeout() -> Result<Group> {
     let count = counted(&mut feed);
     let wait = move || {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
+        let before = voluntary_switches();
         // SAFETY: `event` is valid for writing one event.
         let is_over = unsafe { libc::epoll_wait(epoll, &mut event, 1, 2) == 0 };
-        count.fetch_add(1, Ordering::Relaxed);
+        // The time may be over before the thread has gone to sleep.
+        count.fetch_add(voluntary_switches() - before, Ordering::Relaxed);
         is_over
     };
     let feeds = vec![feed];
     Ok(Group { name: "timeout", waits: vec![Box::new(wait)], feeds })
+}
+
+/// How often this thread has gone to sleep.
+fn voluntary_switches() -> u64 {
+    // SAFETY: plain old data, for which zeros are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is valid for writing.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    usage.ru_nvcsw as u64
 }
 
 /// A wait in `poll` that a signal interrupts.
@@ -342,9 +354,11 @@ fn main() -> Result<()> {
         told.send(lines)?;
         Ok(())
     })?;
+    let gates = stage.gates();
     let played = stage.perform()?;
     // SAFETY: takes no pointers.
     check(unsafe { libc::dup2(stdin, 0) }, "dup2")?;
+    println!("{}", serde_json::json!({"gates": gates}));
     print!("{}", tell.recv()?);
     played.finish()
 }

@@ -276,8 +276,7 @@ pub(crate) struct RecordArgs {
     ///
     /// A frame right after -- names it, such as `[tcp :15006 LISTEN]` or `[eventfd]`. It is there where the kernel lets
     /// it be known for certain, for epoll, poll, select, blocking calls on descriptors, futexes, timeouts and
-    /// signals; never guessed. How finely sockets are told apart can be chosen. Needs BTF and
-    /// Linux 6.8.
+    /// signals; never guessed. How finely sockets are told apart can be chosen. Needs BTF.
     #[arg(
         long, value_name = "DETAIL", value_enum, num_args = 0..=1, require_equals = false,
         default_missing_value = "port", help_heading = RECORDING

@@ -288,8 +288,7 @@ fn sources(types: Option<&KernelTypes>) -> Capability {
     let Some(types) = types else {
         return degraded(NAME, "needs BTF: what ends a wait cannot be told".into());
     };
-    let found = source::require(SourceDetail::Port)
-        .and_then(|()| source::constants(SourceDetail::Port, types))
+    let found = source::constants(SourceDetail::Port, types)
         .and_then(|_| source::functions(SourceDetail::Port));
     match found {
         Ok(_) => ok(NAME, format!("by {}", source::Method::of_kernel().name())),

@@ -16,7 +16,7 @@ use super::preflight::Unwind;
 use super::probe::Probe;
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
-use super::{Config, Figures, Progress, existing, kernel, memory, preflight, source};
+use super::{Config, Figures, Progress, existing, kernel, memory, preflight};
 use crate::profile::{Losses, Sampling, Thread, ThreadTotal};
 use crate::recording::{ImageId, Meta, Recording, UnwindFigures};
 
@@ -32,7 +32,6 @@ pub(super) fn record(
     on_progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Recording> {
     preflight::require()?;
-    source::require(config.wake_source)?;
     let how = preflight::unwind(config.unwind)?;
     let mut targets = Targets::find(config)?;
     let wants_cfi = config.user_stacks && how == Unwind::Cfi;

@@ -8,7 +8,7 @@ use offwake_shared::SourceDetail;
 
 use super::btf::KernelTypes;
 use super::probe::{Flavour, Hook};
-use super::{Config, ProbeChoice, kernel};
+use super::{Config, ProbeChoice};
 use crate::symbolize::kallsyms;
 
 /// How it is known which of several descriptors of an epoll instance, or of `poll`, was ready.
@@ -66,17 +66,6 @@ impl Method {
     pub(super) fn describe(self, detail: SourceDetail) -> String {
         format!("{} ({})", detail.name(), self.name())
     }
-}
-
-/// Whether the kernel can check the programs that tell sources, if anybody wants to know.
-///
-/// # Errors
-/// When nobody has tried it on kernels as old as this one.
-pub(super) fn require(detail: SourceDetail) -> Result<()> {
-    if detail != SourceDetail::Off && kernel::version() < kernel::Version(6, 8, 0) {
-        bail!("--wake-source needs Linux 6.8 or newer: older kernels cannot verify its programs");
-    }
-    Ok(())
 }
 
 /// Called for each wait of an epoll instance, and of `poll` and `select`: by pointer, so that no compiler

@@ -29,35 +29,45 @@ struct Truth {
     more: u64,
 }
 
-fn truths(target: &mut Target) -> Vec<Truth> {
-    let lines = target.play_values();
-    let truths = lines.into_iter().filter_map(|mut line| {
-        let source = line.get_mut("source")?.take();
-        Some(serde_json::from_value(source).expect("a truth of a source"))
-    });
-    truths.collect()
+/// What the target tells: truths, and the descriptors that all wait for before and after the play.
+struct Told {
+    truths: Vec<Truth>,
+    gates: Vec<u64>,
+}
+
+impl Told {
+    fn play(target: &mut Target) -> Self {
+        let mut told = Self { truths: Vec::new(), gates: Vec::new() };
+        for mut line in target.play_values() {
+            if let Some(source) = line.get_mut("source") {
+                told.truths.push(serde_json::from_value(source.take()).expect("a truth"));
+            } else if let Some(gates) = line.get_mut("gates") {
+                told.gates = serde_json::from_value(gates.take()).expect("descriptors");
+            }
+        }
+        assert!(!told.truths.is_empty() && !told.gates.is_empty());
+        told
+    }
 }
 
 fn start() -> Target {
     Target::start("wake_sources", &["--count", &amount().to_string()])
 }
 
-fn record(options: &[&str]) -> (Recorded, Vec<Truth>) {
+fn record(options: &[&str]) -> (Recorded, Told) {
     let mut target = start();
     let players = target.players();
     let recorder = Recorder::start(&[&["-p", &players], options].concat());
-    let truths = truths(&mut target);
-    (recorder.stop(), truths)
+    let told = Told::play(&mut target);
+    (recorder.stop(), told)
 }
 
-/// The waits of these threads that are of the play.
+/// The waits of these threads that ended.
 fn waits<'a>(profile: &'a Profile, tids: &'a [u32]) -> impl Iterator<Item = &'a Wait> {
-    profile.waits.iter().filter(move |wait| {
-        let is_at_gate = |name: Option<&str>| name.is_some_and(|name| name.contains("::gate::"));
+    profile.waits.iter().filter(|wait| {
         tids.contains(&wait.sleeper.tid)
             && wait.state == "interruptible"
             && wait.waker.kind != "not_woken"
-            && !wait.sleeper_stack.iter().any(|frame| is_at_gate(frame.name.as_deref()))
     })
 }
 
@@ -126,11 +136,16 @@ fn by_name(truths: &[Truth]) -> BTreeMap<&str, Vec<&Truth>> {
 #[test]
 fn each_wait_names_what_ended_it() {
     let _turn = turn!();
-    let (recorded, truths) = record(&["--wake-source", "fd"]);
+    let (recorded, Told { truths, gates }) = record(&["--wake-source", "fd"]);
+    let is_gate = |source: &str| {
+        let ends = |fd: &u64| source.ends_with(&format!(" fd {fd}]"));
+        source.starts_with("[pipe") && gates.iter().any(ends)
+    };
     let mut score = Score::default();
     for truths in by_name(&truths).values() {
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-        for wait in waits(&recorded.profile, &truths[0].tids) {
+        let in_play = |wait: &&Wait| !wait.wake_source.as_deref().is_some_and(is_gate);
+        for wait in waits(&recorded.profile, &truths[0].tids).filter(in_play) {
             *seen.entry(wait.wake_source.clone().unwrap_or_default()).or_default() += wait.count;
         }
         score.add(truths, seen, |truth, source| {
@@ -164,7 +179,7 @@ fn the_log_names_the_descriptor_of_each_wake_up() {
     let _turn = turn!();
     let mut target = start();
     let watch = Watch::start(target.pid(), &[]);
-    let truths = of_instances(truths(&mut target));
+    let truths = of_instances(Told::play(&mut target).truths);
     let (events, _) = watch.stop();
     let mut by_tid: HashMap<u64, BTreeMap<String, u64>> = HashMap::new();
     for wake in events.iter().filter(|event| event["event"] == "wake") {
