@@ -14,10 +14,15 @@ use crate::{wait, wake};
 
 /// `sched_switch(preempt, prev, next, prev_state)` in `__schedule`; the current thread is `prev`.
 #[btf_tracepoint(function = "sched_switch")]
+#[inline(always)]
 fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let preempt: u64 = ctx.arg(0);
     let prev = Task::new(ctx.arg::<*const task_struct>(1));
     let next = Task::new(ctx.arg::<*const task_struct>(2));
+    let is_next_known = wait::may_know(next);
+    if !is_next_known && !wait::concerns(prev) {
+        return 0;
+    }
     let now = unsafe { bpf_ktime_get_ns() };
     let bits =
         if HAS_PREV_STATE.load() != 0 { ctx.arg::<u32>(3) } else { wake::state_before(prev) };
@@ -29,12 +34,15 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         WaitState::from_task_state(u64::from(bits))
     };
     wait::begin(&ctx, prev, state, now);
-    wait::end(next.tid(), now);
+    if is_next_known {
+        wait::end(next.tid(), now);
+    }
     0
 }
 
 /// `sched_waking(p)` in `try_to_wake_up`, on the waker's CPU.
 #[btf_tracepoint(function = "sched_waking")]
+#[inline(always)]
 fn sched_waking(ctx: BtfTracePointContext) -> i32 {
     let task = Task::new(ctx.arg::<*const task_struct>(0));
     wake::record(&ctx, task.tid(), Some(task), task.state(), Counts::Only);

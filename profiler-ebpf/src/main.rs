@@ -16,6 +16,7 @@ mod filling;
 mod known;
 mod kprobe;
 mod maps;
+mod marks;
 mod memory;
 mod namespace;
 mod remember;

@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use offwake_shared::{
-    Counters, ExistingThread, Notice, Program, Stack, ThreadState, UNWIND_CHUNK, UnwindMapping,
-    UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
+    Counters, ExistingThread, MarksChunk, Notice, Program, Stack, ThreadState, UNWIND_CHUNK,
+    UnwindMapping, UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
 };
 
 use crate::remember::kernel::KernelMemory;
@@ -16,6 +16,12 @@ use crate::unwind::Walk;
 /// The open interval of each thread, by tid. User space sets the size of this and of the next ones.
 #[btf_map]
 pub static THREADS: HashMap<u32, ThreadState, 65536> = HashMap::new();
+
+/// The marks of each tid, in chunks. User space sets how many, and writes to them, too.
+#[btf_map]
+pub static MARKS: Array<MarksChunk, 1, MMAPABLE> = Array::new();
+/// `BPF_F_MMAPABLE` (include/uapi/linux/bpf.h).
+const MMAPABLE: usize = 1 << 10;
 
 /// Finished intervals. Two maps, of which `CONTROL[0]` names the one in use: user space switches
 /// over and drains the other, so that it reads no sum that is still being added to.
@@ -159,6 +165,10 @@ constants! {
     TARGET_COMM_LOW: u64 = 0;
     /// See [`TARGET_COMM_LOW`].
     TARGET_COMM_HIGH: u64 = 0;
+    /// Which bits of the words count: those of the name and of the 0 behind it.
+    TARGET_COMM_MASK_LOW: u64 = 0;
+    /// See [`TARGET_COMM_MASK_LOW`].
+    TARGET_COMM_MASK_HIGH: u64 = 0;
     /// The only process to record, with `FILTER & PIDS`; 0: there may be several.
     ONLY_TGID: u32 = 0;
     /// Never recorded: offwake itself.

@@ -78,6 +78,12 @@ impl Task {
         self.member(&TASK_PID)
     }
 
+    /// The process, in the initial pid namespace. Needs types.
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        self.member(&TASK_TGID)
+    }
+
     /// The bits of the task state.
     #[inline(always)]
     pub fn state(self) -> u32 {
@@ -189,11 +195,17 @@ impl Task {
         comm
     }
 
+    /// The memory of the thread's own name, as two little-endian words.
+    #[inline(always)]
+    pub fn comm_words(self) -> [u64; 2] {
+        let word = |from: u32| u64::from_le_bytes(read_at(self.0.cast(), TASK_COMM.load() + from));
+        [word(0), word(8)]
+    }
+
     /// Whether the thread's own name is this one, which is padded with 0.
     #[inline(always)]
     pub fn has_comm(self, comm: &[u8; 16]) -> bool {
-        let half = |from: u32| read_at::<[u8; 8]>(self.0.cast(), TASK_COMM.load() + from);
-        half(0) == comm[..8] && half(8) == comm[8..]
+        self.comm_words() == memory::words(*comm)
     }
 
     /// The pointer that this was made from.
@@ -211,7 +223,7 @@ impl Task {
     /// Whether the task is its process's first.
     #[inline(always)]
     pub fn leads_process(self) -> bool {
-        self.tid() == self.member(&TASK_TGID)
+        self.tid() == self.tgid()
     }
 
     /// See [`TaskId::exec_id`].
@@ -280,5 +292,5 @@ pub fn ids(task: Task) -> Ids {
     if OWN_NAMESPACE.load() != 0 {
         return namespace::ids(task);
     }
-    Ids { tgid: task.member(&TASK_TGID), tid: task.tid() }
+    Ids { tgid: task.tgid(), tid: task.tid() }
 }

@@ -6,12 +6,12 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::{raw_tracepoint, tracepoint};
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use aya_ebpf::{EbpfContext, Global};
-use offwake_shared::{TASK_WAKING, TaskId, WaitState};
+use offwake_shared::{Mark, TASK_WAKING, TaskId, WaitState};
 
 use crate::maps::{HAS_TYPES, NEW_FLAGS, NEW_PID, SWITCH_NEXT_PID, SWITCH_PREV_STATE, WAKING_PID};
 use crate::task::{Ids, Task};
 use crate::wake::Counts;
-use crate::{memory, target, task, untyped, wait, wake};
+use crate::{marks, memory, target, task, untyped, wait, wake};
 
 /// In `prev_state` of `sched:sched_switch`: the thread was preempted (`TASK_REPORT_MAX` in
 /// include/linux/sched.h, printed as `+`).
@@ -24,6 +24,12 @@ const CLONE_THREAD: u64 = 0x10000;
 #[tracepoint]
 fn tracepoint_switch(ctx: TracePointContext) -> u32 {
     let prev = Task::current();
+    let next = field(&ctx, &SWITCH_NEXT_PID);
+    let is_next_known = marks::has(next, Mark::Known);
+    // Without types, the end of a program counts whatever it was.
+    if HAS_TYPES.load() != 0 && !is_next_known && !wait::concerns(prev) {
+        return 0;
+    }
     let now = unsafe { bpf_ktime_get_ns() };
     let reported: u32 = field(&ctx, &SWITCH_PREV_STATE);
     let state = if reported & PREEMPTED != 0 {
@@ -45,7 +51,9 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
         }
     }
     wait::begin(&ctx, prev, state, now);
-    wait::end(field(&ctx, &SWITCH_NEXT_PID), now);
+    if is_next_known {
+        wait::end(next, now);
+    }
     0
 }
 

@@ -2,13 +2,26 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
-use offwake_shared::{Loss, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind};
+use offwake_shared::{Loss, Mark, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind};
 
 use crate::maps::{
     CONTROL, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1, scratch,
 };
 use crate::task::{Ids, Task};
-use crate::{count, filling, sample, stack, target, task};
+use crate::{count, filling, marks, sample, stack, target, task};
+
+/// Whether a thread may be known.
+#[inline(always)]
+pub fn may_know(task: Task) -> bool {
+    let only = target::only_process();
+    if only != 0 { task.tgid() == only } else { marks::has(task.tid(), Mark::Known) }
+}
+
+/// Whether the switch-out of the current thread, `prev`, may matter: it is known, or recorded.
+#[inline(always)]
+pub fn concerns(prev: Task) -> bool {
+    may_know(prev) || target::only_process() == 0 && target::is_current_target(prev)
+}
 
 /// The current thread, `prev`, is switched out, and its stacks are taken. `state`: why; `None` if it is
 /// dead.
@@ -42,12 +55,11 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
     let ids = task::ids(prev);
-    let comm = prev.comm();
-    if !target::passes(ids, || comm) || STATES.load() & state.bit() == 0 {
+    if !target::passes(ids, || prev.comm()) || STATES.load() & state.bit() == 0 {
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
-    let sleeper = prev.id_named(ids, comm);
+    let sleeper = prev.id_named(ids, prev.comm());
     open(scratch, prev, &sleeper, [0, 0], state, now);
 }
 
@@ -55,13 +67,23 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
 /// lost its pid.
 #[inline(always)]
 fn gone(prev: Task, tid: u32, now: u64) {
+    if !marks::has(tid, Mark::Known) {
+        return;
+    }
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
         // SAFETY: only a waker writes to the value at the same time, and to other fields.
         let thread = unsafe { &mut *thread };
         finish_if_open(thread, prev, now);
         sample::settle(thread, None);
     }
+    forget(tid);
+}
+
+/// Nothing is known of the thread `tid` any more.
+#[inline(always)]
+pub fn forget(tid: u32) {
     let _ = THREADS.remove(tid);
+    marks::clear(tid, Mark::Known);
 }
 
 /// Begins an interval. `stacks`: the sleeper's in the kernel and in its program.
@@ -110,6 +132,7 @@ pub fn clear_waker(thread: &mut ThreadState) {
 /// Makes a thread known, in the place of one that had its tid.
 #[inline(always)]
 pub fn insert(tid: u32, thread: &ThreadState) {
+    marks::set(tid, Mark::Known);
     if THREADS.insert(tid, thread, 0).is_err() {
         count::lost(Loss::ThreadsFull);
     }
@@ -131,7 +154,11 @@ pub fn end(tid: u32, now: u64) {
 #[inline(always)]
 pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
     let current = Task::current();
-    let Some(thread) = THREADS.get_ptr_mut(current.tid()) else { return };
+    let tid = current.tid();
+    if !marks::has(tid, Mark::Known) {
+        return;
+    }
+    let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: as in `end`.
     let thread = unsafe { &mut *thread };
     if thread.off_since == 0 {

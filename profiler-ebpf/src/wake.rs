@@ -2,11 +2,11 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use offwake_shared::{TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
+use offwake_shared::{Mark, TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
 
 use crate::maps::{MAX_OFF_NS, STATES, THREADS, UNWIND, WAKE, scratch};
 use crate::task::{Ids, Task};
-use crate::{sample, source, stack, target, task, unwind, wait};
+use crate::{marks, sample, source, stack, target, task, unwind, wait};
 
 /// Which of several wake-ups of a sleep counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub enum Counts {
 /// (`try_to_wake_up` waits for `on_cpu`).
 #[inline(always)]
 pub fn record(ctx: &impl EbpfContext, tid: u32, task: Option<Task>, state: u32, counts: Counts) {
+    if !marks::has(tid, Mark::Known) {
+        return;
+    }
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: wakers of a thread exclude each other by its `pi_lock`, or nearly so; the thread's own CPU
     // writes other fields.
@@ -84,7 +87,7 @@ pub fn created(ctx: &impl EbpfContext, new: Task) {
 pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
     if !target::is_target(ids) || STATES.load() & WaitState::New.bit() == 0 {
         // Nothing of a thread that had this tid before is left.
-        let _ = THREADS.remove(tid);
+        wait::forget(tid);
         return;
     }
     let Some(scratch) = scratch(WAKE) else { return };

@@ -56,9 +56,8 @@ impl Constants {
         if let Some(name) = &filter.comm {
             comm[..name.len()].copy_from_slice(name.as_bytes());
         }
-        let [low, high] = [0, 8].map(|from| {
-            u64::from_le_bytes(comm[from..from + 8].try_into().expect("8 bytes of 16"))
-        });
+        let [low, high] = name_words(comm);
+        let [mask_low, mask_high] = name_words(comm_mask(filter.comm.as_deref()));
         let interrupts = interrupts::entries().context(
             "cannot read the kernel's symbols, without which interrupts cannot be told from threads",
         )?;
@@ -72,6 +71,8 @@ impl Constants {
         let mut double_words = vec![
             ("TARGET_COMM_LOW", low),
             ("TARGET_COMM_HIGH", high),
+            ("TARGET_COMM_MASK_LOW", mask_low),
+            ("TARGET_COMM_MASK_HIGH", mask_high),
             ("MIN_OFF_NS", config.min_off.as_nanos() as u64),
             ("WAITS_MASK", waits_mask(config.capacity.waits)),
             ("STACKS_HALF", u64::from(config.capacity.stack_bytes / 2)),
@@ -91,6 +92,18 @@ impl Constants {
         }
         Ok(Self { words, double_words })
     }
+}
+
+/// Which bytes of the kernel's memory of a name are the name, and the 0 behind it: all bits of them are set.
+fn comm_mask(name: Option<&str>) -> [u8; 16] {
+    let len = name.map_or(0, |name| name.len() + 1);
+    std::array::from_fn(|i| if i < len { u8::MAX } else { 0 })
+}
+
+/// The two words of a name, each little-endian.
+fn name_words(comm: [u8; 16]) -> [u64; 2] {
+    let (words, _) = comm.as_chunks::<8>();
+    [words[0], words[1]].map(u64::from_le_bytes)
 }
 
 /// The only process that is ever recorded; 0 where there may be more.

@@ -13,11 +13,12 @@ use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use aya_obj::generated::bpf_prog_info;
 use offwake_shared::{
-    Counters, ExistingThread, MAX_UNWIND_RULES, SourceDetail, ThreadState, UNWIND_CHUNK,
+    Counters, ExistingThread, MAX_UNWIND_RULES, Mark, SourceDetail, ThreadState, UNWIND_CHUNK,
 };
 
 use super::btf::KernelTypes;
 use super::constants::Constants;
+use super::marks::{self, Marks};
 use super::probe::{Flavour, Hook, Probe};
 use super::{
     Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, source, untyped, unwind,
@@ -79,6 +80,7 @@ unsafe impl aya::Pod for PodCounters {}
 /// The programs in the kernel, and their maps.
 pub(super) struct Probes {
     bpf: Ebpf,
+    marks: Marks,
     flavour: Flavour,
     /// Probes that tell what ends waits.
     callbacks: Vec<Hook>,
@@ -159,6 +161,7 @@ impl Probes {
         } = config.capacity;
         loader
             .map_max_entries("THREADS", threads)
+            .map_max_entries("MARKS", marks::chunks())
             .map_max_entries("WAITS_0", waits)
             .map_max_entries("WAITS_1", waits)
             .map_max_entries("KNOWN_STACKS", stacks)
@@ -197,8 +200,10 @@ impl Probes {
             let existing = existing(&mut bpf).load("task", btf);
             existing.map_err(|error| rejected(EXISTING, &error))?;
         }
+        let marks = Marks::new(&bpf)?;
         let mut this = Self {
             bpf,
+            marks,
             flavour,
             callbacks,
             wake_source: method.map(|method| method.describe(config.wake_source)),
@@ -214,6 +219,9 @@ impl Probes {
     fn set_targets(&mut self, filter: &Filter) -> Result<()> {
         for pid in &filter.pids {
             self.add_target_process(*pid)?;
+        }
+        for &tid in &filter.tids {
+            self.marks.set(tid, Mark::Target);
         }
         let mut tids: HashMap<_, u32, u32> = self.map_mut("TARGET_TIDS").try_into()?;
         for tid in &filter.tids {
@@ -240,6 +248,7 @@ impl Probes {
 
     /// Records a process, too.
     fn add_target_process(&mut self, pid: u32) -> Result<()> {
+        self.marks.set(pid, Mark::Target);
         let mut pids: HashMap<_, u32, u32> = self.map_mut("TARGET_PIDS").try_into()?;
         pids.insert(pid, 1, 0).context("too many processes to record")
     }
@@ -281,6 +290,7 @@ impl Probes {
     /// since. Returns whether there was room for it.
     pub(super) fn add_thread(&mut self, key: u32, thread: ThreadState) -> Result<bool> {
         const BPF_NOEXIST: u64 = 1;
+        self.marks.set(key, Mark::Known);
         let mut threads: HashMap<_, u32, PodThreadState> = self.map_mut("THREADS").try_into()?;
         let result = threads.insert(key, PodThreadState(thread), BPF_NOEXIST);
         match result.as_ref().map_err(errno) {

@@ -14,6 +14,7 @@ mod existing;
 mod jit;
 mod kernel;
 mod load;
+mod marks;
 mod memory;
 mod mmaps;
 mod notices;

@@ -30,6 +30,13 @@ pub fn max_stack_frames() -> Option<u32> {
     value.trim().parse().ok()
 }
 
+/// One more than the highest tid that there can be; that of 64-bit kernels (`PID_MAX_LIMIT` in
+/// include/linux/threads.h) if the kernel does not tell.
+pub fn max_threads() -> u32 {
+    let value = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(1 << 22)
+}
+
 /// Who may use perf events: the greater, the fewer (`kernel.perf_event_paranoid`); `None` if the kernel does
 /// not tell.
 pub fn perf_event_paranoid() -> Option<i32> {

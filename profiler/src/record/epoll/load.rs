@@ -10,7 +10,7 @@ use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{Iter, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader};
-use offwake_shared::{EpollBytes, EpollCounters, EpollFd, EpollWaiter, SourceDetail};
+use offwake_shared::{EpollBytes, EpollCounters, EpollFd, EpollWaiter, Mark, SourceDetail};
 
 use super::Config;
 use super::callback::Callback;
@@ -20,6 +20,7 @@ use crate::record::load::{
     IN_OBJECT, no_maps, object, raise_memory_limit, recursion_misses, rejected,
     wait_for_running_programs,
 };
+use crate::record::marks::{self, Marks};
 use crate::record::probe::{Hook, epoll_hooks};
 use crate::record::{self, Filter, kernel, source};
 
@@ -75,6 +76,7 @@ impl Programs {
         }
         loader
             .map_max_entries("NOTICES", 4096)
+            .map_max_entries("MARKS", marks::chunks())
             .map_max_entries("EPOLL_EVENTS", config.buffer)
             .map_max_entries("EPOLL_WAITERS", WAITERS)
             .map_max_entries("EPOLL_BYTES", DESCRIPTORS);
@@ -99,9 +101,11 @@ impl Programs {
             );
             callback(&mut bpf).load().map_err(|error| rejected(CALLBACK, &error))?;
         }
+        let marks = Marks::new(&bpf)?;
         let mut this = Self { bpf, hooks, callbacks, pids: config.pids.clone(), links: Vec::new() };
         let mut pids: HashMap<_, u32, u32> = this.map_mut("TARGET_PIDS").try_into()?;
         for pid in &config.pids {
+            marks.set(*pid, Mark::Target);
             pids.insert(pid, 1, 0).context("too many processes to watch")?;
         }
         Ok(this)
