@@ -7,7 +7,8 @@
 //! - **Wakers**: BCC keeps the last call of `try_to_wake_up`, also if that found the thread running, and does not
 //!   know interrupts: then the waker is whoever was interrupted. In these plays threads wake threads.
 //! - **Kernel frames**: BCC looks up names by `/proc/kallsyms` and has no frames of its own to remove.
-//!   offwake leaves out what tracing has put in: trampolines of ftrace, through which the kernel calls probes.
+//!   offwake leaves out what tracing has put in: trampolines of ftrace, through which the kernel calls probes. BCC
+//!   leaves out the innermost frame, which is the function that it probes: of a waker, offwake has it.
 //! - **Open waits**: BCC has none; nor has this comparison. The wait at the start gate began before both.
 
 use std::collections::BTreeMap;
@@ -180,7 +181,8 @@ fn compare_pair(profile: &Profile, lines: &[Line], truth: &Truth, waker: &Side) 
         their(|line| &line.sleeper_stack),
         "{what}: sleeper"
     );
-    assert_eq!(stacks(|wait| &wait.waker_stack), their(|line| &line.waker_stack), "{what}: waker");
+    let waker = [vec!["try_to_wake_up".to_owned()], their(|line| &line.waker_stack)].concat();
+    assert_eq!(stacks(|wait| &wait.waker_stack), waker, "{what}: waker");
 }
 
 #[test]
