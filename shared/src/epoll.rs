@@ -12,8 +12,8 @@ pub const EPOLL_PARTS: usize = 16;
 /// [`EpollFile::flags`]: a socket with `SO_REUSEPORT`.
 pub const EPOLL_REUSEPORT: u32 = 1;
 
-/// [`EpollFile::flags`]: the other queued descriptors of the instance were ready already, and this is the
-/// one that was queued last: which one woke is likely, not certain.
+/// [`EpollFile::flags`]: several descriptors of the instance are ready, and this is the one that was queued
+/// last: which one woke is likely, not certain.
 pub const EPOLL_UNCERTAIN: u32 = 2;
 
 /// [`EpollFile::flags`]: a socket.

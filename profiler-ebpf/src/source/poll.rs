@@ -25,8 +25,10 @@ const MAX_DESCRIPTORS: u32 = 256;
 /// address of its kernel stack. 0: not known.
 ///
 /// The thread's `poll_wqueues` is on its kernel stack (`do_sys_poll`, `do_select` in fs/select.c), where
-/// nobody knows exactly. But it names the thread, and whoever wakes it has set `triggered` next to that
-/// (`__pollwake`). Of its entries, the one whose queue is locked is the one through which it is woken.
+/// nobody knows exactly: the kernel moves the stack by a random distance in each system call, and what lies in
+/// between may be left from an earlier one. But it names the thread, whoever wakes it has set `triggered` next to
+/// that (`__pollwake`), and its entries name it. Of those, the one whose queue is locked is the one through which
+/// the thread is woken.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_polled_file(task: u64, registers: u64) -> u64 {
@@ -43,21 +45,23 @@ pub extern "C" fn offwake_polled_file(task: u64, registers: u64) -> u64 {
     if error != 0 || POLL_TASK.load() == 0 || QUEUE_LOCK.load() == 0 {
         return 0;
     }
-    // The outermost one: what lies beyond the end of the stack is old.
-    let mut queues = 0;
     for pair in 0..STACK_WORDS - 1 {
         let i = STACK_WORDS - 2 - pair;
         let (Some(word), Some(next)) = (stack.get(i), stack.get(i + 1)) else { break };
         // `triggered` is 1, and `error` 0.
         if *word == task && *next == 1 {
-            queues = from.wrapping_add(8 * i as u64).wrapping_sub(u64::from(POLL_TASK.load()));
-            break;
+            let address = from.wrapping_add(8 * i as u64);
+            let file = offwake_waking_entry(address.wrapping_sub(u64::from(POLL_TASK.load())));
+            if file != 0 {
+                return file;
+            }
         }
     }
-    if queues == 0 { 0 } else { offwake_waking_entry(queues) }
+    0
 }
 
-/// The file of the only entry of this `poll_wqueues` whose queue is locked; 0: none, or several.
+/// The file of the only entry of this `poll_wqueues` whose queue is locked; 0: none, or several, or it is no
+/// `poll_wqueues`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_waking_entry(queues: u64) -> u64 {
@@ -69,7 +73,7 @@ pub extern "C" fn offwake_waking_entry(queues: u64) -> u64 {
             break;
         }
         let entry = queues + u64::from(POLL_ENTRIES.load()) + u64::from(i) * size;
-        if offwake_is_locked(read_at(entry, &POLL_ENTRY_QUEUE)) != 0 {
+        if offwake_is_waking_entry(queues, entry) != 0 {
             let this: u64 = read_at(entry, &POLL_ENTRY_FILE);
             is_single &= u32::from(file == 0 || file == this);
             file = this;
@@ -84,7 +88,7 @@ pub extern "C" fn offwake_waking_entry(queues: u64) -> u64 {
             if entry >= each_time(end) {
                 break;
             }
-            if offwake_is_locked(read_at(entry, &POLL_ENTRY_QUEUE)) != 0 {
+            if offwake_is_waking_entry(queues, entry) != 0 {
                 let this: u64 = read_at(entry, &POLL_ENTRY_FILE);
                 is_single &= u32::from(file == 0 || file == this);
                 file = this;
@@ -94,6 +98,17 @@ pub extern "C" fn offwake_waking_entry(queues: u64) -> u64 {
         is_single &= u32::from(read::<u64>(page) == 0);
     }
     if is_single != 0 { file } else { 0 }
+}
+
+/// Whether an entry is one of this `poll_wqueues`, and its queue is locked: 1 if so.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_is_waking_entry(queues: u64, entry: u64) -> u32 {
+    let wait = entry.wrapping_add(u64::from(POLL_ENTRY_WAIT.load()));
+    if read_at::<u64>(wait, &WAIT_PRIVATE) != queues {
+        return 0;
+    }
+    offwake_is_locked(read_at(entry, &POLL_ENTRY_QUEUE))
 }
 
 /// The file of the entry that `pollwake` was called with last on this CPU, if it is one of the thread `task` and
