@@ -3,6 +3,7 @@
 //! examples/envoy fetches Envoy once, starts it with two workers between a client and an upstream
 //! on loopback, runs offwake on it, and stops all that it started.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -220,7 +221,43 @@ fn a_shared_listener_has_a_herd() {
             assert!(empty * 4 >= accepted, "{empty} of {accepted}: {summary:#}");
         }
         assert!(stories(&events) * 4 >= accepted, "{} of {accepted}", stories(&events));
+        let (right, wrong) = named(&events);
+        assert!(right > 100 && wrong * 10_000 <= right, "{right} right, {wrong} wrong");
     }
+}
+
+/// Of how many wake-ups the descriptor that they name for certain is among what `epoll_wait` returns then, and of how
+/// many it is not. A listener is left out: another worker may have been faster.
+fn named(events: &[Value]) -> (u64, u64) {
+    let mut woken_by: HashMap<&Value, &Value> = HashMap::new();
+    let (mut right, mut wrong) = (0, 0);
+    for event in events {
+        let tid = &event["tid"];
+        match event["event"].as_str().unwrap() {
+            "wake" => {
+                let descriptor = &event["descriptor"];
+                woken_by.remove(tid);
+                if descriptor["certain"] == true && descriptor["socket"]["state"] != "LISTEN" {
+                    woken_by.insert(tid, &descriptor["fd"]);
+                }
+            }
+            // It sleeps on: what woke it was over by then.
+            "empty" => {
+                woken_by.remove(tid);
+            }
+            "return" => {
+                let Some(fd) = woken_by.remove(tid) else { continue };
+                let is_there =
+                    event["ready"].as_array().unwrap().iter().any(|one| one["fd"] == *fd);
+                *(if is_there { &mut right } else { &mut wrong }) += 1;
+                if !is_there {
+                    eprintln!("woken by {fd}: {event}");
+                }
+            }
+            _ => {}
+        }
+    }
+    (right, wrong)
 }
 
 /// How many connections are told of from the wake-up by the listener to the close, all by one thread.
