@@ -10,6 +10,7 @@ use offwake_shared::{
 };
 
 use crate::remember::kernel::KernelMemory;
+use crate::remember::user::UserMemory;
 use crate::remember::{Recall, SLOTS};
 use crate::unwind::Walk;
 
@@ -143,6 +144,9 @@ pub static RECALL: PerCpuArray<Recall, 2> = PerCpuArray::new();
 /// Kernel stacks that were unwound on this CPU.
 #[btf_map]
 pub static REMEMBERED_KERNEL: PerCpuArray<KernelMemory, SLOTS> = PerCpuArray::new();
+/// User stacks that were walked on this CPU.
+#[btf_map]
+pub static REMEMBERED_USER: PerCpuArray<UserMemory, SLOTS> = PerCpuArray::new();
 
 /// What the iterator over tasks is about to write. Only one runs at a time.
 #[btf_map]
@@ -188,7 +192,7 @@ constants! {
     UNWIND: u32 = 0;
     /// 1: take kernel stacks.
     KERNEL_STACKS: u32 = 1;
-    /// 1: kernel stacks that are as they were are not unwound again.
+    /// 1: stacks that are as they were are not unwound again.
     REMEMBER: u32 = 0;
     /// Byte offset from the beginning of a kernel stack of its outermost end: where the registers of the
     /// program are. 0: kernel stacks are not remembered.

@@ -32,8 +32,10 @@ pub fn kernel(
     if KERNEL_STACKS.load() == 0 {
         return 0;
     }
+    // SAFETY: see `Scratch`.
+    let index = unsafe { (*scratch).index };
     let remembered = remember::kernel::recall(ctx, scratch, current, registers);
-    if remembered != 0 && remember::is_good() {
+    if remembered != 0 && remember::is_good(index) {
         return remembered;
     }
     // SAFETY: see `Scratch`.
@@ -57,8 +59,10 @@ pub fn remembered_or_interrupt(
     if KERNEL_STACKS.load() == 0 {
         return kernel_or_interrupt(ctx, scratch);
     }
+    // SAFETY: see `Scratch`.
+    let index = unsafe { (*scratch).index };
     let remembered = remember::kernel::recall(ctx, scratch, current, registers);
-    if remembered != 0 && remember::is_good() {
+    if remembered != 0 && remember::is_good(index) {
         return (remembered, WakerKind::Task);
     }
     // SAFETY: see `Scratch`.
@@ -114,6 +118,7 @@ pub fn user(
     // SAFETY: see `Scratch`.
     let (index, stack, walk) =
         unsafe { ((*scratch).index, &mut (*scratch).stack, &mut (*scratch).walk) };
+    let mut remembered = 0;
     if HAS_TYPES.load() == 0 {
         if !take_user(ctx, stack) {
             return 0;
@@ -130,7 +135,18 @@ pub fn user(
         if cfg!(no_loop) {
             offwake_walk_frame_pointers(index, registers.ip, registers.fp);
         } else {
+            let can_learn = find_tables(walk, program, current);
+            let generation = walk.program.generation;
+            if can_learn {
+                remembered = remember::user::recall(index, id.tid, program, generation, registers);
+                if remembered != 0 && remember::is_good(index) {
+                    return remembered;
+                }
+            }
             unwind(stack, walk, registers, program, current);
+            if !can_learn {
+                walk.used.uncertain();
+            }
         }
     }
     // SAFETY: see `Scratch`.
@@ -141,23 +157,23 @@ pub fn user(
         (*stack).context = StackContext::User as u32;
         let stack_id = offwake_hash(index);
         // Where there is no room for a notice, the next stack like this one is as new as this.
-        if known::tell(scratch, stack_id) == Told::Now && !announce(program, current) {
+        let mut told = known::tell(scratch, stack_id);
+        if told == Told::Now && !announce(program, current) {
             known::forget(stack_id);
+            told = Told::Not;
+        }
+        remember::compare(remembered, stack_id);
+        if HAS_TYPES.load() != 0 {
+            remember::user::learn(scratch, if told == Told::Not { 0 } else { stack_id });
         }
         stack_id
     }
 }
 
-/// Walks the stack by the tables of its program. Where they are missing or out of date, tells user
-/// space.
+/// Finds the tables of a program, by which its stacks are walked. Where they are missing, tells user space. Whether a
+/// stack may be remembered that is walked by what was found.
 #[inline(always)]
-fn unwind(
-    stack: &mut Stack,
-    walk: &mut Walk,
-    registers: &UserRegisters,
-    program: Program,
-    current: Task,
-) {
+fn find_tables(walk: &mut Walk, program: Program, current: Task) -> bool {
     walk.program = UnwindProgram::default();
     if UNWIND.load() != 0 {
         if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
@@ -175,11 +191,26 @@ fn unwind(
         }
         if walk.program.generation == 0 {
             count::lost(Loss::UnwindTablesMissing);
+            return false;
         }
     }
+    true
+}
+
+/// Walks the stack by the tables of its program. Where they are out of date, tells user space.
+#[inline(always)]
+fn unwind(
+    stack: &mut Stack,
+    walk: &mut Walk,
+    registers: &UserRegisters,
+    program: Program,
+    current: Task,
+) {
     // One call: the verifier follows all of it for each.
     unwind::walk(walk, stack, registers);
     if walk.program.generation != 0 && stack.end != StackEnd::Complete as u16 {
+        // So that user space hears of it the next time, too.
+        walk.used.uncertain();
         tell_unmapped(stack, walk, program, current);
     }
 }

@@ -31,7 +31,7 @@ pub struct Recording {
     pub losses: Losses,
     /// Bytes of all BPF maps together; 0 where the kernel does not tell.
     pub bpf_bytes: u64,
-    /// How many kernel stacks were known without unwinding them, as they had been unwound before.
+    /// How many stacks were known without unwinding them, as they had been unwound before.
     pub remembered_stacks: u64,
     /// How user stacks were unwound; `None`: by frame pointers.
     pub unwind: Option<UnwindFigures>,

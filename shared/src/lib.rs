@@ -62,7 +62,7 @@ pub struct Counters {
     pub off_ns: u64,
     /// Waits that were put into one of the two maps.
     pub new_waits: u64,
-    /// Kernel stacks that were as they were when they were unwound.
+    /// Stacks that were as they were when they were unwound.
     pub remembered: u64,
     /// What was lost, by [`Loss`].
     pub losses: [u64; Loss::COUNT],

@@ -9,7 +9,7 @@ use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 use crate::maps::constants;
 use crate::memory::read_at;
 use crate::source::Call;
-use crate::unwind::{Step, Walk, read, read_word};
+use crate::unwind::{Step, Used, Walk, read, read_word};
 
 constants! {
     /// Byte offset in `pt_regs` of `x29`; `lr` follows.
@@ -107,7 +107,11 @@ pub fn code_address(return_address: u64) -> u64 {
 pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step {
     let is_frame_saved = rule.fp_kind == SavedKind::AtCfa as u8;
     let frame = i64::from(rule.fp_offset) as u64;
+    if rule.fp_kind == SavedKind::AtFp as u8 || rule.other_kind == SavedKind::AtFp as u8 {
+        walk.used.fp(walk.fp);
+    }
     let cfa = if rule.cfa_kind == CfaKind::Fp as u8 {
+        walk.used.fp(walk.fp);
         walk.fp.wrapping_add(i64::from(rule.cfa_offset) as u64)
     } else if rule.cfa_kind != CfaKind::Sp as u8 {
         return Step::End(StackEnd::Unsupported);
@@ -116,6 +120,7 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
     } else if is_frame_saved {
         // The frame pointer led here, and of the stack pointer nothing is known: but the frame pointer
         // is where this function saved that of its caller.
+        walk.used.fp(walk.fp);
         walk.fp.wrapping_sub(frame)
     } else {
         return by_frame_pointer(walk, is_innermost);
@@ -132,24 +137,35 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
             return Step::End(StackEnd::Astray);
         }
         let Some(fp) = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa) else {
-            return Step::End(StackEnd::Unreadable);
+            return unreadable(walk);
         };
+        walk.used.other(walk.other);
+        walk.used.fp_at(saved_at(walk, rule.fp_kind, rule.fp_offset, cfa));
         return go_to(walk, walk.other, cfa, fp, 0);
     }
     let is_record = is_frame_saved
         && rule.other_kind == SavedKind::AtCfa as u8
         && rule.other_offset.wrapping_sub(rule.fp_offset) == 8;
     if is_record {
-        if !read(walk, cfa.wrapping_add(frame), 16) {
-            return Step::End(StackEnd::Unreadable);
+        let record = cfa.wrapping_add(frame);
+        if !read(walk, record, 16) {
+            return unreadable(walk);
         }
+        walk.used.word(record.wrapping_add(8), walk.words[1]);
+        walk.used.fp_at(Some(record));
         return go_to(walk, walk.words[1], cfa, walk.words[0], 0);
     }
     let fp = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa);
     let return_address = saved(walk, rule.other_kind, rule.other_offset, 0, cfa);
     let (Some(fp), Some(return_address)) = (fp, return_address) else {
-        return Step::End(StackEnd::Unreadable);
+        return unreadable(walk);
     };
+    if rule.other_kind != SavedKind::Lost as u8
+        && let Some(at) = saved_at(walk, rule.other_kind, rule.other_offset, cfa)
+    {
+        walk.used.word(at, return_address);
+    }
+    walk.used.fp_at(saved_at(walk, rule.fp_kind, rule.fp_offset, cfa));
     go_to(walk, return_address, cfa, fp, 0)
 }
 
@@ -161,14 +177,22 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
 #[inline(always)]
 pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
     let fp = walk.fp;
+    walk.used.fp(fp);
     if fp == 0 {
         return Step::End(if is_innermost { StackEnd::Astray } else { StackEnd::Complete });
     }
-    if fp < walk.sp || !read(walk, fp, 16) {
+    if fp < walk.sp {
         return Step::End(StackEnd::Astray);
     }
+    if !read(walk, fp, 16) {
+        walk.used.uncertain();
+        return Step::End(StackEnd::Astray);
+    }
+    walk.used.word(fp, walk.words[0]);
+    walk.used.word(fp.wrapping_add(8), walk.words[1]);
     let [next, return_address] = [walk.words[0], code_address(walk.words[1])];
     if is_innermost || walk.is_return == 0 {
+        walk.used.other(walk.other);
         let caller = code_address(walk.other);
         let is_near = caller.wrapping_sub(walk.pc).wrapping_add(NEAR) <= 2 * NEAR;
         if caller != 0 && caller != return_address && !is_near {
@@ -190,6 +214,7 @@ pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
 pub fn before_signal(walk: &mut Walk) -> Step {
     /// Behind the `siginfo` and up to `uc_mcontext` of the `ucontext`, that is `regs[29]`; lr, sp and pc follow.
     const FP: u64 = 128 + 176 + 8 + 8 * 29;
+    walk.used.uncertain();
     if !read(walk, walk.sp.wrapping_add(FP), 8 * WORDS as u32) {
         return Step::End(StackEnd::Unreadable);
     }
@@ -214,6 +239,26 @@ fn go_to(walk: &mut Walk, return_address: u64, sp: u64, fp: u64, is_guess: u32) 
     walk.is_return = 1;
     walk.is_guess = is_guess;
     Step::GoOn
+}
+
+/// Where a register is that the caller has; `None` where it has kept its value.
+#[inline(always)]
+fn saved_at(walk: &Walk, kind: u8, offset: i32, cfa: u64) -> Option<u64> {
+    if kind == SavedKind::Same as u8 {
+        None
+    } else if kind == SavedKind::Lost as u8 {
+        Some(Used::COUNTED)
+    } else {
+        let from = if kind == SavedKind::AtCfa as u8 { cfa } else { walk.fp };
+        Some(from.wrapping_add(i64::from(offset) as u64))
+    }
+}
+
+/// The end of a walk at memory that may be there the next time.
+#[inline(always)]
+fn unreadable(walk: &mut Walk) -> Step {
+    walk.used.uncertain();
+    Step::End(StackEnd::Unreadable)
 }
 
 /// A register that the caller has, and that has the value `now` in this frame.

@@ -10,7 +10,7 @@ use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 use crate::maps::constants;
 use crate::memory::read_at;
 use crate::source::Call;
-use crate::unwind::{Step, Walk, read, read_word};
+use crate::unwind::{Step, Used, Walk, read, read_word};
 
 constants! {
     /// Byte offset in `pt_regs` of the instruction pointer.
@@ -110,8 +110,19 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
     let offset = i64::from(rule.cfa_offset) as u64;
     let kind = rule.cfa_kind;
     if kind == CfaKind::ReturnInDi as u8 && is_innermost {
+        walk.used.uncertain();
         let sp = walk.sp.wrapping_add(offset);
         return go_to(walk, walk.di, sp, walk.fp, walk.other, 0);
+    }
+    let uses_fp = kind == CfaKind::Fp as u8
+        || kind == CfaKind::FpDeref as u8
+        || rule.fp_kind == SavedKind::AtFp as u8
+        || rule.other_kind == SavedKind::AtFp as u8;
+    if uses_fp {
+        walk.used.fp(walk.fp);
+    }
+    if kind == CfaKind::Other as u8 {
+        walk.used.other(walk.other);
     }
     let cfa = if kind == CfaKind::Sp as u8 {
         walk.sp.wrapping_add(offset)
@@ -125,8 +136,9 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
     } else if kind == CfaKind::SpDeref as u8 || kind == CfaKind::FpDeref as u8 {
         let from = if kind == CfaKind::SpDeref as u8 { walk.sp } else { walk.fp };
         if !read(walk, from.wrapping_add(offset), 8) {
-            return Step::End(StackEnd::Unreadable);
+            return unreadable(walk);
         }
+        walk.used.word(from.wrapping_add(offset), walk.words[0]);
         walk.words[0].wrapping_add(i64::from(rule.cfa_add) as u64)
     } else {
         return Step::End(StackEnd::Unsupported);
@@ -138,12 +150,17 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
     // Below the frame of the innermost function there may be no memory: then one by one.
     let at_once = read(walk, cfa.wrapping_sub(SPAN), SPAN as u32);
     if !at_once && !read_last(walk, cfa.wrapping_sub(8)) {
-        return Step::End(StackEnd::Unreadable);
+        return unreadable(walk);
     }
     let return_address = walk.words[WORDS - 1];
+    walk.used.word(cfa.wrapping_sub(8), return_address);
+    let fp_at = saved_at(walk, rule.fp_kind, rule.fp_offset, cfa);
+    let other_at = saved_at(walk, rule.other_kind, rule.other_offset, cfa);
     let fp = saved(walk, rule.fp_kind, rule.fp_offset, walk.fp, cfa, at_once);
     let other = saved(walk, rule.other_kind, rule.other_offset, walk.other, cfa, at_once);
-    let (Some(fp), Some(other)) = (fp, other) else { return Step::End(StackEnd::Unreadable) };
+    let (Some(fp), Some(other)) = (fp, other) else { return unreadable(walk) };
+    walk.used.fp_at(fp_at);
+    walk.used.other_at(other_at);
     go_to(walk, return_address, cfa, fp, other, 0)
 }
 
@@ -152,13 +169,20 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
 #[inline(always)]
 pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
     let fp = walk.fp;
+    walk.used.fp(fp);
     if fp == 0 {
         return Step::End(if is_innermost { StackEnd::Astray } else { StackEnd::Complete });
     }
-    if fp < walk.sp || !read(walk, fp, 16) {
+    if fp < walk.sp {
+        return Step::End(StackEnd::Astray);
+    }
+    if !read(walk, fp, 16) {
+        walk.used.uncertain();
         return Step::End(StackEnd::Astray);
     }
     let [next, return_address] = [walk.words[0], walk.words[1]];
+    walk.used.word(fp, next);
+    walk.used.word(fp.wrapping_add(8), return_address);
     // The outermost frame has neither; anything else is no frame.
     if return_address == 0 && next != 0 {
         return Step::End(StackEnd::Astray);
@@ -174,6 +198,7 @@ pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
 pub fn before_signal(walk: &mut Walk) -> Step {
     /// Of `uc_mcontext.gregs[REG_RBP]`; rbx, rdx, rax, rcx, rsp and rip follow.
     const RBP: u64 = 40 + 8 * 10;
+    walk.used.uncertain();
     if !read(walk, walk.sp.wrapping_add(RBP), 8 * 7) {
         return Step::End(StackEnd::Unreadable);
     }
@@ -205,6 +230,26 @@ fn go_to(
     walk.is_return = 1;
     walk.is_guess = is_guess;
     Step::GoOn
+}
+
+/// Where a register is that the caller has; `None` where it has kept its value.
+#[inline(always)]
+fn saved_at(walk: &Walk, kind: u8, offset: i32, cfa: u64) -> Option<u64> {
+    if kind == SavedKind::Same as u8 {
+        None
+    } else if kind == SavedKind::Lost as u8 {
+        Some(Used::COUNTED)
+    } else {
+        let from = if kind == SavedKind::AtCfa as u8 { cfa } else { walk.fp };
+        Some(from.wrapping_add(i64::from(offset) as u64))
+    }
+}
+
+/// The end of a walk at memory that may be there the next time.
+#[inline(always)]
+fn unreadable(walk: &mut Walk) -> Step {
+    walk.used.uncertain();
+    Step::End(StackEnd::Unreadable)
 }
 
 /// A register that the caller has, and that has the value `now` in this frame. `at_once`: the words below

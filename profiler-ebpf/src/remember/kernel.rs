@@ -2,9 +2,10 @@
 //!
 //! The kernel does not tell at which words its unwinder looked. But all of them lie between the frame of the
 //! tracepoint and the outermost frame, and each is one of two kinds: a return address (or the address that was
-//! interrupted), or a saved frame pointer or stack pointer, which points into the same part of the stack. So all
-//! words of these two kinds are compared, also those that are leftovers: the unwinder's are among them, and by
-//! induction from the innermost frame, each frame is where it was. Leftovers only cost hits.
+//! interrupted), which is one of the frames, or a saved frame pointer or stack pointer, which points into the same
+//! part of the stack. So all words of these two kinds are compared, also those that are leftovers: the unwinder's are
+//! among them, and by induction from the innermost frame, each frame is where it was. Leftovers only cost hits; those
+//! that are no address of any frame, as most are, not even that.
 //!
 //! Where the part ends: what lies above the frame of `do_syscall_64` moves at each system call
 //! (`randomize_kstack_offset`). The part ends with the return address of the last function but one, found by
@@ -20,7 +21,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
 use offwake_shared::{Stack, UserRegisters};
 
-use super::{MAX_DEPTH, MAX_WORDS, Recall, slot};
+use super::{MARKS, MAX_DEPTH, MAX_WORDS, Recall, slot};
 use crate::known;
 use crate::maps::{
     FRAMES_LIMIT, KERNEL_STACK_TOP, KERNEL_TEXT_LEN, KERNEL_TEXT_START, RECALL, REMEMBER,
@@ -244,6 +245,7 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64) -> u32 {
     } else {
         return 0;
     };
+    mark_frames(recall, stack, len);
     recall.frame = FIRST_FRAME;
     recall.frames = len - 1;
     recall.part = 0;
@@ -269,6 +271,25 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64) -> u32 {
         memory.len = recall.found;
     }
     1
+}
+
+/// Marks the addresses of a stack, so that [`gather`] takes no others, or few.
+#[inline(always)]
+fn mark_frames(recall: &mut Recall, stack: &Stack, len: u32) {
+    recall.round = recall.round.wrapping_add(1);
+    for i in 0..FRAMES {
+        let i = black_box(i) & (FRAMES - 1);
+        if i >= len as usize {
+            break;
+        }
+        recall.rounds[mark(stack.frames[i])] = recall.round;
+    }
+}
+
+/// Where the mark of an address is.
+#[inline(always)]
+fn mark(address: u64) -> usize {
+    black_box((address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize) & (MARKS - 1)
 }
 
 /// Finds how many words there are up to the return address of the last frame but one, going through the frames
@@ -304,7 +325,8 @@ unsafe extern "C" fn gather(index: u32, context: *mut c_void) -> i64 {
     let word = recall.words[at];
     let distance = word.wrapping_sub(recall.context);
     let is_pointer = distance < 8 * u64::from(recall.part);
-    let is_text = word.wrapping_sub(KERNEL_TEXT_START.load()) < KERNEL_TEXT_LEN.load();
+    let is_text = word.wrapping_sub(KERNEL_TEXT_START.load()) < KERNEL_TEXT_LEN.load()
+        && recall.rounds[mark(word)] == recall.round;
     if !is_pointer && !is_text {
         return 0;
     }

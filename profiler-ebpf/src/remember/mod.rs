@@ -2,20 +2,23 @@
 //!
 //! Unwinding is a function of the registers that it starts with and of the words of the stack that it looks
 //! at. Where all of them are as they were when a stack was unwound, the stack is the one that was found then,
-//! and its id is known without unwinding it. [`kernel`] says which words these are; each CPU has a table, so
-//! that nothing in it changes while it is read.
+//! and its id is known without unwinding it. [`kernel`] and [`user`] say which words these are; each CPU has tables,
+//! so that nothing in them changes while it is read.
 //!
 //! What was remembered counts until a stack could not be sent to user space, so that user space has each stack
 //! that is in use. One hit of [`CHECKED_HITS`] is unwound all the same: where both differ, the remembered
 //! stack is forgotten and the disagreement counted.
 
 pub mod kernel;
+pub mod user;
 
 use offwake_shared::Loss;
 
+use self::user::Start;
 use crate::count;
+use crate::maps::RECALL;
 
-/// How many stacks the table holds. A power of two.
+/// How many stacks a table holds. A power of two.
 pub const SLOTS: usize = 256;
 
 /// How many words of its memory a stack may depend on. A power of two.
@@ -24,8 +27,11 @@ pub const MAX_WORDS: usize = 128;
 /// How many words are looked at, from the innermost on. A power of two.
 pub const MAX_DEPTH: usize = 512;
 
-/// One hit of so many is checked. A power of two.
-const CHECKED_HITS: u64 = 256;
+/// How many marks there are for addresses. A power of two.
+pub const MARKS: usize = 256;
+
+/// One hit of so many is checked: an odd number, since kernel and user stacks take turns.
+const CHECKED_HITS: u32 = 251;
 
 /// What is read of a stack, and what a lookup has found; for each of the two kinds of programs, as
 /// [`crate::maps::Scratch`].
@@ -33,6 +39,8 @@ const CHECKED_HITS: u64 = 256;
 pub struct Recall {
     /// The beginning of the stack, innermost first.
     pub words: [u64; MAX_DEPTH],
+    /// When each mark was set: see `round`.
+    pub rounds: [u32; MARKS],
     /// Where a program's context is, as a number.
     pub context: u64,
     /// Where the kernel stack of the current thread begins, as a number.
@@ -53,17 +61,28 @@ pub struct Recall {
     pub found: u32,
     /// How many stacks were not found.
     pub misses: u32,
+    /// The number of this stack, of all that were learnt: marks with it are of this one.
+    pub round: u32,
+    /// How many hits come before the next one that is checked.
+    pub unchecked: u32,
+    /// Where the walk of a user stack begins.
+    pub start: Start,
+    /// The frame pointer there.
+    pub fp: u64,
+    /// The other register that is followed.
+    pub other: u64,
 }
 
-/// Counts a stack that was found. Whether it counts without unwinding it.
+/// Counts a stack that was found. `index`: of the scratch memory. Whether it counts without unwinding it.
 #[inline(always)]
-pub fn is_good() -> bool {
-    let mut hits = 0;
-    count::with(|counters| {
-        counters.remembered += 1;
-        hits = counters.remembered;
-    });
-    hits & (CHECKED_HITS - 1) != 0
+pub fn is_good(index: u32) -> bool {
+    count::with(|counters| counters.remembered += 1);
+    let Some(recall) = RECALL.get_ptr_mut(index) else { return false };
+    // SAFETY: this CPU's value, which no other program uses now.
+    let unchecked = unsafe { &mut (*recall).unchecked };
+    let is_checked = *unchecked == 0;
+    *unchecked = if is_checked { CHECKED_HITS - 1 } else { *unchecked - 1 };
+    !is_checked
 }
 
 /// A stack was unwound: its id is `id`. `remembered`: what was found in its place, 0 for nothing.

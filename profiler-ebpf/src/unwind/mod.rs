@@ -7,6 +7,7 @@
 
 mod memory;
 mod table;
+mod used;
 
 use core::ffi::c_void;
 use core::hint::black_box;
@@ -20,6 +21,7 @@ use crate::arch;
 use crate::maps::UNWIND_PROGRAMS;
 
 pub use self::memory::{read, read_word};
+pub use self::used::Used;
 
 /// Where a walk stands.
 #[repr(C)]
@@ -41,6 +43,8 @@ pub struct Walk {
     pub is_guess: u32,
     /// What is read of the stack at once.
     pub words: [u64; arch::WORDS],
+    /// What the walk depends on.
+    pub used: Used,
     /// What was looked up before on this CPU.
     cache: [Cached; CACHED_RULES],
 }
@@ -62,6 +66,7 @@ pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters) {
     walk.di = from.di;
     walk.mapping.start = 0;
     walk.mapping.end = 0;
+    walk.used.begin(from.sp);
     walk.is_return = from.in_syscall as u32;
     walk.is_guess = 0;
     stack.len = 0;

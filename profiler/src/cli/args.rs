@@ -251,9 +251,9 @@ pub(crate) struct RecordArgs {
     #[arg(short = 'K', long, help_heading = RECORDING)]
     pub(crate) kernel_stacks_only: bool,
 
-    /// Unwind every kernel stack anew
+    /// Unwind every stack anew
     ///
-    /// By default a kernel stack is not unwound when all that its unwinding depends on is as it was when the
+    /// By default a stack is not unwound when all that its unwinding depends on is as it was when the
     /// same stack was unwound before, which costs a fraction. A share of such stacks is unwound all the
     /// same, and what differs is counted (remembered_stack_wrong).
     #[arg(long, help_heading = RECORDING)]

@@ -120,7 +120,7 @@ const LOSSES: &str = "\
     there (user_stack_unreadable), or at call frame information that offwake cannot follow \
     (user_stack_unsupported). Stacks of programs that are seen for the first time are walked by frame \
     pointers until their call frame information was read (unwind_tables_missing). What ended a wait was \
-    known but not kept where --wake-source tells too many apart (wake_sources_full). Kernel stacks that \
+    known but not kept where --wake-source tells too many apart (wake_sources_full). Stacks that \
     are as they were when they were unwound before are not unwound again; of a share of them that is, it \
     is counted which were another stack (remembered_stack_wrong), and the right one counts. Names may be \
     missing for processes that were reported late (notices_full) or ended before their \

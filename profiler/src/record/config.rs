@@ -28,7 +28,7 @@ pub struct Config {
     pub kernel_stacks: bool,
     /// How to walk user stacks.
     pub unwind: UnwindChoice,
-    /// Do not unwind kernel stacks again that are as they were.
+    /// Do not unwind stacks again that are as they were.
     pub remember: bool,
     /// How to stand at a thread switch.
     pub probe: ProbeChoice,

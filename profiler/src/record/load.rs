@@ -171,7 +171,7 @@ impl Probes {
             loader.map_max_entries("SOURCES", sources);
         }
         if !config.remember || types.is_none() {
-            loader.map_max_entries("REMEMBERED_KERNEL", 1);
+            loader.map_max_entries("REMEMBERED_KERNEL", 1).map_max_entries("REMEMBERED_USER", 1);
         }
         if unwinds {
             let chunks = |entries: u32| entries.div_ceil(UNWIND_CHUNK as u32);

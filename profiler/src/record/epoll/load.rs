@@ -24,6 +24,18 @@ use crate::record::marks::{self, Marks};
 use crate::record::probe::{Hook, epoll_hooks};
 use crate::record::{self, Filter, kernel, source};
 
+/// Maps of recordings, which are made as small as can be.
+const UNUSED: [&str; 8] = [
+    "THREADS",
+    "WAITS_0",
+    "WAITS_1",
+    "STACKS",
+    "SEEN",
+    "UNWIND_PROGRAMS",
+    "REMEMBERED_KERNEL",
+    "REMEMBERED_USER",
+];
+
 /// The iterator over open files.
 const FILES: &str = "epoll_files";
 /// The program of `--callback`.
@@ -71,7 +83,7 @@ impl Programs {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf));
-        for map in ["THREADS", "WAITS_0", "WAITS_1", "STACKS", "SEEN", "UNWIND_PROGRAMS"] {
+        for map in UNUSED {
             loader.map_max_entries(map, 1);
         }
         loader
