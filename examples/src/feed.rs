@@ -20,8 +20,17 @@ pub enum Ends {
     One,
     /// One each time, and at most so many more.
     AndMore(Arc<AtomicU64>),
-    /// So many: who waits counts.
-    Counted(Arc<AtomicU64>),
+    /// Who waits counts them.
+    Counted(Arc<Counts>),
+}
+
+/// What who waits counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Waits in which it slept.
+    pub slept: AtomicU64,
+    /// Waits that were over before it slept: it was woken on the way there, or not at all.
+    pub did_not_sleep: AtomicU64,
 }
 
 /// What can become ready.

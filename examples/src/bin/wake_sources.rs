@@ -14,8 +14,8 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use offwake_examples::args::Args;
 use offwake_examples::feed::{
-    Ends, Feed, MakeReady, add, all, drain, epoll, epoll_wait, eventfd, listener, pipe, tcp,
-    timerfd, udp, unix,
+    Counts, Ends, Feed, MakeReady, add, all, drain, epoll, epoll_wait, eventfd, listener, pipe,
+    tcp, timerfd, udp, unix,
 };
 use offwake_examples::rng::Rng;
 use offwake_examples::stage::Stage;
@@ -161,10 +161,10 @@ fn reuse_port() -> Result<Group> {
         add(epoll, listener.as_raw_fd(), 0)?;
         let make_ready = Box::new(move || TcpStream::connect(address).is_ok());
         let mut feed = Feed::new("tcp", listener.as_raw_fd(), make_ready);
-        let count = counted(&mut feed);
+        let counts = counted(&mut feed);
         waits.push(Box::new(move || {
             let is_accepted = epoll_wait(epoll).is_some() && listener.accept().is_ok();
-            count.fetch_add(1, Ordering::Relaxed);
+            counts.slept.fetch_add(1, Ordering::Relaxed);
             is_accepted
         }));
         feeds.push(feed);
@@ -173,10 +173,10 @@ fn reuse_port() -> Result<Group> {
 }
 
 /// What a thread counts the waits with that a feed ended.
-fn counted(feed: &mut Feed) -> Arc<AtomicU64> {
-    let count = Arc::new(AtomicU64::new(0));
-    feed.ends = Ends::Counted(count.clone());
-    count
+fn counted(feed: &mut Feed) -> Arc<Counts> {
+    let counts = Arc::new(Counts::default());
+    feed.ends = Ends::Counted(counts.clone());
+    counts
 }
 
 fn polls() -> Result<Group> {
@@ -239,14 +239,15 @@ fn timeout() -> Result<Group> {
     let (epoll, feed) = (epoll()?, pipe()?);
     add(epoll, feed.fd, 0)?;
     let mut feed = Feed::new("timeout", -1, Box::new(|| true));
-    let count = counted(&mut feed);
+    let counts = counted(&mut feed);
     let wait = move || {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         let before = voluntary_switches();
         // SAFETY: `event` is valid for writing one event.
         let is_over = unsafe { libc::epoll_wait(epoll, &mut event, 1, 2) == 0 };
-        // The time may be over before the thread has gone to sleep.
-        count.fetch_add(voluntary_switches() - before, Ordering::Relaxed);
+        let slept = voluntary_switches() > before;
+        let count = if slept { &counts.slept } else { &counts.did_not_sleep };
+        count.fetch_add(1, Ordering::Relaxed);
         is_over
     };
     let feeds = vec![feed];
@@ -346,8 +347,8 @@ fn main() -> Result<()> {
             let index = rng.between(0, fed.len() as u64) as usize;
             fed[index].feed(&mut rng)?;
         }
-        let lines: String = fed.iter().map(Fed::truth).collect();
         over.store(true, Ordering::Release);
+        let lines: String = fed.iter().map(Fed::truth).collect();
         for group in &mut fed {
             group.end();
         }
@@ -404,7 +405,10 @@ impl Fed {
             let (count, more) = match ends {
                 Ends::One => (*fed, 0),
                 Ends::AndMore(more) => (*fed, more.load(Ordering::Relaxed)),
-                Ends::Counted(count) => (count.load(Ordering::Relaxed), 0),
+                Ends::Counted(counts) => (
+                    counts.slept.load(Ordering::Relaxed),
+                    counts.did_not_sleep.load(Ordering::Relaxed),
+                ),
             };
             let line = serde_json::json!({"source": {
                 "name": self.name, "tids": tids, "kind": kind, "fd": fd, "through": through,
