@@ -56,8 +56,8 @@ pub(crate) enum Needs {
 pub(crate) const ALL: [&Suite; 4] = [&BARE, &TRUTH, &CFI, &BCC];
 
 /// The static executables on nothing but busybox: a thread, an interrupt, a softirq and a process as wakers;
-/// preemption; a command; a pid namespace; a kernel without type information; a user who is not root. Then
-/// the kernel loses its compiler of BPF for a while, and at last it is locked down.
+/// preemption; a command; a pid namespace; a kernel without type information; a user who is not root; what
+/// ended each wait. Then the kernel loses its compiler of BPF for a while, and at last it is locked down.
 pub(crate) const BARE: Suite = Suite {
     name: "bare",
     target: "truth",
