@@ -30,7 +30,7 @@ usage: cargo xtask TASK
                       --seconds S   how long each time (default 3)
                       --json FILE   write the figures too
                       --peers-only  measure without offwake
-                      --gate        fail if offwake costs more than libbpf-tools, or cfi more than 1.5 x fp
+                      --gate        fail where a ratio is beyond its bar, which the last lines name
   bench load        what a recording loses, and takes, under a load (root)
                       --seconds S    for how long (default 60)
                       --threads N    so many threads (default 8)
@@ -48,6 +48,11 @@ usage: cargo xtask TASK
                       --envoy FILE  this Envoy, not the one that is fetched
                       --gate        fail beyond 1 s after the stop of Envoy and 3 s of the stacks, 0.5 s of
                                     start-up with fp, and 150 MB with fp or 250 MB with cfi, BPF maps included
+  bench envoy       what Envoy serves under wrk while it is recorded, beside libbpf-tools (root)
+                      --rounds N    how often each is measured (default 5)
+                      --seconds S   how long each time (default 5)
+                      --envoy FILE  this Envoy, not the one that is fetched
+                      --gate        fail below 97 % of the requests of without, or beyond its 99th percentile by as much
   bench epoll       what `offwake epoll` costs for each event, and what it loses (root)
                       --gate        fail if it loses any of 50,000 a second
   bpf [OPTIONS]     build profiler-ebpf to profiler/bpf/

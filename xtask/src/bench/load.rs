@@ -35,6 +35,14 @@ pub(crate) struct Switches {
     pub(crate) seconds: f64,
 }
 
+impl std::ops::Add for Switches {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { count: self.count + other.count, seconds: self.seconds + other.seconds }
+    }
+}
+
 impl Switches {
     /// Switches per second.
     pub(crate) fn rate(self) -> f64 {

@@ -1,0 +1,167 @@
+//! What Envoy serves under `wrk` while it is recorded, beside what it serves alone: requests a second, and the
+//! 99th percentile of their latencies.
+//!
+//! The tracers take turns, each between two runs without any, with whose mean it is compared.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::number;
+use super::report::median;
+use super::tracer::{FP, Tracer};
+use crate::child::{self, Group};
+use crate::packages::{self, Need};
+use crate::workspace::Workspace;
+use crate::{command, packages::FOR_BENCH};
+
+/// Requests a second and 99th percentile, as a share of those without: worse is out of bounds.
+const MIN_RATE: f64 = 0.97;
+const MAX_LATENCY: f64 = 1.0 / 0.97;
+/// What drives it, and how.
+const WRK: [&str; 4] = ["-t1", "-c16", "--latency", "-d"];
+
+struct Options {
+    rounds: usize,
+    seconds: u64,
+    envoy: Option<OsString>,
+    gate: bool,
+}
+
+/// What `wrk` tells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Served {
+    per_second: f64,
+    /// In ms.
+    p99: f64,
+}
+
+pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+    let options = parse(args)?;
+    ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
+    packages::ensure("the benchmark", FOR_BENCH)?;
+    packages::ensure("the benchmark", &[Need::new("wrk", "wrk")])?;
+    super::build(workspace)?;
+    child::unwind_on_signals()?;
+    let mut program = Command::new(workspace.release_binary("envoy-demo"));
+    // Its own load is next to none.
+    program.args(["--rate", "1", "--connections", "1", "--seconds", "100000"]);
+    if let Some(envoy) = &options.envoy {
+        program.arg("--envoy").arg(envoy);
+    }
+    let mut demo = Group::start(program.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+    let stdout = demo.child().stdout.take().context("envoy-demo has no stdout")?;
+    let line = BufReader::new(stdout).lines().next().context("envoy-demo ended too early")??;
+    let ready: Value = serde_json::from_str(&line).context("envoy-demo printed no JSON")?;
+    let pid = ready["ready"]["pid"].as_u64().context("Envoy has no pid")? as u32;
+    let url = format!("http://127.0.0.1:{}/", listening_port(pid)?);
+
+    let mut tracers = vec![Tracer::libbpf_tools()?];
+    tracers.extend(Tracer::recorders(&workspace.release_binary("offwake")));
+    let alone = || wrk(&url, options.seconds);
+    let mut shares = vec![(Vec::new(), Vec::new()); tracers.len()];
+    let mut before = alone()?;
+    for round in 1..=options.rounds {
+        for (tracer, (rates, latencies)) in tracers.iter().zip(&mut shares) {
+            eprintln!("Envoy: round {round} of {}: {}", options.rounds, tracer.name);
+            let mut running = tracer.start(pid)?;
+            running.wait_for_programs()?;
+            child::pause(Duration::from_millis(500))?;
+            let traced = wrk(&url, options.seconds)?;
+            running.stop()?;
+            let after = alone()?;
+            rates.push(2.0 * traced.per_second / (before.per_second + after.per_second));
+            latencies.push(2.0 * traced.p99 / (before.p99 + after.p99));
+            before = after;
+        }
+    }
+    println!("Envoy under wrk, as a share of without; medians of {} rounds\n", options.rounds);
+    println!("{:<26} {:>12} {:>12}", "tracer", "requests/s", "p99");
+    let mut breach = None;
+    for (tracer, (rates, latencies)) in tracers.iter().zip(shares) {
+        let (rate, latency) = (median(rates), median(latencies));
+        println!("{:<26} {rate:>12.3} {latency:>12.3}", tracer.name);
+        if tracer.name == FP && (rate < MIN_RATE || latency > MAX_LATENCY) {
+            breach = Some(format!("{FP}: {rate:.3} of the requests, {latency:.3} of the p99"));
+        }
+    }
+    println!("\n{:.0} requests a second and {:.1} ms without, last", before.per_second, before.p99);
+    match breach {
+        Some(breach) if options.gate => bail!(breach),
+        _ => Ok(()),
+    }
+}
+
+fn wrk(url: &str, seconds: u64) -> Result<Served> {
+    let text = command::capture(Command::new("wrk").args(WRK).arg(seconds.to_string()).arg(url))?;
+    served(&text).with_context(|| format!("wrk says neither rate nor latency: {text}"))
+}
+
+fn served(text: &str) -> Option<Served> {
+    let value =
+        |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
+    let latency = value("99%")?;
+    let (number, unit) = latency.split_at(latency.find(|c: char| c.is_ascii_alphabetic())?);
+    let ms = match unit {
+        "us" => 1e-3,
+        "ms" => 1.0,
+        "s" => 1e3,
+        _ => return None,
+    };
+    let p99 = ms * number.parse::<f64>().ok()?;
+    Some(Served { per_second: value("Requests/sec:")?.parse().ok()?, p99 })
+}
+
+/// The only port on which a process listens.
+fn listening_port(pid: u32) -> Result<u16> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    let sockets: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    let port = table.lines().skip(1).find_map(|line| {
+        // proc_net_tcp: the local address, the state (0A: LISTEN), and the inode.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let socket = format!("socket:[{}]", fields.get(9)?);
+        if *fields.get(3)? != "0A" || !sockets.contains(&socket) {
+            return None;
+        }
+        u16::from_str_radix(fields.get(1)?.split_once(':')?.1, 16).ok()
+    });
+    port.context("Envoy does not listen")
+}
+
+fn parse(args: &[OsString]) -> Result<Options> {
+    let mut options = Options { rounds: 5, seconds: 5, envoy: None, gate: false };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{} needs a value", arg.display()));
+        match arg.to_str() {
+            Some("--rounds") => options.rounds = number(value()?)?,
+            Some("--seconds") => options.seconds = number(value()?)?,
+            Some("--envoy") => options.envoy = Some(value()?.clone()),
+            Some("--gate") => options.gate = true,
+            _ => bail!("bench envoy: no option `{}`; see `cargo xtask help`", arg.display()),
+        }
+    }
+    ensure!(options.rounds >= 1, "bench envoy: --rounds must be at least 1");
+    ensure!((1..=600).contains(&options.seconds), "bench envoy: --seconds must be from 1 to 600");
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wrk_says() {
+        let text = "  Latency Distribution\n     50%    1.02ms\n     99%  950.00us\n\
+                    Requests/sec:   5123.45\nTransfer/sec:      1.00MB\n";
+        assert_eq!(served(text), Some(Served { per_second: 5123.45, p99: 0.95 }));
+        assert_eq!(served("unable to connect to 127.0.0.1:1 Connection refused\n"), None);
+    }
+}
