@@ -45,8 +45,8 @@ pub extern "C" fn offwake_polled_file(task: u64, registers: u64) -> u64 {
     if error != 0 || POLL_TASK.load() == 0 || QUEUE_LOCK.load() == 0 {
         return 0;
     }
-    for pair in 0..STACK_WORDS - 1 {
-        let i = STACK_WORDS - 2 - pair;
+    // Upwards: Linux 7.2 takes no distance below 0 from a pointer, not even with a greater one on top of it.
+    for i in 0..STACK_WORDS - 1 {
         let (Some(word), Some(next)) = (stack.get(i), stack.get(i + 1)) else { break };
         // `triggered` is 1, and `error` 0.
         if *word == task && *next == 1 {

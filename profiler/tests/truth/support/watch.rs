@@ -1,5 +1,6 @@
 //! Running `offwake epoll`.
 
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -20,7 +21,11 @@ impl Watch {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("offwake starts");
         until("offwake to watch", || {
-            assert!(child.try_wait().expect("a child").is_none(), "offwake epoll has ended");
+            if child.try_wait().expect("a child").is_some() {
+                let mut told = String::new();
+                let _ = child.stderr.take().expect("a pipe").read_to_string(&mut told);
+                panic!("offwake epoll has ended: {told}");
+            }
             is_recording(child.id()).then_some(())
         });
         Self { child }
