@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::kernel::is_recording;
+use super::kernel::{is_recording, version};
 use super::{offwake, signal, until};
 
 /// A running `offwake epoll --json`.
@@ -42,7 +42,11 @@ impl Watch {
         let summary = events.pop().expect("a summary");
         assert_eq!(summary["event"], "summary");
         for (cause, count) in summary["lost"].as_object().expect("an object") {
-            assert_eq!(count, 0, "{cause}");
+            // From 6.13 on threads are preempted within programs at system calls (`__DECLARE_TRACE_SYSCALL` in
+            // include/linux/tracepoint.h), and the kernel then skips those of others on that CPU.
+            if cause != "probe_misses" || version() < (6, 13) {
+                assert_eq!(count, 0, "{cause}");
+            }
         }
         (events, summary)
     }
