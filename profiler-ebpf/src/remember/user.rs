@@ -195,19 +195,13 @@ pub extern "C" fn offwake_learn_user(index: u32, id: u64) -> u32 {
     if id == 0 || used.is_uncertain != 0 || len == 0 || len >= MAX_WORDS {
         return 0;
     }
-    let mut bytes = 0;
     for i in 0..MAX_WORDS {
         let i = black_box(i) & (MAX_WORDS - 1);
         if i >= len {
             break;
         }
-        let offset = used.offsets[i];
-        memory.offsets[i] = offset;
+        memory.offsets[i] = used.offsets[i];
         memory.values[i] = used.values[i];
-        let behind = u32::from(offset) + 8;
-        if behind > bytes {
-            bytes = behind;
-        }
     }
     memory.id = id;
     memory.start = *start;
@@ -216,7 +210,7 @@ pub extern "C" fn offwake_learn_user(index: u32, id: u64) -> u32 {
     memory.other_mask = used.other_mask;
     memory.other = *other & used.other_mask;
     memory.refusals = *refusals;
-    memory.bytes = bytes;
+    memory.bytes = used.bytes;
     memory.len = len as u32;
     1
 }

@@ -22,6 +22,9 @@ pub struct Used {
     pub len: u32,
     /// 1: the same words need not give the same stack.
     pub is_uncertain: u32,
+    /// Bytes up to the last of the words.
+    pub bytes: u32,
+    reserved: u32,
     pub values: [u64; MAX_WORDS],
     /// In bytes from the start.
     pub offsets: [u16; MAX_WORDS],
@@ -44,6 +47,7 @@ impl Used {
         self.other_mask = 0;
         self.len = 0;
         self.is_uncertain = 0;
+        self.bytes = 0;
     }
 
     /// Counts a word of the stack.
@@ -61,6 +65,10 @@ impl Used {
         self.values[to] = value;
         self.offsets[to] = offset as u16;
         self.len += 1;
+        let behind = offset as u32 + 8;
+        if behind > self.bytes {
+            self.bytes = behind;
+        }
     }
 
     /// The frame pointer, with this value, leads on.

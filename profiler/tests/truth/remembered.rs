@@ -16,10 +16,11 @@ fn a_stack_that_changed_in_one_frame_is_not_taken_for_the_one_before() {
         let remembered = remembered(&recorded);
         eprintln!("--unwind {unwind}: {waits} waits, {remembered} stacks not unwound again");
         assert_eq!(recorded.profile.lost("remembered_stack_wrong"), 0);
-        // Each wait has two stacks in the kernel, which other machines unwind, and two in its program.
-        let remembers = if cfg!(target_arch = "x86_64") { 3 } else { 1 };
+        // Each wait has two stacks in the kernel, which other machines unwind, and two in its program: more than half
+        // of them are found, so both kinds are.
+        let kinds = if cfg!(target_arch = "x86_64") { 2 } else { 1 };
         if recorded.profile.recording.probe.starts_with("btf ") {
-            assert!(remembered > remembers * waits, "{remembered} of {waits}");
+            assert!(remembered > kinds * waits, "{remembered} of {waits}");
         }
     }
 }
