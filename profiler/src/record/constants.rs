@@ -44,7 +44,6 @@ impl Constants {
             ("UNWIND", u32::from(unwind)),
             ("OWN_NAMESPACE", system::pid_namespace()?),
             ("HAS_TYPES", u32::from(types.is_some())),
-            ("REMEMBER", u32::from(config.remember && types.is_some())),
         ];
         words.extend(of_probe);
         if let Some(types) = types {

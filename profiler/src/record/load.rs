@@ -170,7 +170,9 @@ impl Probes {
         if config.wake_source != SourceDetail::Off {
             loader.map_max_entries("SOURCES", sources);
         }
-        if !config.remember || types.is_none() {
+        let remembers = u32::from(config.remember && flavour.can_remember());
+        loader.override_global("REMEMBER", &remembers, true);
+        if remembers == 0 {
             loader.map_max_entries("REMEMBERED_KERNEL", 1).map_max_entries("REMEMBERED_USER", 1);
         }
         if unwinds {

@@ -79,6 +79,12 @@ impl Flavour {
         }
     }
 
+    /// Whether stacks can be remembered. With classic tracepoints each one is unwound: Linux 6.1 does not come to an
+    /// end verifying programs that remember there.
+    pub(super) fn can_remember(&self) -> bool {
+        self.has_types && self.probe != Probe::Tracepoint
+    }
+
     fn btf(types: &KernelTypes) -> Result<Self> {
         let hooks = ["sched_waking", "sched_switch", "sched_wakeup_new"]
             .map(|name| Hook { program: name, point: Point::Btf(name) });
