@@ -107,13 +107,13 @@ fn served(text: &str) -> Option<Served> {
         |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
     let latency = value("99%")?;
     let (number, unit) = latency.split_at(latency.find(|c: char| c.is_ascii_alphabetic())?);
-    let ms = match unit {
-        "us" => 1e-3,
-        "ms" => 1.0,
-        "s" => 1e3,
+    let us = match unit {
+        "us" => 1.0,
+        "ms" => 1e3,
+        "s" => 1e6,
         _ => return None,
     };
-    let p99 = ms * number.parse::<f64>().ok()?;
+    let p99 = us * number.parse::<f64>().ok()? / 1e3;
     Some(Served { per_second: value("Requests/sec:")?.parse().ok()?, p99 })
 }
 
