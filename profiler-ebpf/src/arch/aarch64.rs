@@ -9,7 +9,7 @@ use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 use crate::maps::constants;
 use crate::memory::read_at;
 use crate::source::Call;
-use crate::unwind::{Step, Used, Walk, read, read_word};
+use crate::unwind::{Step, Walk, read, read_word, saved_at, unreadable};
 
 constants! {
     /// Byte offset in `pt_regs` of `x29`; `lr` follows.
@@ -239,26 +239,6 @@ fn go_to(walk: &mut Walk, return_address: u64, sp: u64, fp: u64, is_guess: u32) 
     walk.is_return = 1;
     walk.is_guess = is_guess;
     Step::GoOn
-}
-
-/// Where a register is that the caller has; `None` where it has kept its value.
-#[inline(always)]
-fn saved_at(walk: &Walk, kind: u8, offset: i32, cfa: u64) -> Option<u64> {
-    if kind == SavedKind::Same as u8 {
-        None
-    } else if kind == SavedKind::Lost as u8 {
-        Some(Used::COUNTED)
-    } else {
-        let from = if kind == SavedKind::AtCfa as u8 { cfa } else { walk.fp };
-        Some(from.wrapping_add(i64::from(offset) as u64))
-    }
-}
-
-/// The end of a walk at memory that may be there the next time.
-#[inline(always)]
-fn unreadable(walk: &mut Walk) -> Step {
-    walk.used.uncertain();
-    Step::End(StackEnd::Unreadable)
 }
 
 /// A register that the caller has, and that has the value `now` in this frame.

@@ -14,7 +14,9 @@ use core::hint::black_box;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_loop;
-use offwake_shared::{CfaKind, MAX_FRAMES, Program, Stack, StackEnd, UnwindProgram, UserRegisters};
+use offwake_shared::{
+    CfaKind, MAX_FRAMES, Program, SavedKind, Stack, StackEnd, UnwindProgram, UserRegisters,
+};
 
 use self::table::{CACHED_RULES, Cached};
 use crate::arch;
@@ -97,6 +99,26 @@ pub fn inherit(creator: Program, new: Program) {
 pub enum Step {
     GoOn,
     End(StackEnd),
+}
+
+/// Where a register is that the caller has; `None` where it has kept its value.
+#[inline(always)]
+pub fn saved_at(walk: &Walk, kind: u8, offset: i32, cfa: u64) -> Option<u64> {
+    if kind == SavedKind::Same as u8 {
+        None
+    } else if kind == SavedKind::Lost as u8 {
+        Some(Used::COUNTED)
+    } else {
+        let from = if kind == SavedKind::AtCfa as u8 { cfa } else { walk.fp };
+        Some(from.wrapping_add(i64::from(offset) as u64))
+    }
+}
+
+/// The end of a walk at memory that may be there the next time.
+#[inline(always)]
+pub fn unreadable(walk: &mut Walk) -> Step {
+    walk.used.uncertain();
+    Step::End(StackEnd::Unreadable)
 }
 
 /// Takes one frame; what `bpf_loop` calls (5.17+). Returns 1 at the end of the stack.
