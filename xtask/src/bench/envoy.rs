@@ -5,17 +5,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
-use super::number;
+use super::on_envoy::Options;
 use super::report::median;
+use super::target::Target;
 use super::tracer::{FP, Tracer};
-use crate::child::{self, Group};
+use crate::child;
 use crate::packages::{self, Need};
 use crate::workspace::Workspace;
 use crate::{command, packages::FOR_BENCH};
@@ -26,13 +25,6 @@ const MAX_LATENCY: f64 = 1.0 / 0.97;
 /// What drives it, and how.
 const WRK: [&str; 4] = ["-t1", "-c16", "--latency", "-d"];
 
-struct Options {
-    rounds: usize,
-    seconds: u64,
-    envoy: Option<OsString>,
-    gate: bool,
-}
-
 /// What `wrk` tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Served {
@@ -42,24 +34,17 @@ struct Served {
 }
 
 pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let options = parse(args)?;
+    let options = Options::new(5, 5).parse("envoy", args, 1..=600)?;
     ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
     packages::ensure("the benchmark", FOR_BENCH)?;
     packages::ensure("the benchmark", &[Need::new("wrk", "wrk")])?;
     super::build(workspace)?;
     child::unwind_on_signals()?;
-    let mut program = Command::new(workspace.release_binary("envoy-demo"));
+    let mut demo = options.demo(workspace);
     // Its own load is next to none.
-    program.args(["--rate", "1", "--connections", "1", "--seconds", "100000"]);
-    if let Some(envoy) = &options.envoy {
-        program.arg("--envoy").arg(envoy);
-    }
-    let mut demo = Group::start(program.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-    let stdout = demo.child().stdout.take().context("envoy-demo has no stdout")?;
-    let line = BufReader::new(stdout).lines().next().context("envoy-demo ended too early")??;
-    let ready: Value = serde_json::from_str(&line).context("envoy-demo printed no JSON")?;
-    let pid = ready["ready"]["pid"].as_u64().context("Envoy has no pid")? as u32;
-    let url = format!("http://127.0.0.1:{}/", listening_port(pid)?);
+    demo.args(["--rate", "1", "--connections", "1", "--seconds", "100000"]);
+    let target = Target::start(&mut demo)?;
+    let url = format!("http://127.0.0.1:{}/", listening_port(target.pid)?);
 
     let mut tracers = vec![Tracer::libbpf_tools()?];
     tracers.extend(Tracer::recorders(&workspace.release_binary("offwake")));
@@ -69,7 +54,7 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     for round in 1..=options.rounds {
         for (tracer, (rates, latencies)) in tracers.iter().zip(&mut shares) {
             eprintln!("Envoy: round {round} of {}: {}", options.rounds, tracer.name);
-            let mut running = tracer.start(pid)?;
+            let mut running = tracer.start(target.pid)?;
             running.wait_for_programs()?;
             child::pause(Duration::from_millis(500))?;
             let traced = wrk(&url, options.seconds)?;
@@ -133,24 +118,6 @@ fn listening_port(pid: u32) -> Result<u16> {
         u16::from_str_radix(fields.get(1)?.split_once(':')?.1, 16).ok()
     });
     port.context("Envoy does not listen")
-}
-
-fn parse(args: &[OsString]) -> Result<Options> {
-    let mut options = Options { rounds: 5, seconds: 5, envoy: None, gate: false };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().with_context(|| format!("{} needs a value", arg.display()));
-        match arg.to_str() {
-            Some("--rounds") => options.rounds = number(value()?)?,
-            Some("--seconds") => options.seconds = number(value()?)?,
-            Some("--envoy") => options.envoy = Some(value()?.clone()),
-            Some("--gate") => options.gate = true,
-            _ => bail!("bench envoy: no option `{}`; see `cargo xtask help`", arg.display()),
-        }
-    }
-    ensure!(options.rounds >= 1, "bench envoy: --rounds must be at least 1");
-    ensure!((1..=600).contains(&options.seconds), "bench envoy: --seconds must be from 1 to 600");
-    Ok(options)
 }
 
 #[cfg(test)]

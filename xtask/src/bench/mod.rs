@@ -16,9 +16,11 @@ mod envoy;
 mod epoll;
 mod flood;
 mod load;
+mod on_envoy;
 mod programs;
 mod report;
 mod stats;
+mod target;
 mod tracer;
 mod user;
 

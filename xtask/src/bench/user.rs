@@ -5,15 +5,16 @@
 //! walk user stacks, several times; of times the median counts, of memory the most.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::cost::{self, Cost};
+use super::on_envoy::Options;
+use super::target::Target;
 use crate::child::{self, Group};
 use crate::command;
 use crate::workspace::Workspace;
@@ -31,13 +32,6 @@ const MAX_START_UP: f64 = 0.5;
 const MAX_AFTER_ENVOY: f64 = 1.0;
 const MAX_AFTER_STACKS: f64 = 3.0;
 
-struct Options {
-    seconds: u64,
-    rounds: usize,
-    envoy: Option<OsString>,
-    gate: bool,
-}
-
 /// What recordings of one target took.
 #[derive(Default)]
 struct Figures {
@@ -52,7 +46,7 @@ struct Figures {
 }
 
 pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let options = parse(args)?;
+    let options = Options::new(3, 60).parse("user", args, 1..=3600)?;
     ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
     super::build(workspace)?;
     child::unwind_on_signals()?;
@@ -132,19 +126,14 @@ fn many_stacks(workspace: &Workspace, dir: &Path, walk: &str) -> Result<Figures>
     measure(workspace, dir, walk, target.pid, start_up, || {
         child::pause(SETTLE)?;
         target.go()?;
-        target.wait_for("done")
+        target.wait_for("done", PLAY)
     })
 }
 
 fn envoy(workspace: &Workspace, dir: &Path, walk: &str, options: &Options) -> Result<Figures> {
     // Longer than anybody measures: it is killed.
     let load = (options.seconds + 60).to_string();
-    let mut program = Command::new(workspace.release_binary("envoy-demo"));
-    program.args(["--seconds", &load]);
-    if let Some(envoy) = &options.envoy {
-        program.arg("--envoy").arg(envoy);
-    }
-    let target = Target::start(&mut program)?;
+    let target = Target::start(options.demo(workspace).args(["--seconds", &load]))?;
     // The load has to be under way.
     child::pause(Duration::from_secs(1))?;
     let start_up = start_up(workspace, dir, walk, target.pid)?;
@@ -153,45 +142,8 @@ fn envoy(workspace: &Workspace, dir: &Path, walk: &str, options: &Options) -> Re
     })
 }
 
-/// A program that prints a line of JSON with its process when it is ready.
-struct Target {
-    group: Group,
-    lines: Lines<BufReader<ChildStdout>>,
-    pid: u64,
-}
-
-impl Target {
-    fn start(program: &mut Command) -> Result<Self> {
-        let mut group = Group::start(program.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
-        let stdout = group.child().stdout.take().context("the target has no stdout")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let line = lines.next().context("the target ended too early")??;
-        let ready: Value = serde_json::from_str(&line).context("the target printed no JSON")?;
-        let pid = ready["ready"]["pid"].as_u64().context("the target has no pid")?;
-        Ok(Self { group, lines, pid })
-    }
-
-    fn go(&mut self) -> Result<()> {
-        let stdin = self.group.child().stdin.as_mut().context("the target has no stdin")?;
-        Ok(stdin.write_all(b"\n")?)
-    }
-
-    /// Waits for a line that has this member.
-    fn wait_for(&mut self, member: &str) -> Result<()> {
-        let end = Instant::now() + PLAY;
-        for line in &mut self.lines {
-            let line: Value = serde_json::from_str(&line?)?;
-            if line.get(member).is_some() {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "the target takes longer than {PLAY:?}");
-        }
-        bail!("the target ended too early")
-    }
-}
-
 /// Seconds from the command to when its probes are attached, which the profile tells.
-fn start_up(workspace: &Workspace, dir: &Path, walk: &str, pid: u64) -> Result<f64> {
+fn start_up(workspace: &Workspace, dir: &Path, walk: &str, pid: u32) -> Result<f64> {
     let file = dir.join("start.json");
     let start = SystemTime::now();
     let mut offwake = offwake(workspace, walk, pid);
@@ -204,7 +156,7 @@ fn start_up(workspace: &Workspace, dir: &Path, walk: &str, pid: u64) -> Result<f
     Ok(started - start)
 }
 
-fn offwake(workspace: &Workspace, walk: &str, pid: u64) -> Command {
+fn offwake(workspace: &Workspace, walk: &str, pid: u32) -> Command {
     let mut offwake = Command::new(workspace.release_binary("offwake"));
     offwake.args(["--unwind", walk, "-p", &pid.to_string()]).stdin(Stdio::null());
     offwake
@@ -215,7 +167,7 @@ fn measure(
     workspace: &Workspace,
     dir: &Path,
     walk: &str,
-    pid: u64,
+    pid: u32,
     start_up: f64,
     play: impl FnOnce() -> Result<()>,
 ) -> Result<Figures> {
@@ -246,24 +198,6 @@ fn bytes_of_maps(said: &str) -> Option<u64> {
     let (_, rest) = said.split_once(" at its peak, and ")?;
     let megabytes: f64 = rest.split_once(" MB")?.0.parse().ok()?;
     Some((megabytes * 1e6) as u64)
-}
-
-fn parse(args: &[OsString]) -> Result<Options> {
-    let mut options = Options { seconds: 60, rounds: 3, envoy: None, gate: false };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().with_context(|| format!("{} needs a value", arg.display()));
-        match arg.to_str() {
-            Some("--seconds") => options.seconds = super::number(value()?)?,
-            Some("--rounds") => options.rounds = super::number(value()?)?,
-            Some("--envoy") => options.envoy = Some(value()?.clone()),
-            Some("--gate") => options.gate = true,
-            _ => bail!("bench user: no option `{}`; see `cargo xtask help`", arg.display()),
-        }
-    }
-    ensure!(options.rounds >= 1, "bench user: --rounds must be at least 1");
-    ensure!((1..=3600).contains(&options.seconds), "bench user: --seconds must be from 1 to 3600");
-    Ok(options)
 }
 
 #[cfg(test)]
