@@ -6,16 +6,17 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
-    Loss, MAX_FRAMES, Notice, NoticeKind, Program, Stack, StackContext, StackEnd,
-    TASK_KERNEL_THREAD, TaskId, UnwindProgram, UserRegisters, WakerKind,
+    Loss, MAX_FRAMES, NoticeKind, Program, Stack, StackContext, StackEnd, TASK_KERNEL_THREAD,
+    TaskId, UnwindProgram, UserRegisters, WakerKind,
 };
 
 use crate::known::Told;
 use crate::maps::{
     FRAMES_LIMIT, HAS_TYPES, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
-    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, NOTICES, SCRATCH, SEEN, Scratch, UNWIND,
-    UNWIND_PROGRAMS, USER_STACKS,
+    INTERRUPT_START_1, INTERRUPT_START_2, KERNEL_STACKS, SCRATCH, Scratch, UNWIND, UNWIND_PROGRAMS,
+    USER_STACKS,
 };
+use crate::notice::{announce, notify};
 use crate::task::Task;
 use crate::unwind::{self, Walk};
 use crate::{arch, count, known, remember};
@@ -377,34 +378,4 @@ pub extern "C" fn offwake_hash(scratch: u32) -> u64 {
 const fn mix(hash: u64, word: u64) -> u64 {
     let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ (product >> 32)
-}
-
-/// Tells user space of a program, once. Within `execve` a program is seen before its stack has its
-/// final place (`create_elf_tables` in fs/binfmt_elf.c); then user space is told again.
-/// Whether user space knows then.
-#[inline(always)]
-fn announce(program: Program, current: Task) -> bool {
-    let start_stack = current.start_stack();
-    if let Some(seen) = SEEN.get_ptr(program) {
-        // SAFETY: the value is in the map; whoever writes it at the same time writes a u64 as well.
-        if unsafe { *seen } == start_stack {
-            return true;
-        }
-    }
-    let told = notify(program, start_stack, NoticeKind::New);
-    if told {
-        let _ = SEEN.insert(program, start_stack, 0);
-    }
-    told
-}
-
-/// Whether there was room for the notice.
-#[inline(always)]
-fn notify(program: Program, start_stack: u64, kind: NoticeKind) -> bool {
-    let notice = Notice { program, start_stack, kind: kind as u32, reserved: 0 };
-    let sent = NOTICES.output(notice, 0).is_ok();
-    if !sent {
-        count::lost(Loss::NoticesFull);
-    }
-    sent
 }

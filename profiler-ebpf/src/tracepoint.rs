@@ -93,13 +93,6 @@ fn tracepoint_new(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// `sched:sched_process_exec` at the end of `execve`, where the kernel's types are not known.
-#[tracepoint]
-fn tracepoint_exec(_ctx: TracePointContext) -> u32 {
-    untyped::new_exec_id((bpf_get_current_pid_tgid() >> 32) as u32);
-    0
-}
-
 /// A field of the record.
 #[inline(always)]
 fn field<T: Copy + Default>(ctx: &TracePointContext, offset: &Global<u32>) -> T {

@@ -169,7 +169,7 @@ assert_packed!(EpollReturn, 40 + 16 + 16 + 16 * EPOLL_READY);
 pub struct EpollCall {
     /// Of the thread.
     pub head: EpollHead,
-    /// What the system call returned. Of [`EpollKind::Callback`] the number of the function.
+    /// What the system call returned. Of [`EpollKind::Callback`] the address of the function.
     pub result: i64,
     /// Of `close` how many bytes were read from it; of `epoll_ctl` what the program will know it by; of a
     /// callback its third argument.

@@ -19,6 +19,8 @@ pub enum NoticeKind {
     New = 0,
     /// An address was in none of its mappings: it has mapped more code.
     Unmapped = 1,
+    /// It was executed.
+    Executed = 2,
 }
 
 /// Sent through the ring buffer `NOTICES`: user space reads the mappings of the process while it

@@ -71,6 +71,12 @@ pub fn user_registers(register: impl Fn(u32) -> u64, half: impl Fn(u32) -> i32) 
     }
 }
 
+/// The address of the instruction that a thread with these registers is at.
+#[inline(always)]
+pub fn address(registers: u64) -> u64 {
+    read_at(registers, &REGS_PC)
+}
+
 /// The system call that a thread with these `pt_regs` is in.
 #[inline(always)]
 pub fn call(registers: u64) -> Call {

@@ -73,6 +73,12 @@ pub fn user_registers(read: impl Fn(u32) -> u64, _: impl Fn(u32) -> i32) -> User
     }
 }
 
+/// The address of the instruction that a thread with these registers is at.
+#[inline(always)]
+pub fn address(registers: u64) -> u64 {
+    read_at(registers, &REGS_IP)
+}
+
 /// The system call that a thread with these `pt_regs` is in.
 #[inline(always)]
 pub fn call(registers: u64) -> Call {

@@ -6,6 +6,7 @@ use offwake_shared::{EpollBytes, EpollCall, EpollFd, EpollKind, EpollThread};
 
 use super::maps::{EPOLL_ARGUMENT_2, EPOLL_BYTES};
 use super::{file, send, wait};
+use crate::arch;
 use crate::maps::{REGS_ARGUMENT_0, REGS_ARGUMENT_1};
 use crate::memory::read_at;
 use crate::source::file::File;
@@ -72,17 +73,18 @@ pub fn open(opened: File, thread: EpollThread, fd: i32) {
     });
 }
 
-/// The function of `--callback` is called; `index`: which of several.
+/// A function of `--callback` is called. Which one, its address tells: before 5.15 nothing else does.
 #[inline(always)]
-pub fn callback(ctx: &ProbeContext, thread: EpollThread, index: u64) {
+pub fn callback(ctx: &ProbeContext, thread: EpollThread) {
     let registers = ctx.as_ptr() as u64;
-    let (fd, operation, data): (u64, u64, u64) = (
+    let (address, fd, operation, data): (u64, u64, u64, u64) = (
+        arch::address(registers),
         read_at(registers, &REGS_ARGUMENT_0),
         read_at(registers, &REGS_ARGUMENT_1),
         read_at(registers, &EPOLL_ARGUMENT_2),
     );
     send::event(|out: *mut EpollCall| {
-        let out = fill(out, EpollKind::Callback, thread, fd as i32, index as i64);
+        let out = fill(out, EpollKind::Callback, thread, fd as i32, address as i64);
         out.operation = operation as u32;
         out.data = data;
         file::describe(File(0), fd as i32, 0, &mut out.file);

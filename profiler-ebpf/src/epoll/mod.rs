@@ -9,10 +9,9 @@ mod wait;
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
+use aya_ebpf::helpers;
 use aya_ebpf::macros::{btf_tracepoint, uprobe};
 use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
-use aya_ebpf::{EbpfContext, helpers};
 use offwake_shared::EpollThread;
 
 use self::maps::*;
@@ -123,9 +122,7 @@ fn set_softirq(softirq: u32) -> i32 {
 #[uprobe]
 fn epoll_callback(ctx: ProbeContext) -> u32 {
     let Some((_, ids)) = target_now() else { return 0 };
-    // SAFETY: the context is the program's.
-    let index = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    call::callback(&ctx, thread(ids), index);
+    call::callback(&ctx, thread(ids));
     0
 }
 

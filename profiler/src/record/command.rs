@@ -1,10 +1,13 @@
 //! A command that is started for the recording and waits for it.
 
-use std::ffi::{CString, OsString};
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -12,6 +15,8 @@ use anyhow::{Context, Result, bail};
 pub(super) struct Command {
     /// The process.
     pub(super) pid: u32,
+    /// What `execve` is going to be called with, if there is such a file.
+    pub(super) file: Option<PathBuf>,
     name: String,
     /// Closed or written to: go.
     go: Option<File>,
@@ -22,7 +27,8 @@ pub(super) struct Command {
 impl Command {
     /// Forks. The child waits for [`Self::go`], and ends if that never comes.
     pub(super) fn start(words: &[OsString]) -> Result<Self> {
-        let name = words.first().context("no command")?.to_string_lossy().into_owned();
+        let first = words.first().context("no command")?;
+        let (name, file) = (first.to_string_lossy().into_owned(), find(first));
         let words = words
             .iter()
             .map(|word| CString::new(word.as_bytes()).context("a command cannot hold NUL"))
@@ -53,6 +59,7 @@ impl Command {
         }
         Ok(Self {
             pid: u32::try_from(pid).expect("fork returned a pid"),
+            file,
             name,
             go: Some(go_write.into()),
             failed: failed_read.into(),
@@ -82,6 +89,17 @@ impl Command {
             unsafe { libc::waitpid(self.pid as libc::pid_t, std::ptr::null_mut(), libc::WNOHANG) };
         result != 0
     }
+}
+
+/// The file that `execvp` finds.
+fn find(name: &OsStr) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return Some(name.into());
+    }
+    let can_run = |file: &PathBuf| {
+        file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    };
+    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(can_run)
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {

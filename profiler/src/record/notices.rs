@@ -68,7 +68,9 @@ impl NoticeReader {
 
     /// Reads the mappings of a program now, unless they are known.
     pub(super) fn read(&self, id: ImageId, start_stack: u64) {
-        self.shared.read(id, start_stack);
+        if !self.shared.read(id, start_stack) {
+            self.shared.gone.lock().expect(NO_PANIC).insert(id);
+        }
     }
 
     /// Reads again what a program maps.
@@ -123,13 +125,30 @@ impl Shared {
             let Some(notice) = parse(&item) else { continue };
             let Program { tgid, exec_id } = notice.program;
             let id = ImageId { tgid, exec_id };
-            if notice.kind == NoticeKind::Unmapped as u32 {
-                self.snapshots.lock().expect(NO_PANIC).refresh(id);
-                self.request(Request::ReadUnmapped(id));
-            } else if self.read(id, notice.start_stack) {
+            let is = |kind: NoticeKind| notice.kind == kind as u32;
+            if self.refresh(id, notice.start_stack) {
+                let unmapped = is(NoticeKind::Unmapped);
+                self.request(if unmapped { Request::ReadUnmapped } else { Request::Read }(id));
+                continue;
+            }
+            // Also where a walk came to unknown code of a process that was forked: it has the tables of its creator,
+            // and was not announced.
+            if self.read(id, notice.start_stack) {
                 self.request(Request::Read(id));
+            } else if !is(NoticeKind::Executed) {
+                self.gone.lock().expect(NO_PANIC).insert(id);
             }
         }
+    }
+
+    /// Reads again what a program maps. Whether it was read before.
+    fn refresh(&self, id: ImageId, start_stack: u64) -> bool {
+        let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
+        let is_known = snapshots.has(id, start_stack);
+        if is_known {
+            snapshots.refresh(id);
+        }
+        is_known
     }
 
     /// Reads again what these processes map; `None`: what all do.
@@ -145,21 +164,15 @@ impl Shared {
         }
     }
 
-    /// Whether the mappings of the program are known then.
+    /// Reads what a program maps, unless it was read. Whether it is known then.
     fn read(&self, id: ImageId, start_stack: u64) -> bool {
         let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
-        if snapshots.has(id) {
-            return true;
-        }
-        let mut gone = self.gone.lock().expect(NO_PANIC);
         // A program that was announced in the middle of its `execve` is announced again.
-        let read = snapshots.read(id, start_stack).is_ok();
-        if read {
-            gone.remove(&id);
-        } else {
-            gone.insert(id);
+        let is_known = snapshots.has(id, start_stack) || snapshots.read(id, start_stack).is_ok();
+        if is_known {
+            self.gone.lock().expect(NO_PANIC).remove(&id);
         }
-        read
+        is_known
     }
 
     /// Has the tables of a program built, if there are any.

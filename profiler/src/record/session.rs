@@ -216,7 +216,14 @@ fn prepare(
         }
     }
     let ids: Vec<ImageId> = ids.into_iter().collect();
-    let (wanted, codes) = notices.with(|snapshots| unwinder.look_at(&ids, snapshots));
+    let (mut wanted, codes) = notices.with(|snapshots| unwinder.look_at(&ids, snapshots));
+    // The command waits before `execve`: by its first instruction the table is there.
+    if let Some(file) = targets.command_file()
+        && let Some(ahead) = notices.with(|snapshots| unwinder.look_ahead(file, snapshots))
+        && wanted.iter().all(|other| other.source != ahead.source)
+    {
+        wanted.push(ahead);
+    }
     let total = wanted.len() as u64;
     let mut progress = |done: usize| on_progress(Progress::Preparing { done: done as u64, total });
     progress(0);

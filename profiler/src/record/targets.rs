@@ -1,6 +1,7 @@
 //! What to record: checked, described, and watched for its end.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -69,6 +70,11 @@ impl Targets {
     /// The process of the command.
     pub(super) fn command_pid(&self) -> Option<u32> {
         self.command.as_ref().map(|command| command.pid)
+    }
+
+    /// The file that the command is going to run, if there is one.
+    pub(super) fn command_file(&self) -> Option<&Path> {
+        self.command.as_ref()?.file.as_deref()
     }
 
     /// Waits until a target process ends, a signal arrives, or `milliseconds` are over.

@@ -417,7 +417,7 @@ fn notices_full() {
         drain.all(&mut collected).unwrap();
         let images: Vec<ImageId> = collected.waits.keys().map(image).collect();
         let mut known: Vec<u32> = notices.with(|snapshots| {
-            images.iter().filter(|id| snapshots.has(**id)).map(|id| id.tgid).collect()
+            images.iter().filter(|id| snapshots.image(**id).is_some()).map(|id| id.tgid).collect()
         });
         known.sort_unstable();
         known.dedup();
@@ -504,7 +504,22 @@ fn a_program_that_was_announced_too_early_is_read_when_it_is_announced_again() {
     assert_eq!(notices.gone(), 1);
     notices.read(id, start_stack);
     assert_eq!(notices.gone(), 0);
-    assert!(notices.with(|snapshots| snapshots.has(id)));
+    assert!(notices.with(|snapshots| snapshots.has(id, start_stack)));
+}
+
+#[test]
+fn a_program_that_was_read_too_early_is_read_again() {
+    let name = "a_program_that_was_read_too_early_is_read_again";
+    let Some(_guard) = privileged(name) else { return };
+    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
+    let notices = NoticeReader::start(probes.take_notices().unwrap()).unwrap();
+    let id = ImageId { tgid: std::process::id(), exec_id: 0 };
+    let start_stack = process::start_stack(id.tgid).unwrap();
+    // Within `execve`, when it was not set yet.
+    notices.read(id, 0);
+    assert!(notices.with(|snapshots| !snapshots.has(id, start_stack)));
+    notices.read(id, start_stack);
+    assert!(notices.with(|snapshots| snapshots.has(id, start_stack)));
 }
 
 /// Our own programs do not interrupt themselves on request; one that does shows that the kernel's

@@ -105,6 +105,34 @@ pub(crate) fn binary(pid: u32, name: &str) -> Option<PathBuf> {
     })
 }
 
+/// A piece of a file that a process maps as code.
+pub(crate) struct Code {
+    start: u64,
+    end: u64,
+    offset: u64,
+    pub(crate) inode: u64,
+}
+
+impl Code {
+    /// Where in the file the byte at an address is, if it is here.
+    pub(crate) fn offset_of(&self, address: u64) -> Option<u64> {
+        (self.start..self.end).contains(&address).then(|| address - self.start + self.offset)
+    }
+}
+
+/// What a process maps of files as code; nothing if it is gone.
+pub(crate) fn code(pid: u32) -> Vec<Code> {
+    let text = fs::read(folder(pid).join("maps")).unwrap_or_default();
+    let lines = super::maps::parse(&text).into_iter();
+    let code = lines.filter_map(|line| match line.content {
+        super::maps::Content::File(key) => {
+            Some(Code { start: line.start, end: line.end, offset: line.offset, inode: key.inode })
+        }
+        _ => None,
+    });
+    code.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

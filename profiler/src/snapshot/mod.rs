@@ -6,6 +6,7 @@
 //! recording.
 
 pub mod epoll;
+mod executable;
 mod files;
 mod maps;
 pub mod memory;
@@ -169,9 +170,18 @@ impl Snapshots {
         self.files.get(index)
     }
 
-    /// Whether an image was read.
-    pub fn has(&self, id: ImageId) -> bool {
-        self.images.contains_key(&id)
+    /// The index of a file that a process is going to execute: no image maps it yet. `None` if it cannot be
+    /// mapped as code.
+    pub fn add_executable(&mut self, path: &Path) -> Option<usize> {
+        let first_new = self.files.len();
+        let index = executable::add(&mut self.files, path)?;
+        self.files.read_build_ids(first_new);
+        Some(index)
+    }
+
+    /// Whether an image was read whose stack begins there ([`Self::read`]): within `execve` it had another place.
+    pub fn has(&self, id: ImageId, start_stack: u64) -> bool {
+        self.start_stacks.get(&id) == Some(&start_stack)
     }
 
     /// Reads the perf maps, and returns everything: for the end of a recording.

@@ -43,9 +43,9 @@ fn own_mappings() {
     let id = this_process();
     let mut snapshots = Snapshots::new();
     let address = own_mappings as fn() as usize as u64;
-    assert!(!snapshots.has(id) && !snapshots.covers(id, address));
+    assert!(!snapshots.has(id, start_stack(id)) && !snapshots.covers(id, address));
     snapshots.read(id, start_stack(id)).unwrap();
-    assert!(snapshots.has(id) && snapshots.covers(id, address));
+    assert!(snapshots.has(id, start_stack(id)) && snapshots.covers(id, address));
     assert!(!snapshots.covers(id, 0) && !snapshots.covers(id, u64::MAX));
 
     let (images, files) = snapshots.finish();
@@ -179,7 +179,7 @@ fn nothing_to_read() {
     child.wait().unwrap();
     assert_eq!(snapshots.read(id, start_stack(id)), Err(Gone));
     assert_eq!(snapshots.read(ImageId { tgid: u32::MAX, exec_id: 1 }, 1), Err(Gone));
-    assert!(!snapshots.has(id));
+    assert!(snapshots.image(id).is_none());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_process_that_runs_another_program_is_gone() {
     let mut snapshots = Snapshots::new();
     let id = this_process();
     assert_eq!(snapshots.read(id, start_stack(id) + 16), Err(Gone));
-    assert!(!snapshots.has(id));
+    assert!(snapshots.image(id).is_none());
 }
 
 #[test]

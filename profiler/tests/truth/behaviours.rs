@@ -18,8 +18,8 @@ fn record_command(args: &[&str], command: &[&str]) -> Recorded {
 fn a_command_is_recorded_from_its_first_instruction_to_its_end() {
     let _turn = turn!();
     let path = example("condvar");
-    // By frame pointers, which it has: the first stacks of a new program come before its tables, and this
-    // counts each of them.
+    // By frame pointers, which it has: the first stacks of a program may come before its tables, and this counts
+    // each of them.
     let Recorded { profile, stdout, .. } =
         record_command(&["--unwind", "fp"], &[path.to_str().unwrap(), "--count", "100"]);
     // The command reads an end of input at both gates, and plays at once.
@@ -49,6 +49,24 @@ fn a_command_is_recorded_from_its_first_instruction_to_its_end() {
     }
     let threads = tids(profile.waits.iter().filter(|wait| wait.state == "new"));
     assert_eq!(threads.len(), 2, "both threads were created during the recording: {threads:?}");
+}
+
+#[test]
+fn a_command_has_its_tables_soon() {
+    let _turn = turn!();
+    let path = example("condvar");
+    // More than one: each may be caught in the middle of its `execve`.
+    for _start in 0..6 {
+        let Recorded { profile, .. } =
+            record_command(&[], &[path.to_str().unwrap(), "--count", "300"]);
+        let waits: u64 = profile.waits.iter().map(|wait| wait.count).sum();
+        let incomplete: u64 = ["unwind_tables_missing", "user_stack_broken"]
+            .iter()
+            .map(|cause| profile.lost(cause))
+            .sum();
+        // Two stacks each.
+        assert!(waits > 600 && incomplete * 10 < waits, "{incomplete} of {waits}");
+    }
 }
 
 /// The threads of waits.

@@ -36,7 +36,7 @@ pub(crate) struct EpollArgs {
     /// the function, as it is in the file or demangled, `*` and `?` stand for any characters, and one. Its
     /// first two arguments are shown as a descriptor and as libevent's event bits: that is what libevent
     /// calls its callbacks with, and Envoy's is '*FileEventImpl*assignEvents*'. A stripped binary has no
-    /// names to find it by. Needs Linux 5.15.
+    /// names to find it by.
     #[arg(long, value_name = "BINARY:SYMBOL-GLOB", value_parser = parse_callback)]
     pub(crate) callback: Vec<CallbackPattern>,
 }

@@ -1,11 +1,14 @@
 //! The functions of `--callback`.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use hashbrown::HashMap;
 
 use super::CallbackPattern;
 use crate::snapshot;
+use crate::snapshot::epoll::Code;
 use crate::symbolize::functions;
 
 /// As many functions are probed at most: more is a mistake.
@@ -46,4 +49,62 @@ pub(super) fn find(pid: u32, patterns: &[CallbackPattern]) -> Result<Vec<Callbac
         }));
     }
     Ok(found)
+}
+
+/// Which function is at an address.
+pub(super) struct Numbers {
+    /// Of each function: where in which file, by its inode, it begins.
+    places: Vec<(u64, u64)>,
+    pids: Vec<u32>,
+    /// What the processes map.
+    code: Vec<Code>,
+    known: HashMap<u64, Option<usize>>,
+}
+
+impl Numbers {
+    /// For functions that these processes call.
+    pub(super) fn new(callbacks: &[Callback], pids: &[u32]) -> Self {
+        let place = |callback: &Callback| {
+            let inode = callback.path.metadata().map_or(0, |metadata| metadata.ino());
+            (callback.offset, inode)
+        };
+        let places = callbacks.iter().map(place).collect();
+        let mut this =
+            Self { places, pids: pids.to_vec(), code: Vec::new(), known: HashMap::new() };
+        this.read();
+        this
+    }
+
+    /// The number of the function at this address, where a probe was hit; `None` if it was unmapped since.
+    pub(super) fn of(&mut self, address: u64) -> Option<usize> {
+        if let Some(&number) = self.known.get(&address) {
+            return number;
+        }
+        let mut number = self.find(address);
+        if number.is_none() {
+            // Of a library that was loaded since.
+            self.read();
+            number = self.find(address);
+        }
+        self.known.insert(address, number);
+        number
+    }
+
+    fn read(&mut self) {
+        // What was mapped by a process that is gone stays.
+        self.code.splice(0..0, self.pids.iter().flat_map(|&pid| snapshot::epoll::code(pid)));
+    }
+
+    fn find(&self, address: u64) -> Option<usize> {
+        let at = |code: &Code| {
+            let offset = code.offset_of(address)?;
+            // Only functions of these files are probed. On some file systems the inode is another one in maps: it
+            // decides only between functions of two files.
+            let mut same = self.places.iter().enumerate().filter(|(_, place)| place.0 == offset);
+            let first = same.clone().next()?.0;
+            let exact = same.find(|(_, place)| place.1 == code.inode);
+            Some(exact.map_or(first, |(number, _)| number))
+        };
+        self.code.iter().find_map(at)
+    }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{Iter, UProbe};
@@ -104,13 +104,6 @@ impl Programs {
         }
         files(&mut bpf).load("task_file", &btf).map_err(|error| rejected(FILES, &error))?;
         if !callbacks.is_empty() {
-            let version = kernel::version();
-            // `bpf_get_attach_cookie`.
-            ensure!(
-                version >= kernel::Version(5, 15, 0),
-                "--callback needs Linux 5.15 or newer, and this is {}",
-                kernel::release()
-            );
             callback(&mut bpf).load().map_err(|error| rejected(CALLBACK, &error))?;
         }
         let marks = Marks::new(&bpf)?;
@@ -129,13 +122,13 @@ impl Programs {
         for hook in hooks {
             links.push(hook.attach(bpf)?);
         }
-        for (index, at) in callbacks.iter().enumerate() {
+        for at in callbacks.iter() {
             let program = callback(bpf);
             for &pid in pids.iter() {
                 let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).context("pid 0")?);
                 let point = UProbeAttachPoint {
                     location: UProbeAttachLocation::AbsoluteOffset(at.offset),
-                    cookie: Some(index as u64),
+                    cookie: None,
                 };
                 let id = program.attach(point, &at.path, scope).with_context(|| {
                     format!("--callback: cannot attach to {} in {}", at.name, at.path.display())

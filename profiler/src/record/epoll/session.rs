@@ -11,8 +11,9 @@ use offwake_shared::{
     EpollWaiter, EpollWake,
 };
 
+use super::Config;
+use super::callback::{self, Numbers};
 use super::load::Programs;
-use super::{Config, callback};
 use crate::epoll::{Order, Raw, Registration};
 use crate::record::session::monotonic_ns;
 use crate::record::targets::Targets;
@@ -63,6 +64,7 @@ pub(super) fn watch(
         callbacks = callback::find(pid, &config.callbacks)?;
     }
     let functions = callbacks.iter().map(|callback| callback.name.clone()).collect();
+    let mut numbers = Numbers::new(&callbacks, &config.pids);
     let mut programs = Programs::load(config, callbacks)?;
     let mut events = programs.take_events()?;
     programs.attach()?;
@@ -76,7 +78,7 @@ pub(super) fn watch(
     let mut order = Order::default();
     loop {
         let now = monotonic_ns();
-        read(&mut events, &mut order);
+        read(&mut events, &mut numbers, &mut order);
         tell(&mut order, now.saturating_sub(DELAY), observer);
         let left =
             config.duration.map_or(TICK, |duration| duration.saturating_sub(clock.elapsed()));
@@ -87,7 +89,7 @@ pub(super) fn watch(
         targets.wait(left.min(TICK).as_micros().div_ceil(1000) as u64);
     }
     programs.detach();
-    read(&mut events, &mut order);
+    read(&mut events, &mut numbers, &mut order);
     tell(&mut order, u64::MAX, observer);
     let _ = observer.pause();
     Ok(Ended {
@@ -133,11 +135,16 @@ fn tell(order: &mut Order, until: u64, observer: &mut dyn Observer) {
     }
 }
 
-fn read(events: &mut RingBuf<MapData>, order: &mut Order) {
+fn read(events: &mut RingBuf<MapData>, numbers: &mut Numbers, order: &mut Order) {
     while let Some(item) = events.next() {
-        if let Some(raw) = parse(&item) {
-            order.push(raw);
+        let Some(mut raw) = parse(&item) else { continue };
+        if let Raw::Call(call) = &mut raw
+            && call.head.kind == EpollKind::Callback as u32
+        {
+            let number = numbers.of(call.result as u64);
+            call.result = number.map_or(-1, |number| number as i64);
         }
+        order.push(raw);
     }
 }
 

@@ -51,6 +51,10 @@ impl fmt::Display for Point {
 }
 
 impl Hook {
+    /// Where a thread begins to run a new program.
+    pub(super) const AT_EXEC: Self =
+        Self { program: "raw_exec", point: Point::Raw("sched_process_exec") };
+
     /// At the beginning of a function of the kernel.
     pub(in crate::record) const fn at_function(program: &'static str, symbol: String) -> Self {
         Self { program, point: Point::Function(symbol) }

@@ -58,7 +58,7 @@ pub(super) struct Flavour {
     pub(super) probe: Probe,
     /// Whether the kernel's types are known.
     pub(super) has_types: bool,
-    /// What to attach, in this order: wake-ups, switches, the creation of threads. Each interval that is
+    /// What to attach, in this order: `execve`, wake-ups, switches, the creation of threads. Each interval that is
     /// seen to begin, by a switch or by a creation, must be seen to end.
     pub(super) hooks: Vec<Hook>,
     /// Constants of the BPF programs that only this kind needs.
@@ -86,18 +86,18 @@ impl Flavour {
     }
 
     fn btf(types: &KernelTypes) -> Result<Self> {
-        let hooks = ["sched_waking", "sched_switch", "sched_wakeup_new"]
-            .map(|name| Hook { program: name, point: Point::Btf(name) });
-        for Hook { program: name, .. } in &hooks {
+        let mut hooks = vec![Hook::AT_EXEC];
+        for name in ["sched_waking", "sched_switch", "sched_wakeup_new"] {
             ensure!(
                 types.tracepoint_arguments(name).is_some(),
                 "this kernel has no tracepoint {name}"
             );
+            hooks.push(Hook { program: name, point: Point::Btf(name) });
         }
         // `bpf_get_current_task_btf` is of 5.11.
         let direct = u32::from(kernel::version() >= kernel::Version(5, 11, 0));
         let words = vec![("READ_DIRECT", direct)];
-        Ok(Self { probe: Probe::Btf, has_types: true, hooks: hooks.into(), words })
+        Ok(Self { probe: Probe::Btf, has_types: true, hooks, words })
     }
 
     fn kprobe(types: &KernelTypes) -> Result<Self> {
@@ -108,7 +108,7 @@ impl Flavour {
         );
         let wanted = ["try_to_wake_up", "finish_task_switch", "wake_up_new_task"];
         let found = kallsyms::find(&wanted)?;
-        let mut hooks = Vec::new();
+        let mut hooks = vec![Hook::AT_EXEC];
         for (name, (program, symbol)) in
             wanted.iter().zip(["kprobe_waking", "kprobe_switch", "kprobe_new"].iter().zip(found))
         {
@@ -134,7 +134,8 @@ impl Flavour {
         allows_perf_events()?;
         let tracefs = Tracefs::open()?;
         let mut words = Vec::new();
-        let mut hooks = Vec::new();
+        // A switch names the program that an exec has told of.
+        let mut hooks = vec![Hook::AT_EXEC];
         let mut add = |group, name, program, fields: &[(&'static str, &str)]| {
             let event = tracefs.event(group, name)?;
             for (constant, field) in fields {
@@ -144,10 +145,6 @@ impl Flavour {
             anyhow::Ok(())
         };
         add("sched", "sched_waking", "tracepoint_waking", &[("WAKING_PID", "pid")])?;
-        if !has_types {
-            // A switch names the program that an exec has told of.
-            add("sched", "sched_process_exec", "tracepoint_exec", &[])?;
-        }
         let fields = [("SWITCH_PREV_STATE", "prev_state"), ("SWITCH_NEXT_PID", "next_pid")];
         add("sched", "sched_switch", "tracepoint_switch", &fields)?;
         if has_types {
@@ -160,9 +157,10 @@ impl Flavour {
         Ok(Self { probe: Probe::Tracepoint, has_types, hooks, words })
     }
 
-    /// What stands where, in a few words.
+    /// Where waits are seen, in a few words.
     pub(super) fn describe(&self) -> String {
-        let points: Vec<String> = self.hooks.iter().map(|hook| hook.point.to_string()).collect();
+        let hooks = self.hooks.iter().filter(|hook| hook.program != Hook::AT_EXEC.program);
+        let points: Vec<String> = hooks.map(|hook| hook.point.to_string()).collect();
         let types = if self.has_types { "" } else { ", without type information (BTF)" };
         format!("{}{types}", points.join(", "))
     }

@@ -1,5 +1,6 @@
 //! Building tables while recording goes on.
 
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
@@ -116,6 +117,16 @@ impl Unwinder {
             codes.push((id, code));
         }
         (wanted, codes)
+    }
+
+    /// A file that is going to be executed, if it is not known.
+    pub(in crate::record) fn look_ahead(
+        &self,
+        file: &Path,
+        snapshots: &mut Snapshots,
+    ) -> Option<Wanted> {
+        let source = Source::File(snapshots.add_executable(file)?);
+        (!self.knows(source)).then(|| want(source, snapshots))
     }
 }
 
