@@ -16,6 +16,8 @@ use crate::command;
 pub(crate) const FP: &str = "offwake --unwind fp";
 /// offwake with user stacks by call frame information.
 pub(crate) const CFI: &str = "offwake --unwind cfi";
+/// offwake that also tells what ended each wait, and walks as it does by itself.
+pub(crate) const SOURCES: &str = "offwake --wake-source";
 /// The name of its peers in the report.
 pub(crate) const LIBBPF_TOOLS: &str = "offcputime + wakeuptime";
 /// Programs that do nothing.
@@ -66,9 +68,13 @@ impl Tracer {
     }
 
     /// offwake as it is used.
-    pub(crate) fn recorders(program: &Path) -> [Self; 2] {
-        let recorder = |name, walk| Self::offwake(name, program, &["--unwind", walk], true);
-        [recorder(FP, "fp"), recorder(CFI, "cfi")]
+    pub(crate) fn recorders(program: &Path) -> [Self; 3] {
+        let recorder = |name, args: &[&str]| Self::offwake(name, program, args, true);
+        [
+            recorder(FP, &["--unwind", "fp"]),
+            recorder(CFI, &["--unwind", "cfi"]),
+            recorder(SOURCES, &["--wake-source"]),
+        ]
     }
 
     /// offwake in the ways that differ in how user stacks are walked.

@@ -83,7 +83,7 @@ pub(crate) const ALL: [Kernel; 6] = [
     Kernel {
         name: "7.2",
         architecture: &X86_64,
-        suites: &[("debian", "sid")],
+        suites: &[("debian", "sid"), ("debian", "forky")],
         prefix: "linux-binary-7.2.",
         suffix: "-cloud-amd64",
         modules: Some("linux-modules-7.2."),
@@ -171,7 +171,14 @@ impl Kernel {
     fn fetch(&self, directory: &Path, root: &Path) -> Result<String> {
         let mut last = None;
         for &(archive, suite) in self.suites {
-            let apt = Apt::of(&directory.join("apt"), self.architecture, archive, suite)?;
+            let apt = match Apt::of(&directory.join("apt"), self.architecture, archive, suite) {
+                Ok(apt) => apt,
+                Err(error) => {
+                    eprintln!("{suite} cannot be had: {error:#}");
+                    last = Some(error);
+                    continue;
+                }
+            };
             for package in apt.newest(self.prefix, self.suffix)?.into_iter().take(TRIES) {
                 match self.unpack(&apt, &package, root) {
                     Ok(()) => return Ok(package),

@@ -27,7 +27,7 @@ pub(crate) struct Suite {
     left_out: &'static [LeftOut],
     /// Those that are not for one of aarch64, either.
     left_out_of_aarch64: &'static [LeftOut],
-    /// The tests of `--quick`: one for each kind of waker, of state and of stack.
+    /// The tests of `--quick`: one for each kind of waker, of state and of stack. None: all.
     quick: &'static [&'static str],
 }
 
@@ -79,7 +79,13 @@ pub(crate) const BARE: Suite = Suite {
     last: &["privileges::a_kernel_that_"],
     left_out: &[],
     left_out_of_aarch64: &[],
-    quick: &[],
+    quick: &[
+        "probes::tracepoints_do_without_type_information",
+        "sources::each_wait_names_what_ended_it",
+        "waits::a_condition_is_notified_by_the_producer",
+        "waits::sleeps_are_ended_by_the_timer_interrupt",
+        "waits::workers_are_woken_over_loopback_by_the_client_and_not_by_the_softirq",
+    ],
 };
 
 /// The main job.
