@@ -2,13 +2,17 @@
 //!
 //! Nothing behind this boundary talks to BPF or to a live process.
 
+mod waits;
+
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
-use offwake_shared::{Source, StackContext, StackEnd, WaitKey, WaitStats};
+use offwake_shared::{Source, StackContext, StackEnd};
+
+pub use self::waits::Waits;
 
 use crate::profile::{Losses, Sampling};
 
@@ -18,7 +22,7 @@ pub struct Recording {
     /// What was recorded, where, for how long.
     pub meta: Meta,
     /// The sums of all intervals, by who waited where, and who woke it from where.
-    pub waits: HashMap<WaitKey, WaitStats>,
+    pub waits: Waits,
     /// The stacks that the keys of `waits` name.
     pub stacks: HashMap<StackId, RawStack>,
     /// What sleepers waited for: what keys of `waits` name.

@@ -23,8 +23,10 @@ impl Summary {
     /// `profile`: what was made of the recording. It also counts what was found missing later.
     pub(crate) fn of(recording: &Recording, profile: &Profile) -> Self {
         Self {
-            intervals: recording.waits.values().map(|stats| stats.count).sum(),
-            off: Duration::from_nanos(recording.waits.values().map(|stats| stats.off_ns()).sum()),
+            intervals: recording.waits.iter().map(|(_, stats)| stats.count).sum(),
+            off: Duration::from_nanos(
+                recording.waits.iter().map(|(_, stats)| stats.off_ns()).sum(),
+            ),
             stacks: recording.stacks.len(),
             sources: recording.meta.wake_source.is_some().then(|| profile.sources()),
             losses: profile.losses,
@@ -124,8 +126,8 @@ mod tests {
             runqueue_ns: 500_000,
             ..Default::default()
         };
-        recording.waits.insert(key(1), stats);
-        recording.waits.insert(key(2), stats);
+        recording.waits.add(&key(1), &stats);
+        recording.waits.add(&key(2), &stats);
         let stack = RawStack {
             context: StackContext::Kernel,
             image: None,

@@ -12,7 +12,7 @@ use super::batch::{Buffers, Plain};
 use super::load::Probes;
 use super::unwind::Unwinder;
 use super::{Config, existing};
-use crate::recording::{ImageId, RawStack, StackId};
+use crate::recording::{ImageId, RawStack, StackId, Waits};
 
 // SAFETY: ABI types: plain data without padding.
 unsafe impl Plain for WaitKey {}
@@ -30,7 +30,7 @@ unsafe impl Plain for Source {}
 /// All that was read so far of what the probes have aggregated.
 #[derive(Default)]
 pub(super) struct Collected {
-    pub(super) waits: HashMap<WaitKey, WaitStats>,
+    pub(super) waits: Waits,
     pub(super) stacks: HashMap<StackId, RawStack>,
     /// What threads have waited for in all, where intervals are sampled.
     pub(super) accounts: HashMap<TaskId, WaitStats>,
@@ -47,7 +47,7 @@ impl Collected {
             return self.accounts.entry(key.sleeper).or_default().add(stats);
         }
         self.intervals += stats.count;
-        self.waits.entry(*key).or_default().add(stats);
+        self.waits.add(key, stats);
     }
 
     /// Adds a stack: a record of the ring buffer. What is none is ignored.
@@ -105,7 +105,7 @@ impl Found {
     /// switched out since, or has ended.
     pub(super) fn add_open_intervals(
         &self,
-        waits: &mut HashMap<WaitKey, WaitStats>,
+        waits: &mut Waits,
         accounts: &mut HashMap<TaskId, WaitStats>,
         probes: &Probes,
         config: &Config,
@@ -134,7 +134,7 @@ impl Found {
             }
             if limits.contains(&u128::from(stats.max_ns)) {
                 // One of each, whether or not it would have been recorded.
-                waits.entry(key).or_default().add(&stats);
+                waits.add(&key, &stats);
                 if samples {
                     accounts.entry(thread.sleeper).or_default().add(&stats);
                 }

@@ -110,7 +110,9 @@ pub(super) fn record(
         snapshots.refresh(image);
     }
     let Collected { mut waits, mut stacks, mut accounts, .. } = collected;
-    waits.retain(|key, _| !found.ignores(&key.sleeper));
+    if found.ignored.is_some() {
+        waits.retain(|key| !found.ignores(&key.sleeper));
+    }
     let _ =
         found.add_open_intervals(&mut waits, &mut accounts, &probes, config, asleep.as_ref(), now);
     stacks.extend(std::mem::take(&mut found.stacks));

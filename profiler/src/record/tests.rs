@@ -88,7 +88,7 @@ fn finish(probes: &mut Probes) -> (Collected, Counters) {
 
 fn sum(collected: &Collected) -> WaitStats {
     let mut sum = WaitStats::default();
-    collected.waits.values().for_each(|stats| sum.add(stats));
+    collected.waits.iter().for_each(|(_, stats)| sum.add(stats));
     sum
 }
 
@@ -132,7 +132,7 @@ fn threads_full() {
     wait_for_loss(&probes, Loss::ThreadsFull);
     wait_for_intervals(&probes, 20);
     let (collected, counters) = finish(&mut probes);
-    let mut seen: Vec<_> = collected.waits.keys().map(|key| key.sleeper.tid).collect();
+    let mut seen: Vec<_> = collected.waits.iter().map(|(key, _)| key.sleeper.tid).collect();
     seen.sort_unstable();
     seen.dedup();
     assert!((1..=2).contains(&seen.len()), "{seen:?}");
@@ -222,7 +222,7 @@ fn kernel_stack_unreadable() {
     let (collected, counters) = finish(&mut probes);
     assert_eq!(sum(&collected).count, counters.intervals, "the intervals count");
     assert!(sleeps(&collected).count() > 0);
-    for key in collected.waits.keys() {
+    for (key, _) in collected.waits.iter() {
         assert_eq!(key.sleeper_kernel, 0);
         assert_eq!(collected.stacks[&key.sleeper_user].context, StackContext::User);
     }
@@ -415,7 +415,7 @@ fn notices_full() {
     wait_until("all programs are known", || {
         std::thread::sleep(Duration::from_millis(100));
         drain.all(&mut collected).unwrap();
-        let images: Vec<ImageId> = collected.waits.keys().map(image).collect();
+        let images: Vec<ImageId> = collected.waits.iter().map(|(key, _)| image(key)).collect();
         let mut known: Vec<u32> = notices.with(|snapshots| {
             images.iter().filter(|id| snapshots.image(**id).is_some()).map(|id| id.tgid).collect()
         });

@@ -16,7 +16,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::profile::{Estimate, Histogram, Losses, Module, Profile, Thread, Wait, Waker};
-use crate::recording::{Image, Meta};
+use crate::recording::{Image, Meta, Waits};
 use crate::snapshot::{Snapshots, process};
 
 /// An exported function right before a static one, so that the nearest export is the wrong answer;
@@ -125,7 +125,7 @@ fn recording(context: StackContext, image: Option<ImageId>, frames: &[u64]) -> R
             targets: Vec::new(),
             sampling: None,
         },
-        waits: HashMap::new(),
+        waits: Waits::default(),
         stacks: HashMap::from_iter([(STACK, stack)]),
         sources: Default::default(),
         images: HashMap::new(),
