@@ -145,7 +145,7 @@ fn script(machine: &Machine<'_>, suite: &Suite, probes: &[&str], options: &Optio
     }
     // What these do cannot be undone.
     if let Some(probe) = probes.last().filter(|_| options.tests.is_empty()) {
-        lines += &suite.last_script(probe);
+        lines += &suite.last_script(probe, options.is_quick);
     }
     lines
 }

@@ -194,10 +194,11 @@ impl Suite {
         line + "\n"
     }
 
-    /// A line of shell that runs the tests that come last, if there are any.
-    pub(crate) fn last_script(&self, probe: &str) -> String {
+    /// A line of shell that runs the tests that come last, if there are any. They are not quick.
+    pub(crate) fn last_script(&self, probe: &str, is_quick: bool) -> String {
         match self.last {
             [] => String::new(),
+            _ if is_quick && !self.quick.is_empty() => String::new(),
             names => format!("{} --ignored {}\n", self.begin(probe), names.join(" ")),
         }
     }
