@@ -45,7 +45,7 @@ pub fn kernel(
     }
     let (id, is_told) = store_kernel(scratch);
     remember::compare(remembered, id);
-    remember::kernel::learn(scratch, if is_told { id } else { 0 });
+    remember::kernel::learn(scratch, if is_told { id } else { 0 }, false);
     id
 }
 
@@ -64,7 +64,8 @@ pub fn remembered_or_interrupt(
     let index = unsafe { (*scratch).index };
     let remembered = remember::kernel::recall(ctx, scratch, current, registers);
     if remembered != 0 && remember::is_good(index) {
-        return (remembered, WakerKind::Task);
+        let in_interrupt = remember::kernel::is_interrupt(index);
+        return (remembered, if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task });
     }
     // SAFETY: see `Scratch`.
     if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
@@ -74,7 +75,7 @@ pub fn remembered_or_interrupt(
     let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
     let (id, is_told) = store_kernel(scratch);
     remember::compare(remembered, id);
-    remember::kernel::learn(scratch, if is_told && !in_interrupt { id } else { 0 });
+    remember::kernel::learn(scratch, if is_told { id } else { 0 }, in_interrupt);
     (id, if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task })
 }
 

@@ -1,17 +1,28 @@
 //! Kernel stacks.
 //!
-//! The kernel does not tell at which words its unwinder looked. But all of them lie between the frame of the
-//! tracepoint and the outermost frame, and each is one of two kinds: a return address (or the address that was
-//! interrupted), which is one of the frames, or a saved frame pointer or stack pointer, which points into the same
-//! part of the stack. So all words of these two kinds are compared, also those that are leftovers: the unwinder's are
-//! among them, and by induction from the innermost frame, each frame is where it was. Leftovers only cost hits; those
-//! that are no address of any frame, as most are, not even that.
+//! The kernel does not tell at which words its unwinder looked (arch/x86/kernel/unwind_orc.c). But all of them lie
+//! between the frame of the tracepoint and the outermost frame, and each is one of two kinds:
+//!
+//! - a return address, or the address that was interrupted: it is one of the frames;
+//! - an address on the same stack: a saved frame pointer, which points below a return address; the place behind a
+//!   return address, where the compiler has aligned the stack; or the stack pointer of saved registers, which is
+//!   behind a code segment and flags.
+//!
+//! So all words of these kinds are compared, also those that are leftovers: the unwinder's are among them, and by
+//! induction from the innermost frame, each frame is where it was. Leftovers only cost hits; those that point to
+//! nothing of the kind, as most do, not even that.
 //!
 //! Where the part ends: what lies above the frame of `do_syscall_64` moves at each system call
 //! (`randomize_kstack_offset`). The part ends with the return address of the last function but one, found by
 //! going through the frames in order; the outermost address lies right below the registers of the program, and
 //! is compared there. A frame whose address is not on the stack (a return address that a tracer has replaced)
-//! keeps a stack from being remembered. So does a part of it on another stack, as that of interrupts.
+//! keeps a stack from being remembered.
+//!
+//! Interrupts and the softirqs behind them, also those that a system call runs, have a stack of their own on each
+//! CPU (`ASM_CALL_ON_STACK` in arch/x86/include/asm/irq_stack.h, 5.12+). Its last word is where the stack of the task
+//! goes on; the word before is the return address into the function that has changed stacks. All of its words
+//! are looked at, and what points into the stack of the task is compared as a distance from where it goes on. The stack of
+//! an interrupt ends with its entry: what was interrupted is not looked at.
 
 use core::ffi::c_void;
 use core::hint::black_box;
@@ -27,6 +38,7 @@ use crate::maps::{
     FRAMES_LIMIT, KERNEL_STACK_TOP, KERNEL_TEXT_LEN, KERNEL_TEXT_START, RECALL, REMEMBER,
     REMEMBERED_KERNEL, SCRATCH, Scratch,
 };
+use crate::memory;
 use crate::task::Task;
 
 /// How many stacks there is room for in one place. A power of two.
@@ -53,15 +65,31 @@ pub struct KernelMemory {
     refusals: u32,
     /// How many words must be equal; 0: nothing is here.
     len: u32,
-    /// Bytes up to the last of them.
+    /// Bytes up to the last of them on the stack of the task.
     bytes: u32,
-    /// How many words below the registers the outermost frame is.
+    /// Bytes on the stack of interrupts.
+    bytes_of_interrupts: u32,
+    /// How many words below the registers the outermost frame is; 0: it is that of an interrupt, and among the words.
     from_top: u32,
-    /// The words; those that point into the stack as their distance from the context.
+    reserved: u32,
+    /// The words; those that point into a stack as their distance from where it begins.
     values: [u64; MAX_WORDS],
-    /// Where they are, in bytes from the context; the lowest bit is set for those that point into the stack.
+    /// Where they are, in bytes from the beginning of [`Recall::words`], and what they point to.
     offsets: [u16; MAX_WORDS],
 }
+
+/// In [`KernelMemory::offsets`]: the word points into the stack of the task.
+const TO_TASK: u16 = 1;
+/// The word points into the stack of interrupts.
+const TO_INTERRUPTS: u16 = 2;
+
+/// Bytes of the stack of interrupts (`IRQ_STACK_SIZE` in arch/x86/include/asm/page_64_types.h): four pages, twice
+/// that with KASAN, where the outer ones are not looked at.
+const INTERRUPTS_SIZE: u64 = 4 * PAGE;
+const PAGE: u64 = 4096;
+
+/// The code segment of the kernel (`__KERNEL_CS` in arch/x86/include/asm/segment.h).
+const KERNEL_CS: u64 = 0x10;
 
 /// Whether stacks are remembered. To learn one takes `bpf_loop`.
 #[inline(always)]
@@ -84,25 +112,44 @@ pub fn recall(
     let index = unsafe { (*scratch).index };
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
     // SAFETY: as above.
-    let sp = unsafe {
+    let (sp, base) = unsafe {
         (*recall).bytes = 0;
         (*recall).slot = u32::MAX;
+        (*recall).interrupt_slot = u32::MAX;
+        (*recall).is_interrupt = 0;
         (*recall).refusals = known::refusals();
-        number(&raw mut (*recall).context, ctx.as_ptr() as u64)
+        (
+            number(&raw mut (*recall).start_of_task, ctx.as_ptr() as u64),
+            number(&raw mut (*recall).base, task.stack_base()),
+        )
     };
-    // SAFETY: as above.
-    let base = unsafe { number(&raw mut (*recall).base, task.stack_base()) };
-    let depth = base.wrapping_add(u64::from(KERNEL_STACK_TOP.load())).wrapping_sub(sp);
-    // On another stack, or too deep.
-    if depth >= 8 * MAX_DEPTH as u64 || sp & 7 != 0 {
+    if sp & 7 != 0 {
         return 0;
     }
     // Where it is in its program mostly tells what it waits for, and so does the first argument: a file, or
     // a futex. A place has room for several, since one system call may wait in several places, and what
     // others have left on the stack varies.
     let place = registers.ip ^ registers.di.rotate_left(20) ^ u64::from(task.tid()) << 32;
-    let first = slot(place ^ u64::from(index) << 60) & !(WAYS - 1);
-    offwake_recall_kernel(index, sp, depth, first)
+    let first = first_slot(place ^ u64::from(index) << 60);
+    let depth = base.wrapping_add(u64::from(KERNEL_STACK_TOP.load())).wrapping_sub(sp);
+    if depth < 8 * MAX_DEPTH as u64 {
+        offwake_recall_kernel(index, sp, depth, first)
+    } else {
+        offwake_recall_interrupts(index, sp, base, first)
+    }
+}
+
+/// Whether the stack that was found is that of an interrupt.
+#[inline(always)]
+pub fn is_interrupt(index: u32) -> bool {
+    // SAFETY: see `Scratch`.
+    RECALL.get_ptr(index).is_some_and(|recall| unsafe { (*recall).is_interrupt != 0 })
+}
+
+/// The first slot of a place.
+#[inline(always)]
+const fn first_slot(place: u64) -> u32 {
+    slot(place) & !(WAYS - 1)
 }
 
 /// A pointer as a number: once it was in memory the verifier takes it for one. It lets no program calculate with
@@ -119,8 +166,8 @@ unsafe fn number(place: *mut u64, pointer: u64) -> u64 {
     }
 }
 
-/// Reads the stack from `sp` on, `depth` bytes, and compares it with what is in the slots of a place, of which
-/// `first` is the first.
+/// Reads the stack of the task from `sp` on, `depth` bytes, and compares it with what is in the slots of a place, of
+/// which `first` is the first.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: u32) -> u64 {
@@ -135,25 +182,124 @@ pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: 
             return 0;
         }
         (*recall).bytes = bytes;
+        (*recall).bytes_of_interrupts = 0;
     }
+    let id = offwake_find_kernel(index, first);
+    if id == 0 {
+        // SAFETY: as above.
+        let recall = unsafe { &mut *recall };
+        recall.slot = slot_to_learn(recall, first);
+        recall.misses = recall.misses.wrapping_add(1);
+    }
+    id
+}
+
+/// The same where `sp` is on the stack of interrupts. `base`: where the stack of the task begins.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, first: u32) -> u64 {
+    let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
+    let last = last_of_interrupts(unsafe { (*recall).last_of_interrupts }, sp, base);
+    let depth = last.wrapping_add(8).wrapping_sub(sp);
+    if !(32..8 * MAX_DEPTH as u64).contains(&depth) {
+        return 0;
+    }
+    let bytes = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
+    // SAFETY: as in `offwake_recall_kernel`.
+    let start = unsafe {
+        let words = (&raw mut (*recall).words).cast::<u64>().add(MAX_DEPTH);
+        if bpf_probe_read_kernel(words.cast(), bytes, sp as *const _) != 0 {
+            return 0;
+        }
+        (*recall).bytes_of_interrupts = bytes;
+        (*recall).start_of_interrupts = sp;
+        (*recall).words[of_interrupts((bytes >> 3).wrapping_sub(1))]
+    };
+    let depth = base.wrapping_add(u64::from(KERNEL_STACK_TOP.load())).wrapping_sub(start);
+    if depth >= 8 * MAX_DEPTH as u64 || start & 7 != 0 {
+        return 0;
+    }
+    let rest = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
+    // SAFETY: as above.
+    unsafe {
+        let words = (&raw mut (*recall).words).cast();
+        if bpf_probe_read_kernel(words, rest, start as *const _) != 0 {
+            return 0;
+        }
+        (*recall).start_of_task = start;
+        (*recall).bytes = rest;
+    }
+    // What an interrupt does has nothing to do with whom it interrupts.
+    let of_interrupt = first_slot(u64::from(bytes) ^ 1 << 63);
+    let mut id = offwake_find_kernel(index, first);
+    if id == 0 {
+        id = offwake_find_kernel(index, of_interrupt);
+    }
+    if id == 0 {
+        // SAFETY: as above.
+        let recall = unsafe { &mut *recall };
+        recall.slot = slot_to_learn(recall, first);
+        recall.interrupt_slot = slot_to_learn(recall, of_interrupt);
+        recall.misses = recall.misses.wrapping_add(1);
+    }
+    id
+}
+
+/// Where the last word of the stack of interrupts is that `sp` is on; 0 if it is on none. `known`: what was found
+/// before on this CPU.
+#[inline(always)]
+fn last_of_interrupts(known: u64, sp: u64, base: u64) -> u64 {
+    if known.wrapping_sub(sp) < INTERRUPTS_SIZE {
+        return known;
+    }
+    // It is the last of a page, points into the stack of the task, and is behind a return address. What only looks
+    // like it is found out when the stack is learnt, or else nothing is known after this.
+    for page in 0..INTERRUPTS_SIZE / PAGE {
+        let last = (sp | (PAGE - 1)).wrapping_add(1 + PAGE * page).wrapping_sub(8);
+        let [before, word]: [u64; 2] = memory::read(last.wrapping_sub(8));
+        if word.wrapping_sub(base) < u64::from(KERNEL_STACK_TOP.load()) && is_text(before) {
+            return last;
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn is_text(word: u64) -> bool {
+    word.wrapping_sub(KERNEL_TEXT_START.load()) < KERNEL_TEXT_LEN.load()
+}
+
+/// The index of a word of the stack of interrupts.
+#[inline(always)]
+fn of_interrupts(index: u32) -> usize {
+    MAX_DEPTH + (black_box(index) as usize & (MAX_DEPTH - 1))
+}
+
+/// The slot of a place that is to be learnt; none if the stacks that are there may stay.
+#[inline(always)]
+fn slot_to_learn(recall: &Recall, first: u32) -> u32 {
+    let slot = first | (recall.misses / LEARNS) & (WAYS - 1);
+    let Some(memory) = REMEMBERED_KERNEL.get_ptr(slot) else { return u32::MAX };
+    // SAFETY: the table is this CPU's.
+    let is_free = unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals };
+    if is_free || recall.misses & (LEARNS - 1) == 0 { slot } else { u32::MAX }
+}
+
+/// Compares the words that were read with what is in the slots of a place. Returns the id, or 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_find_kernel(index: u32, first: u32) -> u64 {
+    let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
     for slot in first..first.wrapping_add(WAYS) {
         let id = offwake_compare_kernel(index, slot);
         if id != 0 {
-            // SAFETY: as above.
-            unsafe { (*recall).slot = slot };
+            // SAFETY: this CPU's value, which no other program uses now.
+            unsafe {
+                (*recall).slot = slot;
+                (*recall).interrupt_slot = slot;
+            }
             return id;
         }
-    }
-    // SAFETY: as above.
-    let recall = unsafe { &mut *recall };
-    let misses = recall.misses;
-    recall.misses = misses.wrapping_add(1);
-    recall.slot = first | (misses / LEARNS) & (WAYS - 1);
-    let Some(memory) = REMEMBERED_KERNEL.get_ptr(recall.slot) else { return 0 };
-    // SAFETY: as above; the table is this CPU's.
-    let is_free = unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals };
-    if !is_free && misses & (LEARNS - 1) != 0 {
-        recall.bytes = 0;
     }
     0
 }
@@ -162,16 +308,22 @@ pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
-    let Some(recall) = RECALL.get_ptr(index) else { return 0 };
+    let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
     let Some(memory) = REMEMBERED_KERNEL.get_ptr(slot) else { return 0 };
     // SAFETY: this CPU's values, which no other program uses now.
-    let (Recall { words, context, bytes, refusals, .. }, memory) = unsafe { (&*recall, &*memory) };
+    let (recall, memory) = unsafe { (&mut *recall, &*memory) };
     let len = memory.len as usize;
-    if len == 0 || memory.bytes > *bytes || memory.refusals != *refusals {
+    if len == 0
+        || memory.bytes > recall.bytes
+        || memory.bytes_of_interrupts != recall.bytes_of_interrupts
+        || memory.refusals != recall.refusals
+    {
         return 0;
     }
-    let top = (*bytes >> 3).wrapping_sub(memory.from_top) as usize & (MAX_DEPTH - 1);
-    if words[black_box(top) & (MAX_DEPTH - 1)] != memory.outermost {
+    let is_interrupt = memory.from_top == 0;
+    let top = (recall.bytes >> 3).wrapping_sub(memory.from_top) as usize & (MAX_DEPTH - 1);
+    let outermost = recall.words[black_box(top) & (MAX_DEPTH - 1)];
+    if !is_interrupt && outermost != memory.outermost {
         return 0;
     }
     for i in 0..MAX_WORDS {
@@ -181,22 +333,25 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
             break;
         }
         let offset = memory.offsets[i];
-        let is_pointer = u64::from(offset & 1).wrapping_neg();
-        let word = words[usize::from(offset >> 3) & (MAX_DEPTH - 1)];
-        if word.wrapping_sub(*context & is_pointer) != memory.values[i] {
+        let all_if = |bit: u16| u64::from(offset & bit != 0).wrapping_neg();
+        let start = recall.start_of_task & all_if(TO_TASK)
+            | recall.start_of_interrupts & all_if(TO_INTERRUPTS);
+        let word = recall.words[usize::from(offset >> 3) & (2 * MAX_DEPTH - 1)];
+        if word.wrapping_sub(start) != memory.values[i] {
             return 0;
         }
     }
+    recall.is_interrupt = is_interrupt as u32;
     memory.id
 }
 
 /// Remembers the stack in the scratch memory, which has this id and was looked for before. `id` 0: there is
-/// none.
+/// none. `is_interrupt`: it ends with the entry of one.
 #[inline(always)]
-pub fn learn(scratch: *mut Scratch, id: u64) {
+pub fn learn(scratch: *mut Scratch, id: u64, is_interrupt: bool) {
     if is_on() {
         // SAFETY: see `Scratch`.
-        offwake_learn_kernel(unsafe { (*scratch).index }, id);
+        offwake_learn_kernel(unsafe { (*scratch).index }, id, is_interrupt as u32);
     }
 }
 
@@ -210,14 +365,15 @@ struct Context {
 /// See [`learn`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn offwake_learn_kernel(index: u32, id: u64) -> u32 {
+pub extern "C" fn offwake_learn_kernel(index: u32, id: u64, is_interrupt: u32) -> u32 {
     if cfg!(no_loop) {
         return 0;
     }
     let Some(recall_ptr) = RECALL.get_ptr_mut(index) else { return 0 };
     // SAFETY: this CPU's values, which no other program uses now.
     let recall = unsafe { &mut *recall_ptr };
-    let Some(memory_ptr) = REMEMBERED_KERNEL.get_ptr_mut(recall.slot) else { return 0 };
+    let slot = if is_interrupt != 0 { recall.interrupt_slot } else { recall.slot };
+    let Some(memory_ptr) = REMEMBERED_KERNEL.get_ptr_mut(slot) else { return 0 };
     let Some(scratch) = SCRATCH.get_ptr(index) else { return 0 };
     // SAFETY: as above.
     let (stack, memory) = unsafe { (&(*scratch).stack, &mut *memory_ptr) };
@@ -231,47 +387,109 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64) -> u32 {
     {
         return 0;
     }
-    let span = recall.bytes >> 3;
-    let outermost = stack.frames[black_box(len - 1) as usize & (FRAMES - 1)];
-    memory.outermost = outermost;
-    // Right below the registers, or below two words more (`TOP_OF_KERNEL_STACK_PADDING`, 6.9+).
-    let below = |from_top: u32| {
-        recall.words[black_box(span.wrapping_sub(from_top)) as usize & (MAX_DEPTH - 1)]
-    };
-    memory.from_top = if below(1) == outermost {
-        1
-    } else if below(3) == outermost {
-        3
+    memory.outermost = frame(stack, len - 1);
+    if is_interrupt != 0 {
+        if recall.bytes_of_interrupts == 0 {
+            return 0;
+        }
+        memory.from_top = 0;
+        recall.frames = len;
     } else {
-        return 0;
-    };
+        memory.from_top = words_from_top(recall, memory.outermost);
+        if memory.from_top == 0 {
+            return 0;
+        }
+        recall.frames = len - 1;
+    }
     mark_frames(recall, stack, len);
     recall.frame = FIRST_FRAME;
-    recall.frames = len - 1;
     recall.part = 0;
     recall.found = 0;
+    let of_interrupts = recall.bytes_of_interrupts >> 3;
     let mut context = Context { recall: recall_ptr, memory: memory_ptr, stack };
-    // SAFETY: the callbacks have the type that the helper wants, and the context outlives the calls.
-    unsafe {
-        let find_part = find_part as unsafe extern "C" fn(u32, *mut c_void) -> i64;
-        let gather = gather as unsafe extern "C" fn(u32, *mut c_void) -> i64;
-        let context = (&raw mut context).cast::<c_void>();
-        bpf_loop(span, find_part as *mut c_void, context, 0);
-        if (*recall_ptr).part == 0 {
+    let context = (&raw mut context).cast::<c_void>();
+    if of_interrupts != 0 {
+        go_through(recall_ptr, context, find_part, MAX_DEPTH as u32, of_interrupts);
+        // SAFETY: as above.
+        if !unsafe { changes_stacks(&*recall_ptr, stack) } {
             return 0;
         }
-        bpf_loop((*recall_ptr).part, gather as *mut c_void, context, 0);
-        let (recall, memory) = (&*recall_ptr, &mut *memory_ptr);
-        if recall.found >= MAX_WORDS as u32 {
-            return 0;
-        }
-        memory.id = id;
-        memory.refusals = recall.refusals;
-        memory.bytes = 8 * recall.part;
-        memory.len = recall.found;
     }
+    // SAFETY: as above.
+    let words = unsafe { (*recall_ptr).bytes >> 3 };
+    go_through(recall_ptr, context, find_part, 0, words);
+    // SAFETY: as above.
+    let part = unsafe { (*recall_ptr).part };
+    if part == 0 {
+        return 0;
+    }
+    if of_interrupts != 0 {
+        go_through(recall_ptr, context, gather, MAX_DEPTH as u32, of_interrupts);
+    }
+    go_through(recall_ptr, context, gather, 0, part);
+    // SAFETY: as above.
+    let (recall, memory) = unsafe { (&mut *recall_ptr, &mut *memory_ptr) };
+    if recall.found >= MAX_WORDS as u32 {
+        return 0;
+    }
+    if of_interrupts != 0 {
+        let bytes = u64::from(recall.bytes_of_interrupts);
+        recall.last_of_interrupts = recall.start_of_interrupts.wrapping_add(bytes).wrapping_sub(8);
+    }
+    memory.id = id;
+    memory.refusals = recall.refusals;
+    memory.bytes = 8 * part;
+    memory.bytes_of_interrupts = recall.bytes_of_interrupts;
+    memory.len = recall.found;
     1
 }
+
+#[inline(always)]
+fn frame(stack: &Stack, index: u32) -> u64 {
+    stack.frames[black_box(index) as usize & (FRAMES - 1)]
+}
+
+/// How many words below the registers of the program the outermost frame is: right there, or below two words more
+/// (`TOP_OF_KERNEL_STACK_PADDING`, 6.9+); 0: somewhere else.
+#[inline(always)]
+fn words_from_top(recall: &Recall, outermost: u64) -> u32 {
+    let span = recall.bytes >> 3;
+    let is_below = |from_top: u32| {
+        let at = black_box(span.wrapping_sub(from_top)) as usize & (MAX_DEPTH - 1);
+        recall.words[at] == outermost
+    };
+    if is_below(1) {
+        1
+    } else if is_below(3) {
+        3
+    } else {
+        0
+    }
+}
+
+/// Whether the last frame that was found on the stack of interrupts is that of the function that has changed stacks:
+/// whether the stack was read as far as it goes.
+#[inline(always)]
+fn changes_stacks(recall: &Recall, stack: &Stack) -> bool {
+    let before_last =
+        recall.words[of_interrupts((recall.bytes_of_interrupts >> 3).wrapping_sub(2))];
+    recall.frame > FIRST_FRAME
+        && recall.frame < recall.frames
+        && before_last == frame(stack, recall.frame.wrapping_sub(1))
+}
+
+/// Calls a step for each of `count` words from this one on.
+#[inline(always)]
+fn go_through(recall: *mut Recall, context: *mut c_void, step: Step, from: u32, count: u32) {
+    // SAFETY: the callback has the type that the helper wants, and the context outlives the call.
+    unsafe {
+        (*recall).from = from;
+        bpf_loop(count, step as *mut c_void, context, 0);
+    }
+}
+
+/// What `bpf_loop` calls (5.17+).
+type Step = unsafe extern "C" fn(u32, *mut c_void) -> i64;
 
 /// Marks the addresses of a stack, so that [`gather`] takes no others, or few.
 #[inline(always)]
@@ -292,8 +510,8 @@ fn mark(address: u64) -> usize {
     black_box((address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize) & (MARKS - 1)
 }
 
-/// Finds how many words there are up to the return address of the last frame but one, going through the frames
-/// in order: what `bpf_loop` calls (5.17+).
+/// Goes through the frames in order, and finds how many words there are up to the return address of the last one
+/// that is looked for.
 #[inline(never)]
 unsafe extern "C" fn find_part(index: u32, context: *mut c_void) -> i64 {
     // SAFETY: the context of `offwake_learn_kernel`, with pointers to values that nothing else uses.
@@ -301,8 +519,8 @@ unsafe extern "C" fn find_part(index: u32, context: *mut c_void) -> i64 {
         let context = &*context.cast::<Context>();
         (&mut *context.recall, &*context.stack)
     };
-    let word = recall.words[black_box(index) as usize & (MAX_DEPTH - 1)];
-    if word != stack.frames[black_box(recall.frame) as usize & (FRAMES - 1)] {
+    let at = black_box(recall.from.wrapping_add(index)) as usize & (2 * MAX_DEPTH - 1);
+    if recall.words[at] != frame(stack, recall.frame) {
         return 0;
     }
     recall.frame = recall.frame.wrapping_add(1);
@@ -313,7 +531,18 @@ unsafe extern "C" fn find_part(index: u32, context: *mut c_void) -> i64 {
     1
 }
 
-/// Takes a word into the memory, if it counts: what `bpf_loop` calls (5.17+).
+#[inline(always)]
+fn word_at(recall: &Recall, index: u64) -> u64 {
+    recall.words[black_box(index) as usize & (2 * MAX_DEPTH - 1)]
+}
+
+/// Whether a word is the address of one of the frames, or has the mark of one.
+#[inline(always)]
+fn is_frame(recall: &Recall, word: u64) -> bool {
+    is_text(word) && recall.rounds[mark(word)] == recall.round
+}
+
+/// Takes a word into the memory, if it counts.
 #[inline(never)]
 unsafe extern "C" fn gather(index: u32, context: *mut c_void) -> i64 {
     // SAFETY: as in `find_part`.
@@ -321,21 +550,35 @@ unsafe extern "C" fn gather(index: u32, context: *mut c_void) -> i64 {
         let context = &*context.cast::<Context>();
         (&mut *context.recall, &mut *context.memory)
     };
-    let at = black_box(index) as usize & (MAX_DEPTH - 1);
+    let at = black_box(recall.from.wrapping_add(index)) as usize & (2 * MAX_DEPTH - 1);
     let word = recall.words[at];
-    let distance = word.wrapping_sub(recall.context);
-    let is_pointer = distance < 8 * u64::from(recall.part);
-    let is_text = word.wrapping_sub(KERNEL_TEXT_START.load()) < KERNEL_TEXT_LEN.load()
-        && recall.rounds[mark(word)] == recall.round;
-    if !is_pointer && !is_text {
+    let to_task = word.wrapping_sub(recall.start_of_task);
+    let to_interrupts = word.wrapping_sub(recall.start_of_interrupts);
+    let (value, kind) = if to_task < 8 * u64::from(recall.part) {
+        (to_task, TO_TASK)
+    } else if to_interrupts < u64::from(recall.bytes_of_interrupts) {
+        (to_interrupts, TO_INTERRUPTS)
+    } else if is_frame(recall, word) {
+        (word, 0)
+    } else {
         return 0;
+    };
+    if kind != 0 {
+        let half = if kind == TO_INTERRUPTS { MAX_DEPTH as u64 } else { 0 };
+        let to = half.wrapping_add(value >> 3);
+        let is_followed = is_frame(recall, word_at(recall, to.wrapping_add(1)))
+            || is_frame(recall, word_at(recall, to.wrapping_sub(1)))
+            || word_at(recall, (at as u64).wrapping_sub(2)) == KERNEL_CS;
+        if word & 7 != 0 || !is_followed {
+            return 0;
+        }
     }
     if recall.found >= MAX_WORDS as u32 {
         return 1;
     }
     let to = black_box(recall.found) as usize & (MAX_WORDS - 1);
-    memory.offsets[to] = (8 * at) as u16 | u16::from(is_pointer);
-    memory.values[to] = if is_pointer { distance } else { word };
+    memory.offsets[to] = (8 * at) as u16 | kind;
+    memory.values[to] = value;
     recall.found = recall.found.wrapping_add(1);
     0
 }

@@ -24,7 +24,8 @@ pub const SLOTS: usize = 256;
 /// How many words of its memory a stack may depend on. A power of two.
 pub const MAX_WORDS: usize = 128;
 
-/// How many words are looked at, from the innermost on. A power of two.
+/// How many words are looked at, from the innermost on; of a kernel stack that begins on the stack of interrupts so
+/// many on each of both. A power of two.
 pub const MAX_DEPTH: usize = 512;
 
 /// How many marks there are for addresses. A power of two.
@@ -37,25 +38,37 @@ const CHECKED_HITS: u32 = 251;
 /// [`crate::maps::Scratch`].
 #[repr(C)]
 pub struct Recall {
-    /// The beginning of the stack, innermost first.
-    pub words: [u64; MAX_DEPTH],
+    /// The beginning of the stack, innermost first. In the second half: of the stack of interrupts.
+    pub words: [u64; 2 * MAX_DEPTH],
     /// When each mark was set: see `round`.
     pub rounds: [u32; MARKS],
-    /// Where a program's context is, as a number.
-    pub context: u64,
+    /// Where the first of the words is, as a number: a program's context, or where interrupts came.
+    pub start_of_task: u64,
+    /// The same of the second half.
+    pub start_of_interrupts: u64,
     /// Where the kernel stack of the current thread begins, as a number.
     pub base: u64,
+    /// Where the last word of this CPU's stack of interrupts is; 0: nobody knows yet.
+    pub last_of_interrupts: u64,
     /// The slot of the last lookup.
     pub slot: u32,
-    /// Bytes in `words`; 0: nothing that could be remembered.
+    /// The slot of the last lookup, if the stack is that of an interrupt.
+    pub interrupt_slot: u32,
+    /// 1: the stack that was found is that of an interrupt.
+    pub is_interrupt: u32,
+    /// Bytes in the first half of `words`; 0: nothing that could be remembered.
     pub bytes: u32,
+    /// Bytes in the second half of `words`.
+    pub bytes_of_interrupts: u32,
     /// What [`crate::known::refusals`] said before the lookup.
     pub refusals: u32,
-    /// The frame that is looked for, while a stack is learnt.
+    /// While a stack is learnt: the word that a loop begins with.
+    pub from: u32,
+    /// The frame that is looked for.
     pub frame: u32,
     /// The frame that is not looked for any more.
     pub frames: u32,
-    /// How many words there are up to the last frame.
+    /// How many words there are in the first half up to the last frame.
     pub part: u32,
     /// How many of them count.
     pub found: u32,

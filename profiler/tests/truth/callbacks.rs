@@ -5,9 +5,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::support::cpp_example;
 use crate::support::target::Target;
 use crate::support::watch::Watch;
-use crate::support::{cpp_example, kernel};
 
 /// The descriptors of a process that are sockets, with the number that identifies each.
 fn sockets(pid: u32) -> HashMap<u64, u64> {
@@ -23,10 +23,6 @@ fn sockets(pid: u32) -> HashMap<u64, u64> {
 #[test]
 fn each_event_is_handled_in_a_callback_with_its_descriptor_and_bits() {
     let _turn = turn!();
-    if kernel::version() < (5, 15) {
-        // BPF cannot tell there which of several functions it was.
-        return;
-    }
     let mut target = Target::start_program(&cpp_example("envoy_like"), &["--count", "200"]);
     let sockets = sockets(target.pid());
     // The one that registers events is called no more, and the one that libevent calls is within it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::kernel;
 use crate::support::profile::{Frame, Profile};
 use crate::support::recorder::{Recorded, Recorder};
 use crate::support::speed::amount;
@@ -19,10 +20,37 @@ fn a_stack_that_changed_in_one_frame_is_not_taken_for_the_one_before() {
         // Each wait has two stacks in the kernel, which other machines unwind, and two in its program: more than half
         // of them are found, so both kinds are.
         let kinds = if cfg!(target_arch = "x86_64") { 2 } else { 1 };
-        if recorded.profile.recording.probe.starts_with("btf ") {
+        if remembers(&recorded.profile) {
             assert!(remembered > kinds * waits, "{remembered} of {waits}");
         }
     }
+}
+
+/// Of each wait, two stacks in the kernel: that of the waker is one of an interrupt, or of a softirq that its system
+/// call runs, both on the stack of interrupts.
+#[test]
+fn wakers_on_the_stack_of_interrupts_are_remembered() {
+    let _turn = turn!();
+    for (name, count) in [("sleeps", 300), ("epoll_server", 2000)] {
+        let mut target = Target::start(name, &["--count", &amount(count).to_string()]);
+        let recorder = Recorder::start(&["-K", "-p", &target.players()]);
+        target.play();
+        let recorded = recorder.stop();
+        let profile = &recorded.profile;
+        profile.assert_nothing_lost();
+        assert_eq!(profile.lost("remembered_stack_wrong"), 0);
+        let waits: u64 = profile.waits.iter().map(|wait| wait.count).sum();
+        let remembered = remembered(&recorded);
+        eprintln!("{name}: {waits} waits, {remembered} stacks not unwound again");
+        if remembers(profile) && cfg!(target_arch = "x86_64") {
+            assert!(remembered * 10 > waits * 11, "{name}: {remembered} of {waits}");
+        }
+    }
+}
+
+/// Whether this kernel and this kind of probe are those with which stacks are remembered.
+fn remembers(profile: &Profile) -> bool {
+    kernel::version() >= (5, 17) && profile.recording.probe.starts_with("btf ")
 }
 
 #[test]
