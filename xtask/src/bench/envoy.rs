@@ -1,7 +1,8 @@
 //! What Envoy serves under `wrk` while it is recorded, beside what it serves alone: requests a second, and the
 //! 99th percentile of their latencies.
 //!
-//! The tracers take turns, each between two runs without any, with whose mean it is compared.
+//! The tracers take turns, each between two runs without any, with whose mean it is compared. In another run the
+//! kernel counts the time in BPF programs for each request, which other work on the machine changes less.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::on_envoy::Options;
+use super::programs;
 use super::report::median;
+use super::stats::StatsEnabled;
 use super::target::Target;
 use super::tracer::{FP, Tracer};
 use crate::child;
@@ -25,9 +28,21 @@ const MAX_LATENCY: f64 = 1.0 / 0.97;
 /// What drives it, and how.
 const WRK: [&str; 4] = ["-t1", "-c16", "--latency", "-d"];
 
+/// A tracer, in each round.
+#[derive(Clone, Default)]
+struct Rounds {
+    /// Requests a second, as a share of those without.
+    rates: Vec<f64>,
+    /// The same of the 99th percentile of the latencies.
+    latencies: Vec<f64>,
+    /// In BPF programs for each request, in us.
+    bpf: Vec<f64>,
+}
+
 /// What `wrk` tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Served {
+    requests: f64,
     per_second: f64,
     /// In ms.
     p99: f64,
@@ -49,28 +64,36 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let mut tracers = vec![Tracer::libbpf_tools()?];
     tracers.extend(Tracer::recorders(&workspace.release_binary("offwake")));
     let alone = || wrk(&url, options.seconds);
-    let mut shares = vec![(Vec::new(), Vec::new()); tracers.len()];
+    let mut all = vec![Rounds::default(); tracers.len()];
     let mut before = alone()?;
     for round in 1..=options.rounds {
-        for (tracer, (rates, latencies)) in tracers.iter().zip(&mut shares) {
+        for (tracer, rounds) in tracers.iter().zip(&mut all) {
             eprintln!("Envoy: round {round} of {}: {}", options.rounds, tracer.name);
             let mut running = tracer.start(target.pid)?;
-            running.wait_for_programs()?;
+            let owners = running.wait_for_programs()?;
             child::pause(Duration::from_millis(500))?;
             let traced = wrk(&url, options.seconds)?;
+            let (requests, programs) = {
+                let _stats = StatsEnabled::new()?;
+                let before = programs::read(&owners)?;
+                let served = wrk(&url, options.seconds.min(2))?;
+                (served.requests, programs::difference(&before, &programs::read(&owners)?))
+            };
             running.stop()?;
             let after = alone()?;
-            rates.push(2.0 * traced.per_second / (before.per_second + after.per_second));
-            latencies.push(2.0 * traced.p99 / (before.p99 + after.p99));
+            rounds.rates.push(2.0 * traced.per_second / (before.per_second + after.per_second));
+            rounds.latencies.push(2.0 * traced.p99 / (before.p99 + after.p99));
+            let ns: u64 = programs.iter().map(|program| program.ns).sum();
+            rounds.bpf.push(ns as f64 / 1e3 / requests);
             before = after;
         }
     }
     println!("Envoy under wrk, as a share of without; medians of {} rounds\n", options.rounds);
-    println!("{:<26} {:>12} {:>12}", "tracer", "requests/s", "p99");
+    println!("{:<26} {:>12} {:>12} {:>20}", "tracer", "requests/s", "p99", "BPF us per request");
     let mut breach = None;
-    for (tracer, (rates, latencies)) in tracers.iter().zip(shares) {
-        let (rate, latency) = (median(rates), median(latencies));
-        println!("{:<26} {rate:>12.3} {latency:>12.3}", tracer.name);
+    for (tracer, Rounds { rates, latencies, bpf }) in tracers.iter().zip(all) {
+        let (rate, latency, bpf) = (median(rates), median(latencies), median(bpf));
+        println!("{:<26} {rate:>12.3} {latency:>12.3} {bpf:>20.2}", tracer.name);
         if tracer.name == FP && (rate < MIN_RATE || latency > MAX_LATENCY) {
             breach = Some(format!("{FP}: {rate:.3} of the requests, {latency:.3} of the p99"));
         }
@@ -99,7 +122,10 @@ fn served(text: &str) -> Option<Served> {
         _ => return None,
     };
     let p99 = us * number.parse::<f64>().ok()? / 1e3;
-    Some(Served { per_second: value("Requests/sec:")?.parse().ok()?, p99 })
+    // `51234 requests in 10.01s, 9.87MB read`
+    let total = text.lines().find_map(|line| line.trim().split_once(" requests in "));
+    let requests = total?.0.parse().ok()?;
+    Some(Served { requests, per_second: value("Requests/sec:")?.parse().ok()?, p99 })
 }
 
 /// The only port on which a process listens.
@@ -127,8 +153,11 @@ mod tests {
     #[test]
     fn what_wrk_says() {
         let text = "  Latency Distribution\n     50%    1.02ms\n     99%  950.00us\n\
-                    Requests/sec:   5123.45\nTransfer/sec:      1.00MB\n";
-        assert_eq!(served(text), Some(Served { per_second: 5123.45, p99: 0.95 }));
+                    51234 requests in 10.01s, 9.87MB read\nRequests/sec:   5123.45\nTransfer/sec:      1.00MB\n";
+        assert_eq!(
+            served(text),
+            Some(Served { requests: 51234.0, per_second: 5123.45, p99: 0.95 })
+        );
         assert_eq!(served("unable to connect to 127.0.0.1:1 Connection refused\n"), None);
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::cost::{self, Cost};
 use super::on_envoy::Options;
+use super::report::median;
 use super::target::Target;
 use crate::child::{self, Group};
 use crate::command;
@@ -66,11 +67,15 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
                 breaches.push(format!("{what} with {walk}: {is:.2}, not {most:.2}"));
             }
         };
-        most("seconds after the stop of 50,000 stacks", median(&stacks.after), MAX_AFTER_STACKS);
-        most("seconds after the stop of Envoy", median(&envoy.after), MAX_AFTER_ENVOY);
+        most(
+            "seconds after the stop of 50,000 stacks",
+            median(stacks.after.clone()),
+            MAX_AFTER_STACKS,
+        );
+        most("seconds after the stop of Envoy", median(envoy.after.clone()), MAX_AFTER_ENVOY);
         most("MB of memory with Envoy", envoy.bytes as f64 / 1e6, max_bytes as f64 / 1e6);
         if walk == "fp" {
-            most("seconds of start-up with Envoy", median(&envoy.start_up), MAX_START_UP);
+            most("seconds of start-up with Envoy", median(envoy.start_up.clone()), MAX_START_UP);
         }
     }
     std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -101,21 +106,15 @@ impl Figures {
     fn print(&self, target: &str, walk: &str) {
         println!(
             "{target:<16} {walk:<5} {:>10.2} {:>12.2} {:>7.2} {:>8.0}",
-            median(&self.start_up),
-            median(&self.after),
-            median(&self.cpu),
+            median(self.start_up.clone()),
+            median(self.after.clone()),
+            median(self.cpu.clone()),
             self.bytes as f64 / 1e6,
         );
         for line in &self.said {
             println!("    {line}");
         }
     }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// A target goes through its stacks once, and all of that is recorded.
@@ -205,10 +204,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_and_medians() {
+    fn bytes_of_maps_are_told() {
         let said = "offwake: memory: 51.8 MB at its peak, and 77.7 MB of BPF maps\n";
         assert_eq!(bytes_of_maps(said), Some(77_700_000));
         assert_eq!(bytes_of_maps("offwake: 3 intervals\n"), None);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
     }
 }

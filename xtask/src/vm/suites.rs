@@ -80,7 +80,6 @@ pub(crate) const BARE: Suite = Suite {
     left_out: &[],
     left_out_of_aarch64: &[],
     quick: &[
-        "probes::tracepoints_do_without_type_information",
         "sources::each_wait_names_what_ended_it",
         "waits::a_condition_is_notified_by_the_producer",
         "waits::sleeps_are_ended_by_the_timer_interrupt",
