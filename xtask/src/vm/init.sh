@@ -9,9 +9,15 @@ mount -t devtmpfs dev /dev
 for module in /modules/*.ko; do
     [ -e "$module" ] && insmod "$module"
 done
-# Where nobody else writes: the kernel's own messages would come between words on the console.
+# Where nobody else writes: the kernel's own messages would come between words on the console. The device may be there
+# before it can be opened (ENXIO), which would end this shell.
 for port in /dev/vport*; do
-    [ -e "$port" ] && exec >"$port" 2>&1
+    [ -e "$port" ] || continue
+    tries=0
+    until (: >"$port") 2>/dev/null || [ $((tries += 1)) -gt 100 ]; do
+        sleep 0.1
+    done
+    exec >"$port" 2>&1
 done
 echo "@offwake kernel $(uname -r)"
 ip link set lo up
