@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::check::{Floor, check, is_deferred, never};
+use crate::support::check::{Floor, check, is_deferred, is_softirq_thread, is_spinlock, never};
 use crate::support::cpp_example;
-use crate::support::kernel::stolen_ns;
+use crate::support::kernel::{is_realtime, stolen_ns};
 use crate::support::profile::{Profile, Wait, has, names, sum};
 use crate::support::recorder::Recorder;
 use crate::support::speed::{allowance, is_slow};
@@ -24,7 +24,7 @@ fn waits_of<'a>(profile: &'a Profile, play: &Play, comm: &str) -> Vec<&'a Wait> 
     let truths = play.of(comm);
     let sleeper = &truths[0].sleeper;
     let waits = profile.waits_in(sleeper.thread.tid, &sleeper.function);
-    waits.filter(|wait| wait.state != "preempted").collect()
+    waits.filter(|wait| wait.state != "preempted" && !is_spinlock(wait)).collect()
 }
 
 #[test]
@@ -35,15 +35,15 @@ fn sleeps_are_ended_by_the_timer_interrupt() {
 }
 
 fn is_timer(wait: &Wait) -> bool {
+    let is_expected = match wait.waker.kind.as_str() {
+        "irq" => true,
+        "softirq" => wait.waker.softirq.as_deref() == Some("HRTIMER"),
+        _ => false,
+    };
     // Whoever was interrupted has no part in it.
-    wait.waker.thread.is_none()
+    (is_expected && wait.waker.thread.is_none() || is_realtime() && is_softirq_thread(wait))
         && wait.waker_stack.iter().all(|frame| frame.kernel)
         && has(&wait.waker_stack, "hrtimer_wakeup")
-        && match wait.waker.kind.as_str() {
-            "irq" => true,
-            "softirq" => wait.waker.softirq.as_deref() == Some("HRTIMER"),
-            _ => false,
-        }
 }
 
 /// Half of the sleeps are of the first length, a quarter of the next, and so on.

@@ -1,5 +1,6 @@
 //! Comparing what a target says with what offwake says.
 
+use super::kernel;
 use super::profile::{Profile, Wait, has, names, sum};
 use super::speed;
 use super::target::{Truth, Waker};
@@ -58,6 +59,34 @@ fn deferrable(count: u64) -> u64 {
     if speed::is_slow() { count / 2 } else { hidden(count) }
 }
 
+/// Whether a thread waited for what is a spinlock on kernels without preempt-RT: that is a wait of its own beside
+/// the one that a target tells of (`rtlock_slowlock_locked` in kernel/locking/rtmutex.c).
+pub(crate) fn is_spinlock(wait: &Wait) -> bool {
+    wait.state == "uninterruptible"
+        && has(&wait.sleeper_stack, "schedule_rtlock")
+        && kernel::is_realtime()
+}
+
+/// Asserts that each wait for such a lock was ended by whoever had it, and that there are not too many: who wakes a
+/// thread may still have up to two locks that it wants next, of the wait queue and of an epoll instance.
+fn check_spinlocks(waits: &[&Wait], told: u64, what: &str) {
+    const UNLOCKS: [&str; 3] = ["rt_spin_unlock", "rt_read_unlock", "rt_write_unlock"];
+    for wait in waits {
+        let is_unlocked = UNLOCKS.iter().any(|function| has(&wait.waker_stack, function));
+        assert!(wait.waker.kind == "task" && is_unlocked, "{what}: {wait:?}");
+    }
+    let count = sum(waits.iter().copied(), |wait| wait.count);
+    assert!(count <= 2 * told, "{what}: {count} spinlocks in {told} waits: {}", wakers(waits));
+}
+
+/// Whether the waker is a thread that runs softirqs: with preempt-RT the rule, and those of timers have threads of
+/// their own (`run_timersd` in kernel/softirq.c).
+pub(crate) fn is_softirq_thread(wait: &Wait) -> bool {
+    let runs_softirqs = |comm: &str| comm.starts_with("ksoftirqd/") || comm.starts_with("ktimers/");
+    let thread = wait.waker.thread.as_ref();
+    wait.waker.kind == "task" && thread.is_some_and(|thread| runs_softirqs(&thread.comm))
+}
+
 /// Asserts that all truths about each sleeper are what was recorded.
 pub(crate) fn check<'a>(
     profile: &Profile,
@@ -96,15 +125,16 @@ fn check_sleeper(
     let sleeper = &truths[0].sleeper;
     let what = format!("{} in {}", sleeper.thread.comm, sleeper.function);
     // To be preempted is no wait.
-    let waits: Vec<_> = profile
+    let (spinlocks, waits): (Vec<_>, Vec<_>) = profile
         .waits_in(sleeper.thread.tid, &sleeper.function)
         .filter(|wait| wait.state != "preempted")
-        .collect();
+        .partition(|wait| is_spinlock(wait));
     for wait in &waits {
         assert_eq!(wait.sleeper, sleeper.thread, "{what}");
         assert_eq!(wait.state, truths[0].state, "{what}: {wait:?}");
     }
     let told: u64 = truths.iter().map(|truth| truth.count).sum();
+    check_spinlocks(&spinlocks, told, &what);
     let seen = sum(waits.iter().copied(), |wait| wait.count);
     // Without types nobody can compute an end that was not seen.
     let untyped = !profile.recording.probe.starts_with("btf ");

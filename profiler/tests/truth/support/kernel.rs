@@ -24,6 +24,11 @@ pub(crate) fn version() -> (u32, u32) {
     (next(), next())
 }
 
+/// Whether it is one with preempt-RT, as `uname -v` says.
+pub(crate) fn is_realtime() -> bool {
+    read("/proc/sys/kernel/version").split_whitespace().any(|word| word == "PREEMPT_RT")
+}
+
 /// On a CPU, in ns (`schedstat`).
 pub(crate) fn on_cpu_ns(pid: u32, tid: u32) -> u64 {
     let text = read(&format!("/proc/{pid}/task/{tid}/schedstat"));
