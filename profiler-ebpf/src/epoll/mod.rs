@@ -34,7 +34,7 @@ fn epoll_switch(ctx: BtfTracePointContext) -> i32 {
     let preempt: u64 = ctx.arg(0);
     let prev = Task::new(ctx.arg::<*const task_struct>(1));
     let next = Task::new(ctx.arg::<*const task_struct>(2));
-    if preempt & 0xff == 0 && prev.state() != 0 {
+    if preempt & 0xff == 0 && wait::sleeps(prev) {
         wait::switched_out(prev.tid());
     }
     wait::switched_in(next.tid());

@@ -36,10 +36,22 @@ pub fn begin(tid: u32, thread: EpollThread, epfd: i32, events: u64) {
     }
 }
 
+/// Whether a thread in `epoll_wait` sleeps until something is ready (`ep_poll` in fs/eventpoll.c): otherwise it
+/// waits for a lock or a page on the way there or back, and nobody wakes it for a descriptor.
+#[inline(always)]
+pub fn sleeps(task: Task) -> bool {
+    /// `TASK_INTERRUPTIBLE`
+    const INTERRUPTIBLE: u32 = 1;
+    task.state() & INTERRUPTIBLE != 0
+}
+
 /// Whoever runs now wakes a thread.
 #[inline(always)]
 pub fn wake(ctx: &impl EbpfContext, woken: Task) {
     let Some(waiter) = EPOLL_WAITERS.get_ptr_mut(woken.tid()) else { return };
+    if !sleeps(woken) {
+        return;
+    }
     // SAFETY: wakers of a thread exclude each other by its `pi_lock`; the thread itself sleeps, or is about
     // to, and does not change these.
     let waiter = unsafe { &mut *waiter };
