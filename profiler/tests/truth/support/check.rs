@@ -3,7 +3,7 @@
 use super::kernel;
 use super::profile::{Profile, Wait, has, names, sum};
 use super::speed;
-use super::target::{Truth, Waker};
+use super::target::{Side, Truth, Waker};
 
 /// How far the blocked time may be from the truth: 2 %, and for each wait a floor.
 ///
@@ -142,8 +142,9 @@ fn check_sleeper(
     let missed = profile.lost("probe_misses") + hidden_ends;
     assert!(
         (told.saturating_sub(missed)..=told).contains(&seen),
-        "{what}: {seen} of {told}: {:?}",
-        profile.losses
+        "{what}: {seen} of {told}: {:?}; elsewhere: {}",
+        profile.losses,
+        elsewhere(profile, sleeper)
     );
 
     let count = |of: &dyn Fn(&Wait) -> bool| {
@@ -192,6 +193,16 @@ fn is_woken_by(wait: &Wait, truth: &Truth, is_interrupt: fn(&Wait) -> bool) -> b
 /// No waker is an interrupt.
 pub(crate) fn never(_: &Wait) -> bool {
     false
+}
+
+/// The waits of a thread outside of a function.
+fn elsewhere(profile: &Profile, side: &Side) -> String {
+    let waits =
+        profile.of(side.thread.tid).filter(|wait| !has(&wait.sleeper_stack, &side.function));
+    let rows = waits.map(|wait| {
+        format!("\n{} × {} {}", wait.count, wait.state, names(&wait.sleeper_stack).join(" < "))
+    });
+    rows.collect()
 }
 
 fn wakers(waits: &[&Wait]) -> String {
