@@ -199,13 +199,15 @@ pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: 
 #[inline(never)]
 pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, first: u32) -> u64 {
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
-    let last = last_of_interrupts(unsafe { (*recall).last_of_interrupts }, sp, base);
+    // SAFETY: as in `offwake_recall_kernel`.
+    let known = unsafe { (*recall).last_of_interrupts };
+    let last = last_of_interrupts(known, sp, base);
     let depth = last.wrapping_add(8).wrapping_sub(sp);
     if !(32..8 * MAX_DEPTH as u64).contains(&depth) {
         return 0;
     }
     let bytes = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
-    // SAFETY: as in `offwake_recall_kernel`.
+    // SAFETY: as above.
     let start = unsafe {
         let words = (&raw mut (*recall).words).cast::<u64>().add(MAX_DEPTH);
         if bpf_probe_read_kernel(words.cast(), bytes, sp as *const _) != 0 {
