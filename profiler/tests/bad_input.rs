@@ -275,7 +275,7 @@ fn a_process_that_ends_during_the_recording() {
         let sandbox = Sandbox::new();
         let mut command = sandbox.offwake(&["-o", "out.svg", option, &target.pid()]);
         let mut offwake = Target(command.stderr(Stdio::null()).spawn().unwrap());
-        wait_until("attached", || bpf_ids(&offwake.pid(), "link_id:").len() == 3);
+        wait_until("attached", || bpf_ids(&offwake.pid(), "link_id:").len() == 4);
         sleep(Duration::from_millis(300));
         // It stays as a zombie, which is as good as gone.
         target.0.kill().unwrap();
@@ -336,8 +336,8 @@ fn nothing_stays_loaded_after_sigkill() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.offwake(&["-o", "out.svg", "-p", &target.pid()]);
     let mut offwake = Target(command.stderr(Stdio::piped()).spawn().unwrap());
-    // The three probes and the iterator.
-    wait_until("programs", || bpf_ids(&offwake.pid(), "prog_id:").len() == 4);
+    // The four probes and the iterator.
+    wait_until("programs", || bpf_ids(&offwake.pid(), "prog_id:").len() == 5);
     let loaded = bpf_ids(&offwake.pid(), "prog_id:");
     assert!(loaded.iter().all(|&id| is_loaded(id)));
     offwake.0.kill().unwrap();
