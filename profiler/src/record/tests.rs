@@ -478,14 +478,19 @@ fn a_thread_is_forgotten_when_it_dies_under_another_name() {
     probes.detach();
 }
 
+/// A reader of notices that are never sent.
+fn notice_reader() -> NoticeReader {
+    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
+    NoticeReader::start(probes.take_notices().unwrap()).unwrap()
+}
+
 #[test]
 fn a_process_that_is_gone_counts_once() {
     let gone = Child::start(|| {});
     let pid = gone.pid;
     drop(gone);
     let Some(_guard) = privileged("a_process_that_is_gone_counts_once") else { return };
-    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
-    let notices = NoticeReader::start(probes.take_notices().unwrap()).unwrap();
+    let notices = notice_reader();
     for _thread in 0..3 {
         notices.read(ImageId { tgid: pid, exec_id: 0 }, 1);
     }
@@ -496,8 +501,7 @@ fn a_process_that_is_gone_counts_once() {
 fn a_program_that_was_announced_too_early_is_read_when_it_is_announced_again() {
     let name = "a_program_that_was_announced_too_early_is_read_when_it_is_announced_again";
     let Some(_guard) = privileged(name) else { return };
-    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
-    let notices = NoticeReader::start(probes.take_notices().unwrap()).unwrap();
+    let notices = notice_reader();
     let id = ImageId { tgid: std::process::id(), exec_id: 0 };
     let start_stack = process::start_stack(id.tgid).unwrap();
     notices.read(id, start_stack - 4096);
@@ -511,8 +515,7 @@ fn a_program_that_was_announced_too_early_is_read_when_it_is_announced_again() {
 fn a_program_that_was_read_too_early_is_read_again() {
     let name = "a_program_that_was_read_too_early_is_read_again";
     let Some(_guard) = privileged(name) else { return };
-    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
-    let notices = NoticeReader::start(probes.take_notices().unwrap()).unwrap();
+    let notices = notice_reader();
     let id = ImageId { tgid: std::process::id(), exec_id: 0 };
     let start_stack = process::start_stack(id.tgid).unwrap();
     // Within `execve`, when it was not set yet.

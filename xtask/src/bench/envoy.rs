@@ -92,7 +92,7 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     println!("{:<26} {:>12} {:>12} {:>20}", "tracer", "requests/s", "p99", "BPF us per request");
     let mut breach = None;
     for (tracer, Rounds { rates, latencies, bpf }) in tracers.iter().zip(all) {
-        let (rate, latency, bpf) = (median(rates), median(latencies), median(bpf));
+        let (rate, latency, bpf) = (median(&rates), median(&latencies), median(&bpf));
         println!("{:<26} {rate:>12.3} {latency:>12.3} {bpf:>20.2}", tracer.name);
         if tracer.name == FP && (rate < MIN_RATE || latency > MAX_LATENCY) {
             breach = Some(format!("{FP}: {rate:.3} of the requests, {latency:.3} of the p99"));

@@ -192,7 +192,7 @@ impl Row {
     }
 
     fn median(&self, figure: impl Fn(&Measurement) -> f64) -> f64 {
-        median(self.rounds.iter().map(figure).collect())
+        median(&self.rounds.iter().map(figure).collect::<Vec<_>>())
     }
 
     fn program_names(&self) -> BTreeSet<&str> {
@@ -202,7 +202,8 @@ impl Row {
 }
 
 /// The middle one; of an even number, the mean of the two in the middle.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
@@ -224,8 +225,8 @@ mod tests {
 
     #[test]
     fn medians() {
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![9.0, 1.0, 2.0, 4.0]), 3.0);
+        assert_eq!(median(&[9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[9.0, 1.0, 2.0, 4.0]), 3.0);
     }
 
     #[test]

@@ -67,15 +67,11 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
                 breaches.push(format!("{what} with {walk}: {is:.2}, not {most:.2}"));
             }
         };
-        most(
-            "seconds after the stop of 50,000 stacks",
-            median(stacks.after.clone()),
-            MAX_AFTER_STACKS,
-        );
-        most("seconds after the stop of Envoy", median(envoy.after.clone()), MAX_AFTER_ENVOY);
+        most("seconds after the stop of 50,000 stacks", median(&stacks.after), MAX_AFTER_STACKS);
+        most("seconds after the stop of Envoy", median(&envoy.after), MAX_AFTER_ENVOY);
         most("MB of memory with Envoy", envoy.bytes as f64 / 1e6, max_bytes as f64 / 1e6);
         if walk == "fp" {
-            most("seconds of start-up with Envoy", median(envoy.start_up.clone()), MAX_START_UP);
+            most("seconds of start-up with Envoy", median(&envoy.start_up), MAX_START_UP);
         }
     }
     std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -106,9 +102,9 @@ impl Figures {
     fn print(&self, target: &str, walk: &str) {
         println!(
             "{target:<16} {walk:<5} {:>10.2} {:>12.2} {:>7.2} {:>8.0}",
-            median(self.start_up.clone()),
-            median(self.after.clone()),
-            median(self.cpu.clone()),
+            median(&self.start_up),
+            median(&self.after),
+            median(&self.cpu),
             self.bytes as f64 / 1e6,
         );
         for line in &self.said {

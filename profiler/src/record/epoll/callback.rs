@@ -71,7 +71,9 @@ impl Numbers {
         let places = callbacks.iter().map(place).collect();
         let mut this =
             Self { places, pids: pids.to_vec(), code: Vec::new(), known: HashMap::new() };
-        this.read();
+        if !callbacks.is_empty() {
+            this.read();
+        }
         this
     }
 
