@@ -3,12 +3,9 @@
 //! Without one, `SAMPLE` is 0 and the verifier drops all that is here.
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
-use offwake_shared::{
-    Sampling, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
-};
+use offwake_shared::{Sampling, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind};
 
-use crate::maps::{FILTER, HAS_TYPES, QUOTA, SAMPLE, SCRATCH, STATES, SWITCH, THREADS};
-use crate::task::Task;
+use crate::maps::{QUOTA, SAMPLE, SCRATCH, SWITCH, THREADS};
 use crate::wait;
 
 /// Whether intervals are sampled.
@@ -23,25 +20,11 @@ pub fn skips(thread: &ThreadState) -> bool {
     is_on() && thread.sampling.weight == 0
 }
 
-/// The same of the thread `tid`. One that is not known yet is recorded.
+/// Begins an interval of a thread of which nothing has changed, if it is one that is not recorded. Whether it did so:
+/// this is the cheap way of what `wait` does for all.
 #[inline(always)]
-pub fn skips_thread(tid: u32) -> bool {
-    // SAFETY: the value is in the map; nobody but the thread's own CPU writes what is read here.
-    is_on() && THREADS.get_ptr(tid).is_some_and(|thread| skips(unsafe { &*thread }))
-}
-
-/// Begins an interval of the thread `prev`, if it is one that is not recorded and all that it takes is known
-/// from the interval before. Whether it did so: this is the cheap way of what `wait` does for all.
-#[inline(always)]
-pub fn begin_unrecorded(prev: Task, tid: u32, state: WaitState, now: u64) -> bool {
-    if !is_on() || HAS_TYPES.load() == 0 || FILTER.load() & (filter::COMM | filter::CGROUP) != 0 {
-        return false;
-    }
-    let Some(thread) = THREADS.get_ptr_mut(tid) else { return false };
-    // SAFETY: only a waker writes to the value at the same time, and to other fields.
-    let thread = unsafe { &mut *thread };
-    let is_known = thread.off_since == 0 && prev.has_comm(&thread.sleeper.comm);
-    if thread.sampling.weight != 0 || !is_known || STATES.load() & state.bit() == 0 {
+pub fn begin_unrecorded(thread: &mut ThreadState, state: WaitState, now: u64) -> bool {
+    if !skips(thread) || thread.off_since != 0 {
         return false;
     }
     thread.state = state as u32;

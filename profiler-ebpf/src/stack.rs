@@ -44,8 +44,9 @@ pub fn kernel(
         return 0;
     }
     let (id, is_told) = store_kernel(scratch);
-    remember::compare(remembered, id);
-    remember::kernel::learn(scratch, if is_told { id } else { 0 }, false);
+    if !remember::is_right(remembered, id) {
+        remember::kernel::learn(scratch, if is_told { id } else { 0 }, false);
+    }
     id
 }
 
@@ -74,8 +75,9 @@ pub fn remembered_or_interrupt(
     // SAFETY: as above.
     let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
     let (id, is_told) = store_kernel(scratch);
-    remember::compare(remembered, id);
-    remember::kernel::learn(scratch, if is_told { id } else { 0 }, in_interrupt);
+    if !remember::is_right(remembered, id) {
+        remember::kernel::learn(scratch, if is_told { id } else { 0 }, in_interrupt);
+    }
     (id, if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task })
 }
 
@@ -164,8 +166,7 @@ pub fn user(
             known::forget(stack_id);
             told = Told::Not;
         }
-        remember::compare(remembered, stack_id);
-        if HAS_TYPES.load() != 0 {
+        if HAS_TYPES.load() != 0 && !remember::is_right(remembered, stack_id) {
             remember::user::learn(scratch, if told == Told::Not { 0 } else { stack_id });
         }
         stack_id

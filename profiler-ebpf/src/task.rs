@@ -226,6 +226,12 @@ impl Task {
         self.tid() == self.tgid()
     }
 
+    /// How many programs the thread, or who created it, has run; 0 where nobody knows.
+    #[inline(always)]
+    pub fn execs(self) -> u32 {
+        if HAS_TYPES.load() == 0 { 0 } else { self.member(&TASK_EXEC_ID) }
+    }
+
     /// See [`TaskId::exec_id`].
     #[inline(always)]
     fn exec_id(self, ids: Ids) -> u32 {
@@ -234,8 +240,7 @@ impl Task {
         }
         let leader = self.member::<usize>(&TASK_GROUP_LEADER) as *const u8;
         let born: u64 = member(leader, &TASK_START_TIME);
-        let execs = u64::from(self.member::<u32>(&TASK_EXEC_ID));
-        exec_id_of(born ^ execs)
+        exec_id_of(born ^ u64::from(self.execs()))
     }
 
     /// The identity of this task under the current thread's name: of the current thread, or of

@@ -2,10 +2,13 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
-use offwake_shared::{Loss, Mark, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind};
+use offwake_shared::{
+    Loss, Mark, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
+};
 
 use crate::maps::{
-    CONTROL, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0, WAITS_1, scratch,
+    CONTROL, FILTER, HAS_TYPES, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0,
+    WAITS_1, scratch,
 };
 use crate::task::{Ids, Task};
 use crate::{count, filling, marks, sample, stack, target, task};
@@ -29,23 +32,50 @@ pub fn concerns(prev: Task) -> bool {
 pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
-    if sample::begin_unrecorded(prev, tid, state, now) {
+    if STATES.load() & state.bit() == 0 {
         return;
     }
-    let ids = task::current_ids(prev);
-    if !target::is_target(ids) || STATES.load() & state.bit() == 0 {
-        return;
-    }
+    let known = unchanged(prev, tid);
+    // SAFETY: only a waker writes to the value at the same time, and to other fields.
+    let sleeper = if let Some(thread) = known.map(|known| unsafe { &mut *known }) {
+        if sample::begin_unrecorded(thread, state, now) {
+            return;
+        }
+        thread.sleeper
+    } else {
+        let ids = task::current_ids(prev);
+        if !target::is_target(ids) {
+            return;
+        }
+        prev.id(ids)
+    };
+    let known = known.or_else(|| THREADS.get_ptr_mut(tid));
     let Some(scratch) = scratch(SWITCH) else { return };
-    let sleeper = prev.id(ids);
-    if sample::skips_thread(tid) {
-        return open(scratch, prev, &sleeper, [0, 0], state, now);
+    // SAFETY: as above.
+    if known.is_some_and(|thread| sample::skips(unsafe { &*thread })) {
+        return open(known, scratch, prev, &sleeper, [0, 0], state, now);
     }
     let registers = prev.own_registers();
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
     let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
-    open(scratch, prev, &sleeper, [kernel, user], state, now);
+    open(known, scratch, prev, &sleeper, [kernel, user], state, now);
     sample::took(tid, now);
+}
+
+/// What is known of the current thread, `prev`, if it has the name and the program that it had as it was last switched
+/// out: then it is a target as it was then, and costs no questions.
+#[inline(always)]
+fn unchanged(prev: Task, tid: u32) -> Option<*mut ThreadState> {
+    if HAS_TYPES.load() == 0 || FILTER.load() & filter::CGROUP != 0 {
+        return None;
+    }
+    let known = THREADS.get_ptr_mut(tid)?;
+    // SAFETY: only a waker writes to the value at the same time, and to other fields.
+    let thread = unsafe { &*known };
+    let is_same = thread.task == prev.as_ptr() as u64
+        && thread.execs == prev.execs()
+        && prev.has_comm(&thread.sleeper.comm);
+    is_same.then_some(known)
 }
 
 /// The thread `prev` has been switched out, and another one runs already: [`end_with_stacks`] takes its
@@ -60,7 +90,7 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
     }
     let Some(scratch) = scratch(SWITCH) else { return };
     let sleeper = prev.id_named(ids, prev.comm());
-    open(scratch, prev, &sleeper, [0, 0], state, now);
+    open(THREADS.get_ptr_mut(tid), scratch, prev, &sleeper, [0, 0], state, now);
 }
 
 /// The thread `prev` has ended. Whether or not it is a target by now: it may have had another name, or
@@ -86,9 +116,10 @@ pub fn forget(tid: u32) {
     marks::clear(tid, Mark::Known);
 }
 
-/// Begins an interval. `stacks`: the sleeper's in the kernel and in its program.
+/// Begins an interval. `known`: what is known of the thread. Then, the sleeper's stacks in the kernel and in its program.
 #[inline(always)]
 fn open(
+    known: Option<*mut ThreadState>,
     scratch: *mut Scratch,
     prev: Task,
     sleeper: &TaskId,
@@ -96,8 +127,6 @@ fn open(
     state: WaitState,
     now: u64,
 ) {
-    let tid = prev.tid();
-    let known = THREADS.get_ptr_mut(tid);
     // SAFETY: only a waker writes to the value in the map at the same time, and to other fields. The other
     // one is this CPU's.
     let thread = unsafe { known.map_or(&mut (*scratch).thread, |known| &mut *known) };
@@ -110,11 +139,12 @@ fn open(
     thread.sleeper_user = user;
     thread.state = state as u32;
     thread.task = prev.as_ptr() as u64;
+    thread.execs = prev.execs();
     thread.off_since = now;
     if known.is_none() {
         clear_waker(thread);
         sample::begin(thread);
-        insert(tid, thread);
+        insert(prev.tid(), thread);
     }
 }
 

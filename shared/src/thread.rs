@@ -49,8 +49,8 @@ pub struct ThreadState {
     pub waker_kind: u32,
     /// The bits of the task state that the waker found; 0 where it cannot tell.
     pub woken_from: u32,
-    /// 0.
-    pub reserved: u32,
+    /// `task_struct::self_exec_id` of the thread as it was switched out; 0: not known. Of the first half.
+    pub execs: u32,
     /// When the thread was last woken; 0: not since it last ran.
     pub woken_at: u64,
     /// Who woke it.

@@ -23,6 +23,9 @@
 //! goes on; the word before is the return address into the function that has changed stacks. All of its words
 //! are looked at, and what points into the stack of the task is compared as a distance from where it goes on. The stack of
 //! an interrupt ends with its entry: what was interrupted is not looked at.
+//!
+//! A stack that is unwound again where it is known has other leftovers than before, but the same frames, of which
+//! each has its size: so its words are where they were, and only those that are as they were count from then on.
 
 use core::ffi::c_void;
 use core::hint::black_box;
@@ -32,7 +35,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
 use offwake_shared::{Stack, UserRegisters};
 
-use super::{MARKS, MAX_DEPTH, MAX_WORDS, Recall, slot};
+use super::{MARKS, MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
 use crate::known;
 use crate::maps::{
     FRAMES_LIMIT, KERNEL_STACK_TOP, KERNEL_TEXT_LEN, KERNEL_TEXT_START, RECALL, REMEMBER,
@@ -40,9 +43,6 @@ use crate::maps::{
 };
 use crate::memory;
 use crate::task::Task;
-
-/// How many stacks there is room for in one place. A power of two.
-const WAYS: u32 = 4;
 
 /// One of so many stacks that were not found takes the place of another one: where no two are the same, to
 /// learn them costs little. A power of two.
@@ -116,6 +116,8 @@ pub fn recall(
         (*recall).bytes = 0;
         (*recall).slot = u32::MAX;
         (*recall).interrupt_slot = u32::MAX;
+        (*recall).first = u32::MAX;
+        (*recall).interrupt_first = u32::MAX;
         (*recall).is_interrupt = 0;
         (*recall).refusals = known::refusals();
         (
@@ -126,12 +128,12 @@ pub fn recall(
     if sp & 7 != 0 {
         return 0;
     }
-    // Where it is in its program mostly tells what it waits for, and so does the first argument: a file, or
-    // a futex. A place has room for several, since one system call may wait in several places, and what
-    // others have left on the stack varies.
-    let place = registers.ip ^ registers.di.rotate_left(20) ^ u64::from(task.tid()) << 32;
-    let first = first_slot(place ^ u64::from(index) << 60);
     let depth = base.wrapping_add(u64::from(KERNEL_STACK_TOP.load())).wrapping_sub(sp);
+    // Where a system call came from mostly tells what it does. A place has room for several, since one may wait or wake
+    // in several places. An interrupt may have come anywhere; but below it nothing is aligned at random.
+    let is_call = registers.in_syscall != 0 || registers.ip == 0;
+    let place = if is_call { registers.ip ^ u64::from(task.tid()) << 32 } else { depth };
+    let first = first_slot(place ^ u64::from(index) << 60);
     if depth < 8 * MAX_DEPTH as u64 {
         offwake_recall_kernel(index, sp, depth, first)
     } else {
@@ -144,12 +146,6 @@ pub fn recall(
 pub fn is_interrupt(index: u32) -> bool {
     // SAFETY: see `Scratch`.
     RECALL.get_ptr(index).is_some_and(|recall| unsafe { (*recall).is_interrupt != 0 })
-}
-
-/// The first slot of a place.
-#[inline(always)]
-const fn first_slot(place: u64) -> u32 {
-    slot(place) & !(WAYS - 1)
 }
 
 /// A pointer as a number: once it was in memory the verifier takes it for one. It lets no program calculate with
@@ -188,6 +184,7 @@ pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: 
     if id == 0 {
         // SAFETY: as above.
         let recall = unsafe { &mut *recall };
+        recall.first = first;
         recall.slot = slot_to_learn(recall, first);
         recall.misses = recall.misses.wrapping_add(1);
     }
@@ -240,6 +237,8 @@ pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, firs
     if id == 0 {
         // SAFETY: as above.
         let recall = unsafe { &mut *recall };
+        recall.first = first;
+        recall.interrupt_first = of_interrupt;
         recall.slot = slot_to_learn(recall, first);
         recall.interrupt_slot = slot_to_learn(recall, of_interrupt);
         recall.misses = recall.misses.wrapping_add(1);
@@ -280,11 +279,15 @@ fn of_interrupts(index: u32) -> usize {
 /// The slot of a place that is to be learnt; none if the stacks that are there may stay.
 #[inline(always)]
 fn slot_to_learn(recall: &Recall, first: u32) -> u32 {
-    let slot = first | (recall.misses / LEARNS) & (WAYS - 1);
-    let Some(memory) = REMEMBERED_KERNEL.get_ptr(slot) else { return u32::MAX };
-    // SAFETY: the table is this CPU's.
-    let is_free = unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals };
-    if is_free || recall.misses & (LEARNS - 1) == 0 { slot } else { u32::MAX }
+    for slot in slots(first) {
+        let Some(memory) = REMEMBERED_KERNEL.get_ptr(slot) else { return u32::MAX };
+        // SAFETY: the table is this CPU's.
+        if unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals } {
+            return slot;
+        }
+    }
+    let is_due = recall.misses & (LEARNS - 1) == 0;
+    if is_due { first | (recall.misses / LEARNS) & (WAYS - 1) } else { u32::MAX }
 }
 
 /// Compares the words that were read with what is in the slots of a place. Returns the id, or 0.
@@ -292,7 +295,7 @@ fn slot_to_learn(recall: &Recall, first: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn offwake_find_kernel(index: u32, first: u32) -> u64 {
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
-    for slot in first..first.wrapping_add(WAYS) {
+    for slot in slots(first) {
         let id = offwake_compare_kernel(index, slot);
         if id != 0 {
             // SAFETY: this CPU's value, which no other program uses now.
@@ -322,10 +325,7 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
     {
         return 0;
     }
-    let is_interrupt = memory.from_top == 0;
-    let top = (recall.bytes >> 3).wrapping_sub(memory.from_top) as usize & (MAX_DEPTH - 1);
-    let outermost = recall.words[black_box(top) & (MAX_DEPTH - 1)];
-    if !is_interrupt && outermost != memory.outermost {
+    if !has_outermost(recall, memory) {
         return 0;
     }
     for i in 0..MAX_WORDS {
@@ -334,27 +334,117 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
         if i >= len {
             break;
         }
-        let offset = memory.offsets[i];
-        let all_if = |bit: u16| u64::from(offset & bit != 0).wrapping_neg();
-        let start = recall.start_of_task & all_if(TO_TASK)
-            | recall.start_of_interrupts & all_if(TO_INTERRUPTS);
-        let word = recall.words[usize::from(offset >> 3) & (2 * MAX_DEPTH - 1)];
-        if word.wrapping_sub(start) != memory.values[i] {
+        if value_at(recall, memory.offsets[i]) != memory.values[i] {
             return 0;
         }
     }
-    recall.is_interrupt = is_interrupt as u32;
+    recall.is_interrupt = (memory.from_top == 0) as u32;
     memory.id
 }
 
-/// Remembers the stack in the scratch memory, which has this id and was looked for before. `id` 0: there is
-/// none. `is_interrupt`: it ends with the entry of one.
+/// Whether the outermost frame is where it was; that of an interrupt is among the words.
+#[inline(always)]
+fn has_outermost(recall: &Recall, memory: &KernelMemory) -> bool {
+    let top = (recall.bytes >> 3).wrapping_sub(memory.from_top) as usize;
+    memory.from_top == 0 || recall.words[black_box(top) & (MAX_DEPTH - 1)] == memory.outermost
+}
+
+/// What a word has that is at one of [`KernelMemory::offsets`], as one of [`KernelMemory::values`].
+#[inline(always)]
+fn value_at(recall: &Recall, offset: u16) -> u64 {
+    let all_if = |bit: u16| u64::from(offset & bit != 0).wrapping_neg();
+    let start =
+        recall.start_of_task & all_if(TO_TASK) | recall.start_of_interrupts & all_if(TO_INTERRUPTS);
+    recall.words[usize::from(offset >> 3) & (2 * MAX_DEPTH - 1)].wrapping_sub(start)
+}
+
+/// Remembers the stack in the scratch memory, which has this id and was looked for before, and not found as what it is.
+/// `id` 0: there is none. `is_interrupt`: it ends with the entry of one.
 #[inline(always)]
 pub fn learn(scratch: *mut Scratch, id: u64, is_interrupt: bool) {
-    if is_on() {
-        // SAFETY: see `Scratch`.
-        offwake_learn_kernel(unsafe { (*scratch).index }, id, is_interrupt as u32);
+    if !is_on() {
+        return;
     }
+    // SAFETY: see `Scratch`.
+    let index = unsafe { (*scratch).index };
+    if offwake_narrow_kernel(index, id, is_interrupt as u32) == 0 {
+        offwake_learn_kernel(index, id, is_interrupt as u32);
+    }
+}
+
+/// Looks for a stack with this id in the slots of the place that was looked at, and leaves of its words those that
+/// are as they are now. Whether there was one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_narrow_kernel(index: u32, id: u64, is_interrupt: u32) -> u32 {
+    if cfg!(no_loop) {
+        return 0;
+    }
+    let Some(recall) = RECALL.get_ptr(index) else { return 0 };
+    // SAFETY: this CPU's value, which no other program uses now.
+    let recall = unsafe { &*recall };
+    let has_own = has_place_of_interrupts(recall, is_interrupt);
+    let first = if has_own { recall.interrupt_first } else { recall.first };
+    if id == 0 || first == u32::MAX {
+        return 0;
+    }
+    for slot in slots(first) {
+        if offwake_narrow_slot(index, slot, id) != 0 {
+            return 1;
+        }
+    }
+    0
+}
+
+/// Of the words in a slot that has this id, leaves those that are as they are now. Whether it has the id.
+///
+/// The unwinder goes by the same addresses through the same frames, and each of these has one size: it looked at the same
+/// words as before, and found the same in them. So all others are leftovers.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_narrow_slot(index: u32, slot: u32, id: u64) -> u32 {
+    let Some(recall_ptr) = RECALL.get_ptr_mut(index) else { return 0 };
+    let Some(memory_ptr) = REMEMBERED_KERNEL.get_ptr_mut(slot) else { return 0 };
+    let Some(scratch) = SCRATCH.get_ptr(index) else { return 0 };
+    // SAFETY: this CPU's values, which no other program uses now.
+    let (recall, memory, stack) =
+        unsafe { (&mut *recall_ptr, &mut *memory_ptr, &(*scratch).stack) };
+    let len = memory.len as usize;
+    if len == 0
+        || memory.id != id
+        || memory.bytes > recall.bytes
+        || memory.bytes_of_interrupts != recall.bytes_of_interrupts
+        || memory.refusals != recall.refusals
+    {
+        return 0;
+    }
+    if !has_outermost(recall, memory) {
+        return 0;
+    }
+    recall.found = 0;
+    recall.frame = FIRST_FRAME;
+    for i in 0..MAX_WORDS {
+        // See `offwake_compare_kernel`.
+        let i = black_box(i) & (MAX_WORDS - 1);
+        if i >= len {
+            break;
+        }
+        let (offset, value) = (memory.offsets[i], memory.values[i]);
+        if value_at(recall, offset) != value {
+            continue;
+        }
+        if value == frame(stack, recall.frame) {
+            recall.frame = recall.frame.wrapping_add(1);
+        }
+        let to = black_box(recall.found) as usize & (MAX_WORDS - 1);
+        memory.offsets[to] = offset;
+        memory.values[to] = value;
+        recall.found = recall.found.wrapping_add(1);
+    }
+    let frames = u32::from(stack.len).wrapping_sub((memory.from_top != 0) as u32);
+    // Each frame must still be there, in order. Else it is learnt anew.
+    memory.len = if recall.frame >= frames { recall.found } else { 0 };
+    (memory.len != 0) as u32
 }
 
 /// What a step of a loop needs, on the BPF stack of the program that learns.
@@ -362,6 +452,13 @@ struct Context {
     recall: *mut Recall,
     memory: *mut KernelMemory,
     stack: *const Stack,
+}
+
+/// Whether a stack is in the place of interrupts: one on their own stack. What interrupts a program is on that of the
+/// task (`run_irq_on_irqstack_cond` and its like in arch/x86/include/asm/irq_stack.h).
+#[inline(always)]
+fn has_place_of_interrupts(recall: &Recall, is_interrupt: u32) -> bool {
+    is_interrupt != 0 && recall.bytes_of_interrupts != 0
 }
 
 /// See [`learn`].
@@ -374,7 +471,8 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64, is_interrupt: u32) -
     let Some(recall_ptr) = RECALL.get_ptr_mut(index) else { return 0 };
     // SAFETY: this CPU's values, which no other program uses now.
     let recall = unsafe { &mut *recall_ptr };
-    let slot = if is_interrupt != 0 { recall.interrupt_slot } else { recall.slot };
+    let has_own = has_place_of_interrupts(recall, is_interrupt);
+    let slot = if has_own { recall.interrupt_slot } else { recall.slot };
     let Some(memory_ptr) = REMEMBERED_KERNEL.get_ptr_mut(slot) else { return 0 };
     let Some(scratch) = SCRATCH.get_ptr(index) else { return 0 };
     // SAFETY: as above.
@@ -391,9 +489,6 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64, is_interrupt: u32) -
     }
     memory.outermost = frame(stack, len - 1);
     if is_interrupt != 0 {
-        if recall.bytes_of_interrupts == 0 {
-            return 0;
-        }
         memory.from_top = 0;
         recall.frames = len;
     } else {

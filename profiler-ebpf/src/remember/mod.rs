@@ -21,6 +21,9 @@ use crate::maps::RECALL;
 /// How many stacks a table holds. A power of two.
 pub const SLOTS: usize = 256;
 
+/// How many stacks there is room for in one place. A power of two.
+pub const WAYS: u32 = 4;
+
 /// How many words of its memory a stack may depend on. A power of two.
 pub const MAX_WORDS: usize = 128;
 
@@ -54,6 +57,10 @@ pub struct Recall {
     pub slot: u32,
     /// The slot of the last lookup, if the stack is that of an interrupt.
     pub interrupt_slot: u32,
+    /// The first slot of the place of the last lookup; all bits set if the stack was found.
+    pub first: u32,
+    /// The same of the place of an interrupt.
+    pub interrupt_first: u32,
     /// 1: the stack that was found is that of an interrupt.
     pub is_interrupt: u32,
     /// Bytes in the first half of `words`; 0: nothing that could be remembered.
@@ -98,17 +105,25 @@ pub fn is_good(index: u32) -> bool {
     !is_checked
 }
 
-/// A stack was unwound: its id is `id`. `remembered`: what was found in its place, 0 for nothing.
+/// A stack was unwound: its id is `id`. `remembered`: what was found in its place, 0 for nothing. Whether that
+/// may stay, so that there is nothing to learn.
 #[inline(always)]
-pub fn compare(remembered: u64, id: u64) {
+pub fn is_right(remembered: u64, id: u64) -> bool {
     if remembered != 0 && remembered != id {
         count::lost(Loss::RememberedStackWrong);
     }
+    remembered == id
 }
 
-/// A slot of the table.
+/// The first slot of a place.
 #[inline(always)]
-pub const fn slot(hash: u64) -> u32 {
-    let product = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (product >> 40) as u32 & (SLOTS as u32 - 1)
+pub const fn first_slot(place: u64) -> u32 {
+    let product = place.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (product >> 40) as u32 & (SLOTS as u32 - WAYS)
+}
+
+/// The slots of a place.
+#[inline(always)]
+pub fn slots(first: u32) -> impl Iterator<Item = u32> {
+    (0..WAYS).map(move |way| first | way)
 }

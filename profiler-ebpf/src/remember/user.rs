@@ -12,12 +12,9 @@ use core::hint::black_box;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use offwake_shared::{Program, UserRegisters};
 
-use super::{MAX_DEPTH, MAX_WORDS, Recall, slot};
+use super::{MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
 use crate::known;
 use crate::maps::{RECALL, REMEMBER, REMEMBERED_USER, SCRATCH, Scratch};
-
-/// How many stacks there is room for in one place. A power of two.
-const WAYS: u32 = 4;
 
 /// As for kernel stacks: one of so many that were not found is learnt. A power of two.
 const LEARNS: u32 = 4;
@@ -93,7 +90,7 @@ pub fn recall(
     }
     // The stack pointer of a thread tells how deep it is.
     let place = ip ^ sp.rotate_left(24) ^ u64::from(tid) << 32;
-    offwake_recall_user(index, slot(place ^ u64::from(index) << 60) & !(WAYS - 1))
+    offwake_recall_user(index, first_slot(place ^ u64::from(index) << 60))
 }
 
 /// Compares what is in the slots of a place, of which `first` is the first.
@@ -101,7 +98,7 @@ pub fn recall(
 #[inline(never)]
 pub extern "C" fn offwake_recall_user(index: u32, first: u32) -> u64 {
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
-    for slot in first..first.wrapping_add(WAYS) {
+    for slot in slots(first) {
         let id = offwake_compare_user(index, slot);
         if id != 0 {
             // SAFETY: this CPU's value, which no other program uses now.
@@ -113,12 +110,16 @@ pub extern "C" fn offwake_recall_user(index: u32, first: u32) -> u64 {
     let recall = unsafe { &mut *recall };
     let misses = recall.misses;
     recall.misses = misses.wrapping_add(1);
-    let slot = first | (misses / LEARNS) & (WAYS - 1);
-    let Some(memory) = REMEMBERED_USER.get_ptr(slot) else { return 0 };
-    // SAFETY: as above; the table is this CPU's.
-    let is_free = unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals };
-    if is_free || misses & (LEARNS - 1) == 0 {
-        recall.slot = slot;
+    if misses & (LEARNS - 1) == 0 {
+        recall.slot = first | (misses / LEARNS) & (WAYS - 1);
+    }
+    for slot in slots(first) {
+        let Some(memory) = REMEMBERED_USER.get_ptr(slot) else { return 0 };
+        // SAFETY: as above; the table is this CPU's.
+        if unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals } {
+            recall.slot = slot;
+            return 0;
+        }
     }
     0
 }
