@@ -168,22 +168,15 @@ unsafe fn number(place: *mut u64, pointer: u64) -> u64 {
 #[inline(never)]
 pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: u32) -> u64 {
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
-    // A mask that the verifier understands.
-    let bytes = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
-    // SAFETY: the helper checks the address, and writes less than there is room for. The value is used by
-    // this program only.
-    unsafe {
-        let words = (&raw mut (*recall).words).cast();
-        if bpf_probe_read_kernel(words, bytes, sp as *const _) != 0 {
-            return 0;
-        }
-        (*recall).bytes = bytes;
-        (*recall).bytes_of_interrupts = 0;
+    // SAFETY: this CPU's value, which no other program uses now.
+    let recall = unsafe { &mut *recall };
+    recall.bytes_of_interrupts = 0;
+    recall.bytes = read_words(recall, 0, sp, depth);
+    if recall.bytes == 0 {
+        return 0;
     }
     let id = offwake_find_kernel(index, first);
     if id == 0 {
-        // SAFETY: as above.
-        let recall = unsafe { &mut *recall };
         recall.first = first;
         recall.slot = slot_to_learn(recall, first);
         recall.misses = recall.misses.wrapping_add(1);
@@ -197,36 +190,24 @@ pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: 
 pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, first: u32) -> u64 {
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
     // SAFETY: as in `offwake_recall_kernel`.
-    let known = unsafe { (*recall).last_of_interrupts };
-    let last = last_of_interrupts(known, sp, base);
+    let recall = unsafe { &mut *recall };
+    let last = last_of_interrupts(recall.last_of_interrupts, sp, base);
     let depth = last.wrapping_add(8).wrapping_sub(sp);
     if !(32..8 * MAX_DEPTH as u64).contains(&depth) {
         return 0;
     }
-    let bytes = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
-    // SAFETY: as above.
-    let start = unsafe {
-        let words = (&raw mut (*recall).words).cast::<u64>().add(MAX_DEPTH);
-        if bpf_probe_read_kernel(words.cast(), bytes, sp as *const _) != 0 {
-            return 0;
-        }
-        (*recall).bytes_of_interrupts = bytes;
-        (*recall).start_of_interrupts = sp;
-        (*recall).words[of_interrupts((bytes >> 3).wrapping_sub(1))]
-    };
+    let bytes = read_words(recall, MAX_DEPTH, sp, depth);
+    recall.bytes_of_interrupts = bytes;
+    recall.start_of_interrupts = sp;
+    let start = recall.words[of_interrupts((bytes >> 3).wrapping_sub(1))];
     let depth = base.wrapping_add(u64::from(KERNEL_STACK_TOP.load())).wrapping_sub(start);
-    if depth >= 8 * MAX_DEPTH as u64 || start & 7 != 0 {
+    if bytes == 0 || depth >= 8 * MAX_DEPTH as u64 || start & 7 != 0 {
         return 0;
     }
-    let rest = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
-    // SAFETY: as above.
-    unsafe {
-        let words = (&raw mut (*recall).words).cast();
-        if bpf_probe_read_kernel(words, rest, start as *const _) != 0 {
-            return 0;
-        }
-        (*recall).start_of_task = start;
-        (*recall).bytes = rest;
+    recall.start_of_task = start;
+    recall.bytes = read_words(recall, 0, start, depth);
+    if recall.bytes == 0 {
+        return 0;
     }
     // What an interrupt does has nothing to do with whom it interrupts.
     let of_interrupt = first_slot(u64::from(bytes) ^ 1 << 63);
@@ -235,8 +216,6 @@ pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, firs
         id = offwake_find_kernel(index, of_interrupt);
     }
     if id == 0 {
-        // SAFETY: as above.
-        let recall = unsafe { &mut *recall };
         recall.first = first;
         recall.interrupt_first = of_interrupt;
         recall.slot = slot_to_learn(recall, first);
@@ -244,6 +223,19 @@ pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, firs
         recall.misses = recall.misses.wrapping_add(1);
     }
     id
+}
+
+/// Reads `depth` bytes from `sp` on to the words from index `at` on. Returns how many; 0: it cannot be read.
+#[inline(always)]
+fn read_words(recall: &mut Recall, at: usize, sp: u64, depth: u64) -> u32 {
+    // A mask that the verifier understands.
+    let bytes = black_box(depth as u32) & (8 * MAX_DEPTH as u32 - 8);
+    // SAFETY: the helper checks the address, and writes less than there is room for.
+    let error = unsafe {
+        let words = recall.words.as_mut_ptr().add(at).cast::<c_void>();
+        bpf_probe_read_kernel(words, bytes, sp as *const c_void)
+    };
+    if error == 0 { bytes } else { 0 }
 }
 
 /// Where the last word of the stack of interrupts is that `sp` is on; 0 if it is on none. `known`: what was found
