@@ -19,7 +19,7 @@ use crate::maps::{
 use crate::notice::{announce, notify};
 use crate::task::Task;
 use crate::unwind::{self, Walk};
-use crate::{arch, count, known, remember};
+use crate::{arch, count, known, remember, source};
 
 /// Takes the kernel stack of the current thread and returns its id, 0 where there is none. `registers`: those in
 /// its program.
@@ -45,56 +45,71 @@ pub fn kernel(
     }
     let (id, is_told) = store_kernel(scratch);
     if !remember::is_right(remembered, id) {
-        remember::kernel::learn(scratch, if is_told { id } else { 0 }, false);
+        remember::kernel::learn(scratch, if is_told { id } else { 0 }, false, 0);
     }
     id
 }
 
-/// As [`kernel_or_interrupt`]; the frames are not there where they were known.
+/// What the kernel stack of whoever wakes a thread tells.
+pub struct Waker {
+    /// Its id; 0: there is none.
+    pub stack: u64,
+    /// Whether a thread runs on its own behalf or an interrupt. Without a stack nobody can tell.
+    pub kind: WakerKind,
+    /// A [`Reason`](crate::source::reason::Reason).
+    pub reason: u32,
+}
+
+/// Finds out about whoever runs now, and wakes a thread. `registers`: those in the program of the current thread.
 #[inline(always)]
-pub fn remembered_or_interrupt(
+pub fn waker(
     ctx: &impl EbpfContext,
     scratch: *mut Scratch,
     current: Task,
     registers: &UserRegisters,
-) -> (u64, WakerKind) {
-    if KERNEL_STACKS.load() == 0 {
-        return kernel_or_interrupt(ctx, scratch);
-    }
+) -> Waker {
     // SAFETY: see `Scratch`.
     let index = unsafe { (*scratch).index };
-    let remembered = remember::kernel::recall(ctx, scratch, current, registers);
+    let is_wanted = KERNEL_STACKS.load() != 0;
+    let remembered =
+        if is_wanted { remember::kernel::recall(ctx, scratch, current, registers) } else { 0 };
     if remembered != 0 && remember::is_good(index) {
-        let in_interrupt = remember::kernel::is_interrupt(index);
-        return (remembered, if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task });
+        let (is_interrupt, reason) = remember::kernel::found(index);
+        return Waker { stack: remembered, kind: kind(is_interrupt), reason };
     }
-    // SAFETY: see `Scratch`.
-    if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
-        return (0, WakerKind::None);
+    let kind = take_waker(ctx, scratch);
+    if kind as u32 == WakerKind::None as u32 {
+        return Waker { stack: 0, kind, reason: 0 };
     }
-    // SAFETY: as above.
-    let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
-    let (id, is_told) = store_kernel(scratch);
-    if !remember::is_right(remembered, id) {
-        remember::kernel::learn(scratch, if is_told { id } else { 0 }, in_interrupt);
+    // Kernels before 6.8 verify what is called even where it is dead code.
+    let reason = if cfg!(wake_source) { source::reason::offwake_wake_reason(index) } else { 0 };
+    if !is_wanted {
+        return Waker { stack: 0, kind, reason };
     }
-    (id, if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task })
+    let (stack, is_told) = store_kernel(scratch);
+    if !remember::is_right(remembered, stack) {
+        let id = if is_told { stack } else { 0 };
+        let is_interrupt = kind as u32 == WakerKind::Interrupt as u32;
+        remember::kernel::learn(scratch, id, is_interrupt, reason);
+    }
+    Waker { stack, kind, reason }
 }
 
-/// Takes the kernel stack of whoever runs now, and returns its id, 0 where there is none, and
-/// whether a thread runs on its own behalf or an interrupt. The stack of an interrupt ends with its
-/// entry, and says nothing of whoever was interrupted. Without a stack nobody can tell.
+/// Takes the kernel stack of whoever runs now, and tells who that is. The stack of an interrupt ends with its entry,
+/// and says nothing of whoever was interrupted.
 #[inline(always)]
-pub fn kernel_or_interrupt(ctx: &impl EbpfContext, scratch: *mut Scratch) -> (u64, WakerKind) {
+pub fn take_waker(ctx: &impl EbpfContext, scratch: *mut Scratch) -> WakerKind {
     // SAFETY: see `Scratch`.
     if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
-        return (0, WakerKind::None);
+        return WakerKind::None;
     }
     // SAFETY: as above.
-    let in_interrupt = offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0;
-    let kind = if in_interrupt { WakerKind::Interrupt } else { WakerKind::Task };
-    let id = if KERNEL_STACKS.load() == 0 { 0 } else { store_kernel(scratch).0 };
-    (id, kind)
+    kind(offwake_cut_at_interrupt(unsafe { (*scratch).index }) != 0)
+}
+
+#[inline(always)]
+const fn kind(is_interrupt: bool) -> WakerKind {
+    if is_interrupt { WakerKind::Interrupt } else { WakerKind::Task }
 }
 
 /// Returns the id of the kernel stack, and whether user space has it.

@@ -112,18 +112,12 @@ fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState, task: u64) {
     let Some(scratch) = scratch(WAKE) else { return };
     let current = Task::current();
     let registers = current.own_registers();
-    // What is looked for in the frames needs them.
-    let (waker_kernel, kind) = if cfg!(wake_source) {
-        stack::kernel_or_interrupt(ctx, scratch)
-    } else {
-        stack::remembered_or_interrupt(ctx, scratch, current, &registers)
-    };
-    thread.waker_kernel = waker_kernel;
+    let stack::Waker { stack, kind, reason } = stack::waker(ctx, scratch, current, &registers);
+    thread.waker_kernel = stack;
     thread.waker_kind = kind as u32;
     // Kernels before 6.8 verify what is called even where it is dead code.
     if cfg!(wake_source) {
-        // SAFETY: see `Scratch`. The kernel stack is still in it.
-        thread.source = source::find(unsafe { (*scratch).index }, task);
+        thread.source = source::find(reason, task);
     }
     if kind as u32 != WakerKind::Task as u32 {
         thread.waker = TaskId::default();

@@ -63,7 +63,7 @@ pub fn wake(ctx: &impl EbpfContext, woken: Task) {
     waiter.running_at = 0;
     waiter.woken_at = now;
     let Some(scratch) = scratch(WAKE) else { return };
-    let (_, kind) = stack::kernel_or_interrupt(ctx, scratch);
+    let kind = stack::take_waker(ctx, scratch);
     // SAFETY: see `Scratch`. The kernel stack is still in it.
     let (item, is_certain) = ready(waiter.instance, unsafe { (*scratch).index });
     let current = Task::current();

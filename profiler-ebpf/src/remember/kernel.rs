@@ -71,7 +71,8 @@ pub struct KernelMemory {
     bytes_of_interrupts: u32,
     /// How many words below the registers the outermost frame is; 0: it is that of an interrupt, and among the words.
     from_top: u32,
-    reserved: u32,
+    /// Of the stack of a waker, a [`Reason`](crate::source::reason::Reason).
+    reason: u32,
     /// The words; those that point into a stack as their distance from where it begins.
     values: [u64; MAX_WORDS],
     /// Where they are, in bytes from the beginning of [`Recall::words`], and what they point to.
@@ -141,11 +142,12 @@ pub fn recall(
     }
 }
 
-/// Whether the stack that was found is that of an interrupt.
+/// Whether the stack that was found is that of an interrupt, and its [`Reason`](crate::source::reason::Reason).
 #[inline(always)]
-pub fn is_interrupt(index: u32) -> bool {
+pub fn found(index: u32) -> (bool, u32) {
     // SAFETY: see `Scratch`.
-    RECALL.get_ptr(index).is_some_and(|recall| unsafe { (*recall).is_interrupt != 0 })
+    let found = |recall: *const Recall| unsafe { ((*recall).is_interrupt != 0, (*recall).reason) };
+    RECALL.get_ptr(index).map_or((false, 0), found)
 }
 
 /// A pointer as a number: once it was in memory the verifier takes it for one. It lets no program calculate with
@@ -331,6 +333,7 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
         }
     }
     recall.is_interrupt = (memory.from_top == 0) as u32;
+    recall.reason = memory.reason;
     memory.id
 }
 
@@ -351,16 +354,16 @@ fn value_at(recall: &Recall, offset: u16) -> u64 {
 }
 
 /// Remembers the stack in the scratch memory, which has this id and was looked for before, and not found as what it is.
-/// `id` 0: there is none. `is_interrupt`: it ends with the entry of one.
+/// `id` 0: there is none. `is_interrupt`: it ends with the entry of one. `reason`: see [`found`].
 #[inline(always)]
-pub fn learn(scratch: *mut Scratch, id: u64, is_interrupt: bool) {
+pub fn learn(scratch: *mut Scratch, id: u64, is_interrupt: bool, reason: u32) {
     if !is_on() {
         return;
     }
     // SAFETY: see `Scratch`.
     let index = unsafe { (*scratch).index };
     if offwake_narrow_kernel(index, id, is_interrupt as u32) == 0 {
-        offwake_learn_kernel(index, id, is_interrupt as u32);
+        offwake_learn_kernel(index, id, is_interrupt as u32, reason);
     }
 }
 
@@ -456,7 +459,7 @@ fn has_place_of_interrupts(recall: &Recall, is_interrupt: u32) -> bool {
 /// See [`learn`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn offwake_learn_kernel(index: u32, id: u64, is_interrupt: u32) -> u32 {
+pub extern "C" fn offwake_learn_kernel(index: u32, id: u64, is_interrupt: u32, reason: u32) -> u32 {
     if cfg!(no_loop) {
         return 0;
     }
@@ -526,6 +529,7 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64, is_interrupt: u32) -
         recall.last_of_interrupts = recall.start_of_interrupts.wrapping_add(bytes).wrapping_sub(8);
     }
     memory.id = id;
+    memory.reason = reason;
     memory.refusals = recall.refusals;
     memory.bytes = 8 * part;
     memory.bytes_of_interrupts = recall.bytes_of_interrupts;

@@ -63,6 +63,8 @@ pub struct Recall {
     pub interrupt_first: u32,
     /// 1: the stack that was found is that of an interrupt.
     pub is_interrupt: u32,
+    /// Of the stack that was found; see [`kernel::found`].
+    pub reason: u32,
     /// Bytes in the first half of `words`; 0: nothing that could be remembered.
     pub bytes: u32,
     /// Bytes in the second half of `words`.

@@ -7,7 +7,7 @@ use super::epoll::Item;
 use super::file::File;
 use super::maps::{CALLBACKS, HAS_CALLBACKS, SOURCE_SCRATCH, SOURCES, WAKE_SOURCE};
 use super::ready::{NOTHING, SEVERAL, offwake_ready_item};
-use super::reason::{Reason, offwake_wake_reason};
+use super::reason::Reason;
 use super::socket::Socket;
 use super::syscall::{self, Call};
 use super::{poll, ready};
@@ -22,14 +22,12 @@ const INTERRUPTIBLE: u32 = 1;
 /// How deep epoll instances nest (`EP_MAX_NESTS` in fs/eventpoll.c).
 const MAX_NESTED: u32 = 4;
 
-/// The id of what the sleeping thread `task` waited for; 0: not known. `scratch`: the memory that has the
-/// kernel stack of whoever runs now and wakes it.
+/// The id of what the sleeping thread `task` waited for; 0: not known. `reason`: why whoever runs now wakes it.
 #[inline(always)]
-pub fn find(scratch: u32, task: u64) -> u64 {
+pub fn find(reason: u32, task: u64) -> u64 {
     if task == 0 {
         return 0;
     }
-    let reason = offwake_wake_reason(scratch);
     let Some(memory) = SOURCE_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: the memory is this CPU's, and only programs on wake-ups use it. Not as an argument: where the
     // verifier knows what the pointer points to, it is no number to it.
