@@ -1,5 +1,6 @@
 //! The boots of one kernel.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -50,41 +51,58 @@ pub(super) fn test(
     Ok(())
 }
 
-/// Runs a suite with these probes, and once more if it fails, as `cargo xtask test` does: the machine may have had
-/// something else to do.
+/// Runs a suite with these probes. What fails runs once more, as with `cargo xtask test`: the machine may have had
+/// something else to do. Where single tests failed, only these do.
 fn one_or_two_boots(
     machine: &Machine<'_>,
     kernel: &Kernel,
     image: &Image,
-    suite: &Suite,
+    suite: &'static Suite,
     probes: &[&str],
     options: &Options,
     table: &mut Table,
 ) -> Result<()> {
-    let mut first = Table::default();
-    one_boot(machine, kernel, image, suite, probes, options, &mut first)?;
-    if first.failures() == 0 {
-        table.append(first);
+    let all = script(machine, suite, probes, options);
+    let first = one_boot(machine, kernel, image, suite, probes, all.clone())?;
+    let told = judge(machine, kernel, image, suite, probes, &first.console);
+    if told.failures() == 0 {
+        table.append(told);
         return Ok(());
     }
-    eprint!("\n{first}once more:\n");
-    let mut second = Table::default();
-    one_boot(machine, kernel, image, suite, probes, options, &mut second)?;
-    second.note("the second time");
-    table.append(second);
+    show_tails(&first)?;
+    // The second boot writes to the same file.
+    fs::copy(&first.results, first.results.with_extension("first.log"))?;
+    eprint!("\n{told}once more:\n");
+    let single = first.console.failed_tests();
+    let script = single.as_ref().map_or(all, |failed| script_again(suite, failed));
+    let second = one_boot(machine, kernel, image, suite, probes, script)?;
+    let told = match single {
+        Some(_) => {
+            let both = first.console.and_again(second.console.clone());
+            judge(machine, kernel, image, suite, probes, &both)
+        }
+        None => {
+            let mut told = judge(machine, kernel, image, suite, probes, &second.console);
+            told.note("the second time");
+            told
+        }
+    };
+    if told.failures() != 0 {
+        show_tails(&second)?;
+    }
+    table.append(told);
     Ok(())
 }
 
-/// Runs a suite with these probes.
+/// Boots for a suite with these probes.
 fn one_boot(
     machine: &Machine<'_>,
     kernel: &Kernel,
     image: &Image,
     suite: &Suite,
     probes: &[&str],
-    options: &Options,
-    table: &mut Table,
-) -> Result<()> {
+    script: String,
+) -> Result<Said> {
     let is_bare = suite.system == System::Busybox;
     let debian = match suite.system {
         System::Busybox => None,
@@ -106,40 +124,46 @@ fn one_boot(
     if let [probe] = probes {
         name = format!("{name}-{probe}");
     }
-    let script = script(machine, suite, probes, options);
-    let said = machine.boot(&Boot { name, kernel: image, disks, has_tests: is_bare, script })?;
-    let Console { release, suites, is_done, .. } = &said.console;
-    let before = table.failures();
+    machine.boot(&Boot { name, kernel: image, disks, has_tests: is_bare, script })
+}
+
+/// The lines of the table about a boot.
+fn judge(
+    machine: &Machine<'_>,
+    kernel: &Kernel,
+    image: &Image,
+    suite: &'static Suite,
+    probes: &[&str],
+    console: &Console,
+) -> Table {
+    let mut table = Table::default();
+    let Console { release, suites, is_done, .. } = console;
     if release.is_empty() {
         table.failure(kernel.name, "", "", &format!("{} did not boot", image.package));
-        return show_tails(&said);
+        return table;
     }
-    if is_bare {
-        check(kernel, &said.console, table);
+    if suite.system == System::Busybox {
+        check(kernel, console, &mut table);
     }
     let left_out = suite.left_out(machine.architecture);
     for &probe in probes {
         let outcome = suites.get(&(suite.name.into(), probe.into()));
         table.outcome([kernel.name, release, probe], suite.name, outcome, &left_out);
     }
-    if !is_done && table.failures() == before {
+    if !is_done && table.failures() == 0 {
         table.failure(kernel.name, release, "", "it did not come to the end");
     }
-    if table.failures() != before {
-        show_tails(&said)?;
-    }
-    Ok(())
+    table
 }
 
 /// The lines of shell.
 fn script(machine: &Machine<'_>, suite: &Suite, probes: &[&str], options: &Options) -> String {
-    let mut lines = match suite.system {
-        System::Busybox => String::from(
-            "echo '@offwake begin check'\n/offwake/offwake check\necho \"@offwake end check $?\"\n",
-        ),
-        System::Debian => String::from("debian\n"),
-        System::DebianWithBcc => String::from("debian\nheaders\n"),
-    };
+    let mut lines = String::new();
+    if suite.system == System::Busybox {
+        lines +=
+            "echo '@offwake begin check'\n/offwake/offwake check\necho \"@offwake end check $?\"\n";
+    }
+    lines += mounts(suite);
     for probe in probes {
         lines += &suite.script(probe, machine.architecture, options.is_quick, &options.tests);
     }
@@ -148,6 +172,21 @@ fn script(machine: &Machine<'_>, suite: &Suite, probes: &[&str], options: &Optio
         lines += &suite.last_script(probe, options.is_quick);
     }
     lines
+}
+
+/// The lines of shell for tests that failed, by probe.
+fn script_again(suite: &Suite, failed: &BTreeMap<String, Vec<String>>) -> String {
+    let lines = failed.iter().map(|(probe, tests)| suite.script_again(probe, tests));
+    mounts(suite).to_owned() + &lines.collect::<String>()
+}
+
+/// What comes before the tests.
+fn mounts(suite: &Suite) -> &'static str {
+    match suite.system {
+        System::Busybox => "",
+        System::Debian => "debian\n",
+        System::DebianWithBcc => "debian\nheaders\n",
+    }
 }
 
 /// Whether `offwake check` finds what the kernel has.

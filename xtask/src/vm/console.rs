@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The lines of a boot, read by the marks that `init.sh` makes.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Console {
     /// `uname -r`; empty if the kernel did not start.
     pub(crate) release: String,
@@ -16,12 +16,14 @@ pub(crate) struct Console {
 }
 
 /// What became of a suite.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// How many tests passed.
     pub(crate) passed: usize,
     /// Which failed.
     pub(crate) failed: Vec<String>,
+    /// Which failed the first time, and ran once more.
+    pub(crate) again: Vec<String>,
     /// The exit status, the first that is not 0 where there are several; `None`: it did not end.
     pub(crate) status: Option<i32>,
     /// The test that runs.
@@ -75,6 +77,36 @@ impl Console {
             }
         }
         console
+    }
+
+    /// The tests that failed, by probe; `None` if they are not all that is wrong.
+    pub(crate) fn failed_tests(&self) -> Option<BTreeMap<String, Vec<String>>> {
+        let is_told = |it: &Outcome| it.is_good() || it.status.is_some() && !it.failed.is_empty();
+        if !self.is_done || !self.suites.values().all(is_told) {
+            return None;
+        }
+        let failed = self.suites.iter().filter(|(_, outcome)| !outcome.failed.is_empty());
+        let failed: BTreeMap<_, _> =
+            failed.map(|((_, probe), outcome)| (probe.clone(), outcome.failed.clone())).collect();
+        (!failed.is_empty()).then_some(failed)
+    }
+
+    /// What became of all, with the second boot in which the [failed tests](Self::failed_tests) ran once more.
+    pub(crate) fn and_again(mut self, second: Self) -> Self {
+        let Self { release, check: _, suites, is_done } = second;
+        for outcome in self.suites.values_mut() {
+            outcome.again = std::mem::take(&mut outcome.failed);
+        }
+        for (key, second) in suites {
+            let first = self.suites.entry(key).or_default();
+            let Outcome { passed, failed, again: _, status, running } = second;
+            first.passed += passed;
+            first.failed = failed;
+            first.status = status;
+            first.running = running;
+        }
+        (self.release, self.is_done) = (release, is_done);
+        self
     }
 
     /// Whether `offwake check` has found this.
@@ -134,6 +166,34 @@ mod tests {
         let cfi = &console.suites[&key("cfi", "btf")];
         assert_eq!(cfi.running.as_deref(), Some("e"));
         assert!(!cfi.is_good());
+    }
+
+    #[test]
+    fn failed_tests_run_once_more() {
+        let boot =
+            |body: &str| Console::parse(&format!("@offwake kernel 6.1\n{body}@offwake done\n"));
+        let both = "@offwake begin bare btf\ntest a ... ok\ntest b ... FAILED\n@offwake end bare btf 101\n\
+            @offwake begin bare kprobe\ntest a ... ok\n@offwake end bare kprobe 0\n";
+        let failed = BTreeMap::from([("btf".to_owned(), vec!["b".to_owned()])]);
+        assert_eq!(boot(both).failed_tests(), Some(failed));
+        let again = |result: &str, status| {
+            let second = format!(
+                "@offwake begin bare btf\ntest b ... {result}\n@offwake end bare btf {status}\n"
+            );
+            boot(both).and_again(boot(&second)).suites.remove(&key("bare", "btf")).unwrap()
+        };
+        let good = again("ok", 0);
+        assert_eq!((good.passed, &*good.again, good.is_good()), (2, &["b".to_owned()][..], true));
+        let bad = again("FAILED", 101);
+        assert_eq!((bad.passed, &*bad.failed, bad.is_good()), (1, &["b".to_owned()][..], false));
+        // It did not begin the second time.
+        let none = boot(both).and_again(boot("")).suites.remove(&key("bare", "btf")).unwrap();
+        assert!(!none.is_good());
+        // More is wrong than tests.
+        let killed = both.replace("test b ... FAILED\n", "test b ... ");
+        assert_eq!(boot(&killed).failed_tests(), None);
+        assert_eq!(Console::parse(both).failed_tests(), None, "it did not come to its end");
+        assert_eq!(boot(&both.replace("FAILED", "ok").replace("101", "0")).failed_tests(), None);
     }
 
     #[test]

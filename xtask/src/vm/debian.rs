@@ -11,7 +11,7 @@ use crate::architecture::Architecture;
 use crate::{command, workspace};
 
 /// What the tests run beside offwake.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
     "bash",
     "coreutils",
     "dash",
@@ -21,6 +21,7 @@ const PACKAGES: [&str; 12] = [
     "grep",
     "libevent-dev",
     "linux-perf-5.10",
+    "mount",
     "python3-minimal",
     "sed",
     "util-linux",

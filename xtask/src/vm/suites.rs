@@ -202,6 +202,11 @@ impl Suite {
         }
     }
 
+    /// A line of shell that runs these tests, wherever they come.
+    pub(crate) fn script_again(&self, probe: &str, tests: &[String]) -> String {
+        format!("{} --include-ignored --exact {}\n", self.begin(probe), tests.join(" "))
+    }
+
     fn begin(&self, probe: &str) -> String {
         let place = if self.system == System::Busybox { "on_busybox" } else { "on_debian" };
         format!("suite {} {probe} {place} {probe} /offwake/{}", self.name, self.target)

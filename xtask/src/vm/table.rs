@@ -78,7 +78,7 @@ impl Table {
         let mut result = match outcome {
             None => "FAILED: did not begin".into(),
             Some(outcome) if good => format!("ok: {} passed", outcome.passed),
-            Some(Outcome { passed, failed, status, running }) => {
+            Some(Outcome { passed, failed, status, running, again: _ }) => {
                 let end = match status {
                     None => format!("did not end ({}), ", running.as_deref().unwrap_or("no test")),
                     Some(_) if failed.is_empty() => format!("status {}, ", status.unwrap_or(0)),
@@ -88,6 +88,9 @@ impl Table {
                 format!("FAILED: {end}{passed} passed, {} failed: {names}", failed.len())
             }
         };
+        if let Some(again) = outcome.map(|it| &it.again).filter(|again| !again.is_empty()) {
+            result += &format!(", the second time: {}", again.join(", "));
+        }
         if !left_out.is_empty() {
             result += &format!(", {} not for a VM", left_out.len());
         }
