@@ -85,9 +85,8 @@ fn parse_kind(target: &Path) -> String {
 
 /// A file as a process sees it, by its path, or by its name if the process has it mapped.
 pub(crate) fn binary(pid: u32, name: &str) -> Option<PathBuf> {
-    let root = folder(pid).join("root");
     if name.contains('/') {
-        let path = root.join(name.trim_start_matches('/'));
+        let path = folder(pid).join("root").join(name.trim_start_matches('/'));
         return path.is_file().then_some(path);
     }
     let program = folder(pid).join("exe");
@@ -99,7 +98,7 @@ pub(crate) fn binary(pid: u32, name: &str) -> Option<PathBuf> {
     let text = fs::read(folder(pid).join("maps")).ok()?;
     super::maps::parse(&text).into_iter().find_map(|line| match line.content {
         super::maps::Content::File(key) if key.path.file_name() == Some(name.as_ref()) => {
-            Some(root.join(key.path.strip_prefix("/").unwrap_or(&key.path)))
+            super::root::below(&folder(pid), &key.path)
         }
         _ => None,
     })

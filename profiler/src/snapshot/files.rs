@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::maps::FileKey;
-use super::system;
+use super::{root, system};
 use crate::recording::MappedFile;
 use crate::symbolize::{build_id, open_regular};
 
@@ -89,10 +89,10 @@ fn open(process: &Path, start: u64, end: u64, key: &FileKey) -> Option<File> {
     if let Some(file) = open_regular(&exact) {
         return Some(file);
     }
-    // Paths of processes that did chroot are seen from outside of it.
-    let in_root = process.join("root").join(key.path.strip_prefix("/").ok()?);
-    [in_root, key.path.clone()]
+    let in_root = root::below(process, &key.path);
+    in_root
         .iter()
+        .chain([&key.path])
         .filter_map(|path| open_regular(path))
         .find(|file| file.metadata().is_ok_and(|metadata| metadata.ino() == key.inode))
 }

@@ -12,6 +12,7 @@ mod maps;
 pub mod memory;
 mod overlay;
 pub mod process;
+mod root;
 pub mod system;
 #[cfg(test)]
 mod tests;

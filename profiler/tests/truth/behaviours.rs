@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::check::{Floor, check, never};
 use crate::support::profile::{Profile, Wait, sum};
 use crate::support::recorder::{Recorded, Recorder};
+use crate::support::speed::is_slow;
 use crate::support::target::{Play, Target};
 use crate::support::{example, offwake};
 
@@ -55,10 +56,12 @@ fn a_command_is_recorded_from_its_first_instruction_to_its_end() {
 fn a_command_has_its_tables_soon() {
     let _turn = turn!();
     let path = example("condvar");
+    // Where tables take longer to build, the command has to live longer.
+    let count = if is_slow() { "1500" } else { "300" };
     // More than one: each may be caught in the middle of its `execve`.
     for _start in 0..6 {
         let Recorded { profile, .. } =
-            record_command(&[], &[path.to_str().unwrap(), "--count", "300"]);
+            record_command(&[], &[path.to_str().unwrap(), "--count", count]);
         let waits: u64 = profile.waits.iter().map(|wait| wait.count).sum();
         let incomplete: u64 = ["unwind_tables_missing", "user_stack_broken"]
             .iter()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::cpp_example;
 use crate::support::target::Target;
-use crate::support::watch::Watch;
+use crate::support::watch::{Watch, missed};
 
 /// The descriptors of a process that are sockets, with the number that identifies each.
 fn sockets(pid: u32) -> HashMap<u64, u64> {
@@ -29,14 +29,20 @@ fn each_event_is_handled_in_a_callback_with_its_descriptor_and_bits() {
     let watch =
         Watch::start(target.pid(), &["--callback", "envoy_like:*FileEventImpl*assignEvents*_FUN*"]);
     let play = target.play();
-    let (events, _) = watch.stop();
+    let (events, summary) = watch.stop();
+    let missed = missed(&summary);
+    let mut without_return = 0;
     for comm in ["wrk:worker_0", "wrk:worker_1"] {
         let of_worker: Vec<&Value> = events.iter().filter(|event| event["comm"] == comm).collect();
         let handled: Vec<usize> =
             (0..of_worker.len()).filter(|&at| of_worker[at]["event"] == "callback").collect();
         // A wait of the worker for each request, and one callback that reads it.
         let requests: u64 = play.of(comm).iter().map(|truth| truth.count).sum();
-        assert_eq!(handled.len() as u64, requests, "{comm}");
+        let count = handled.len() as u64;
+        assert!(
+            (requests.saturating_sub(missed)..=requests).contains(&count),
+            "{comm}: {count} of {requests}"
+        );
         for at in handled {
             let callback = of_worker[at];
             let fd = callback["fd"].as_u64().expect("a descriptor");
@@ -48,10 +54,17 @@ fn each_event_is_handled_in_a_callback_with_its_descriptor_and_bits() {
                 "{function}"
             );
             // What epoll_wait returned right before.
-            let returned = of_worker[at - 1];
-            assert_eq!(returned["event"], "return", "{returned}");
+            let before = at.checked_sub(1).map(|before| of_worker[before]);
+            let Some(returned) = before.filter(|event| event["event"] == "return") else {
+                without_return += 1;
+                continue;
+            };
             assert_eq!(returned["ready"][0]["fd"], fd, "{returned}");
             assert_eq!(returned["ready"][0]["events"], json!(["IN"]), "{returned}");
         }
     }
+    assert!(
+        without_return <= missed,
+        "{without_return} callbacks without a return, {missed} missed"
+    );
 }

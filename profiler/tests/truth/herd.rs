@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::target::{Herd, Target};
-use crate::support::watch::Watch;
+use crate::support::watch::{Watch, missed};
 
 fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
@@ -28,11 +28,17 @@ fn play(args: &[&str]) -> (Herd, Vec<Value>, Value) {
         })
         .collect();
     let sum = |name: &str| rows.iter().map(|row| number(row, name)).sum::<u64>();
-    assert_eq!(sum("wakes"), herd.wakes, "{args:?}: {rows:#?}");
-    assert_eq!(sum("accepted"), herd.accepted, "{args:?}: {rows:#?}");
-    assert_eq!(sum("empty_wakes"), herd.wakes - herd.accepted, "{args:?}: {rows:#?}");
-    assert_eq!(sum("lost_accepts"), herd.lost, "{args:?}: {rows:#?}");
-    assert_eq!(sum("ready"), herd.returned, "{args:?}: {rows:#?}");
+    let missed = missed(&summary);
+    for (name, told) in [
+        ("wakes", herd.wakes),
+        ("accepted", herd.accepted),
+        ("empty_wakes", herd.wakes - herd.accepted),
+        ("lost_accepts", herd.lost),
+        ("ready", herd.returned),
+    ] {
+        let seen = sum(name);
+        assert!(seen.abs_diff(told) <= missed, "{args:?}: {name}: not {told}, {missed}: {rows:#?}");
+    }
     assert_eq!(herd.accepted, herd.connections);
     check_order(&events);
     check_latencies(&events);
@@ -92,7 +98,12 @@ fn a_shared_listener_wakes_all_and_is_named() {
         assert_eq!(herds.len(), 1, "{summary:#}");
         assert_eq!(herds[0]["cause"], "shared_socket");
         assert_eq!(number(&herds[0], "threads"), threads);
-        assert_eq!(herds[0]["wakes_per_connection"].as_f64(), Some(threads as f64));
+        let per_connection = herds[0]["wakes_per_connection"].as_f64().expect("a number");
+        let missed = missed(&summary) as f64;
+        // That many wake-ups too few, or that many connections.
+        let (wakes, connections) = (herd.wakes as f64, herd.connections as f64);
+        let possible = (wakes - missed) / connections..=wakes / (connections - missed);
+        assert!(possible.contains(&per_connection), "{per_connection}, {missed}: {summary:#}");
     }
 }
 

@@ -110,8 +110,12 @@ fn give(path: &Path, capabilities: u64) {
 
 /// Records a play of root's, and compares.
 fn record_with(capabilities: u64, probe: &str) {
+    let path = example("condvar");
+    record_target(capabilities, probe, Target::start_program(&path, &["--count", "100"]));
+}
+
+fn record_target(capabilities: u64, probe: &str, mut target: Target) {
     let copy = Copy::with(capabilities);
-    let mut target = Target::start("condvar", &["--count", "100"]);
     let args = ["-p", &target.players(), "--probe", probe];
     let recorder = Recorder::start_command(copy.command(), &[], &args);
     let play = target.play();
@@ -148,6 +152,11 @@ fn allows_perf_events(probe: &str, command: Command) -> bool {
     line.starts_with("ok")
 }
 
+/// Whether the memory of maps is locked memory: up to 5.10.
+fn locks_maps() -> bool {
+    kernel::version() < (5, 11)
+}
+
 #[test]
 fn capabilities_of_the_file_suffice() {
     let _turn = turn!();
@@ -155,8 +164,7 @@ fn capabilities_of_the_file_suffice() {
         if !allows_perf_events(probe, Copy::with(ENOUGH | SYS_RESOURCE).command()) {
             continue;
         }
-        // Up to 5.10 the memory of maps is locked memory.
-        if kernel::version() < (5, 11) {
+        if locks_maps() {
             let refused = refusal(Copy::with(ENOUGH).command(), &["--probe", probe]);
             assert!(refused.contains("ulimit -l unlimited"), "{refused}");
             let table = Copy::with(ENOUGH).command().arg("check").output().expect("offwake");
@@ -167,6 +175,21 @@ fn capabilities_of_the_file_suffice() {
             record_with(ENOUGH, probe);
         }
     }
+}
+
+/// Without `CAP_SYS_ADMIN` a file that a process maps is found by its path only, and no path leads from here into
+/// another mount namespace.
+#[test]
+fn a_program_with_another_root_in_another_mount_namespace_has_its_names() {
+    let _turn = turn!();
+    let directory = TempDir::new().expect("a directory");
+    let mut command = Command::new("unshare");
+    let script = "mount --rbind / \"$0\" && exec chroot \"$0\" \"$@\"";
+    command.args(["--mount", "sh", "-c", script]).arg(directory.path());
+    command.arg(example("condvar")).args(["--count", "100"]);
+    let target = Target::spawn(&mut command);
+    let capabilities = if locks_maps() { ENOUGH | SYS_RESOURCE } else { ENOUGH };
+    record_target(capabilities, "btf", target);
 }
 
 #[test]

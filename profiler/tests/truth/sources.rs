@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::profile::{Profile, Wait};
 use crate::support::recorder::{Recorded, Recorder};
 use crate::support::target::Target;
-use crate::support::watch::Watch;
+use crate::support::watch::{Watch, missed};
 
 /// How many waits: by hand as many as it takes to see one in ten thousand.
 fn amount() -> u64 {
@@ -213,8 +213,7 @@ fn the_log_names_the_descriptor_of_each_wake_up() {
         let tid = event["tid"].as_u64().expect("a number");
         *by_tid.entry(tid).or_default().entry(String::new()).or_default() += 1;
     }
-    let missed = summary["lost"]["probe_misses"].as_u64().expect("a number");
-    let mut score = Score { missed, ..Score::default() };
+    let mut score = Score { missed: missed(&summary), ..Score::default() };
     for truths in by_name(&truths).values() {
         let tids = truths[0].tids.iter();
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();

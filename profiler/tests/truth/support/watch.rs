@@ -8,6 +8,13 @@ use serde_json::Value;
 use super::kernel::{is_recording, version};
 use super::{offwake, signal, until};
 
+/// How many events may be missing, as the summary says: from 6.13 on threads are preempted within programs at system
+/// calls (`__DECLARE_TRACE_SYSCALL` in include/linux/tracepoint.h), and the kernel then skips those of others on that
+/// CPU.
+pub(crate) fn missed(summary: &Value) -> u64 {
+    summary["lost"]["probe_misses"].as_u64().expect("a number")
+}
+
 /// A running `offwake epoll --json`.
 pub(crate) struct Watch {
     child: Child,
@@ -42,8 +49,7 @@ impl Watch {
         let summary = events.pop().expect("a summary");
         assert_eq!(summary["event"], "summary");
         for (cause, count) in summary["lost"].as_object().expect("an object") {
-            // From 6.13 on threads are preempted within programs at system calls (`__DECLARE_TRACE_SYSCALL` in
-            // include/linux/tracepoint.h), and the kernel then skips those of others on that CPU.
+            // See `missed`.
             if cause != "probe_misses" || version() < (6, 13) {
                 assert_eq!(count, 0, "{cause}");
             }
