@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::architecture::{Architecture, X86_64};
+use crate::architecture::{AARCH64, Architecture, X86_64};
 use crate::command;
 use crate::workspace::Workspace;
 
@@ -45,8 +45,12 @@ pub(crate) fn test_directory(workspace: &Workspace, architecture: &Architecture)
 pub(crate) fn cargo(workspace: &Workspace, architecture: &Architecture, task: &str) -> Command {
     let mut cargo = command::cargo(&workspace.root);
     cargo.args([task, "--locked", "--release", "--target", architecture.target]);
-    let linker = architecture.target.to_uppercase().replace('-', "_");
-    cargo.env(format!("CARGO_TARGET_{linker}_LINKER"), architecture.linker);
+    // Of both, whichever is built for: build scripts, which are this machine's, are built anew for another linker, and all
+    // that depends on them.
+    for Architecture { target, linker, .. } in [X86_64, AARCH64] {
+        let name = target.to_uppercase().replace('-', "_");
+        cargo.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
+    }
     cargo.env("CARGO_TARGET_DIR", target(workspace));
     // In the place of the flags in .cargo/config.toml, and with the same meaning.
     cargo.env("RUSTFLAGS", "-Cforce-frame-pointers=yes -Ctarget-feature=+crt-static");
