@@ -4,26 +4,20 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::harness::compare::{Share, Stacks, assert_complete, compare_share, is_recorded};
-use crate::harness::gdb::stacks;
+use crate::harness::compare::{Share, assert_complete, compare_share, is_recorded};
+use crate::harness::gdb::looks;
 use crate::harness::program::{compile, pause, start_recorder};
 use crate::support::example;
 use crate::support::speed::is_slow;
 use crate::support::target::Target;
-
-/// What gdb says of all processes of a target.
-fn all_stacks(target: &Target) -> Stacks {
-    let mut pids: Vec<u32> = target.threads.iter().map(|thread| thread.pid).collect();
-    pids.dedup();
-    pids.into_iter().flat_map(stacks).collect()
-}
 
 /// Records a target at play, and compares until each of these threads has been found in that function.
 fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
     /// Enough for the recording and for gdb.
     const COUNT: &str = "1000000";
     // Where gdb is slow, threads have run on for long when it stops them.
-    let looks = if is_slow() { 100 } else { 20 };
+    const LOOKS: usize = 5;
+    let tries = if is_slow() { 20 } else { 4 };
     let mut target = Target::start_program(path, &["--count", COUNT]);
     let recorder = start_recorder(&["-p", &target.players()]);
     target.begin();
@@ -31,8 +25,8 @@ fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
     let profile = recorder.stop().profile;
     let mut missing = sleepers.to_vec();
     let mut last = None;
-    for _ in 0..looks {
-        let mut threads = all_stacks(&target);
+    let all = (0..tries).flat_map(|_| looks(target.pid(), LOOKS));
+    for mut threads in all {
         assert_complete(&profile, &threads);
         // gdb may find a thread in a system call that it has never had to wait for.
         threads.retain(|&tid, stack| is_recorded(&profile, tid, stack));

@@ -31,6 +31,7 @@ pub(crate) struct Frame {
 
 #[derive(Deserialize)]
 struct Line {
+    look: usize,
     tid: u32,
     frames: Vec<RawFrame>,
     end: Option<String>,
@@ -45,6 +46,11 @@ struct RawFrame {
 
 /// The stacks of all threads of a process, by tid. The process stands still meanwhile.
 pub(crate) fn stacks(pid: u32) -> BTreeMap<u32, Stack> {
+    looks(pid, 1).pop().expect("one look")
+}
+
+/// As [`stacks`], several times: the process goes on between them.
+pub(crate) fn looks(pid: u32, count: usize) -> Vec<BTreeMap<u32, Stack>> {
     let directory = tempfile::TempDir::new().expect("a directory");
     let script = directory.path().join("stacks.py");
     fs::write(&script, include_str!("stacks.py")).expect("a file");
@@ -59,19 +65,20 @@ pub(crate) fn stacks(pid: u32) -> BTreeMap<u32, Stack> {
     ] {
         gdb.arg("-iex").arg(format!("set {setting}"));
     }
-    gdb.arg("-p").arg(pid.to_string()).arg("-x").arg(&script);
-    let output = gdb.output().expect("gdb is installed");
+    gdb.env("OFFWAKE_PID", pid.to_string()).env("OFFWAKE_LOOKS", count.to_string());
+    let output = gdb.arg("-x").arg(&script).output().expect("gdb is installed");
     let told = String::from_utf8_lossy(&output.stdout);
     let lines = told.lines().filter_map(|line| line.strip_prefix("offwake-stack "));
     let mappings = Mappings::of(pid);
-    let stacks: BTreeMap<u32, Stack> = lines
-        .map(|line| {
-            let line: Line = serde_json::from_str(line).expect("JSON of stacks.py");
-            (line.tid, stack(pid, line, &mappings))
-        })
-        .collect();
-    assert!(!stacks.is_empty(), "{gdb:?}: {told}{}", String::from_utf8_lossy(&output.stderr));
-    stacks
+    let mut looks = vec![BTreeMap::new(); count];
+    for line in lines {
+        let line: Line = serde_json::from_str(line).expect("JSON of stacks.py");
+        looks[line.look].insert(line.tid, stack(pid, line, &mappings));
+    }
+    let is_seen = |look: &BTreeMap<u32, Stack>| !look.is_empty();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(looks.iter().all(is_seen), "{gdb:?}: {told}{errors}");
+    looks
 }
 
 fn stack(pid: u32, line: Line, mappings: &Mappings) -> Stack {

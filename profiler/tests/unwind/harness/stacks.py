@@ -1,6 +1,9 @@
-# Runs in gdb: prints the stack of each thread of the process that gdb stopped, one a line of JSON.
+# Runs in gdb: stops the process OFFWAKE_PID, prints the stack of each of its threads, one a line of JSON, and lets it go on;
+# OFFWAKE_LOOKS times. Starting gdb takes much longer than a look.
 
 import json
+import os
+import time
 
 import gdb
 
@@ -29,6 +32,12 @@ def walk():
     return {"frames": frames, "end": end}
 
 
-for thread in gdb.selected_inferior().threads():
-    thread.switch()
-    print("offwake-stack " + json.dumps({"tid": thread.ptid[1], **walk()}))
+for look in range(int(os.environ["OFFWAKE_LOOKS"])):
+    if look > 0:
+        # The process gets somewhere else.
+        time.sleep(0.01)
+    gdb.execute("attach " + os.environ["OFFWAKE_PID"])
+    for thread in gdb.selected_inferior().threads():
+        thread.switch()
+        print("offwake-stack " + json.dumps({"look": look, "tid": thread.ptid[1], **walk()}))
+    gdb.execute("detach")
