@@ -13,6 +13,7 @@ use crate::harness::gdb::stacks;
 use crate::harness::program::{Program, compile, pause, source, start_recorder};
 use crate::support::kernel::children;
 use crate::support::profile::{Profile, Wait, has, sum};
+use crate::support::speed::is_slow;
 use crate::support::until;
 
 /// How many waits are in a function, and how many of them not in these callers of it.
@@ -20,6 +21,12 @@ fn count_calls(profile: &Profile, pid: u32, function: &str, callers: &[&str]) ->
     let incomplete = |wait: &&Wait| !callers.iter().all(|it| has(&wait.sleeper_stack, it));
     let count = sum(profile.waits_in(pid, function), |wait| wait.count);
     (count, sum(profile.waits_in(pid, function).filter(incomplete), |wait| wait.count))
+}
+
+/// How many of 100 waits are in a function that came during the recording: all since there are tables. Before, the
+/// walk ends in libc.
+fn soon() -> u64 {
+    if is_slow() { 40 } else { 90 }
 }
 
 /// Loads three libraries during a recording, each after the last one of which the function has returned, and
@@ -61,7 +68,8 @@ fn libraries_loaded_during_the_recording() {
     let pid = program.pid();
     for name in ["first", "second", "third"] {
         let (count, incomplete) = count_calls(&profile, pid, name, &["nap", "call", "main"]);
-        assert!(count > 90 && incomplete * 8 <= count, "{name}: {incomplete} of {count}");
+        let is_soon = count > soon() && incomplete * 8 <= count;
+        assert!(is_soon, "{name}: {incomplete} of {count}");
     }
     let threads = stacks(pid);
     assert_complete_with_tables(&profile, &threads);
@@ -81,7 +89,7 @@ fn libraries_loaded_where_another_was_during_the_recording() {
     assert!(pages.iter().all(|page| *page == pages[0]), "this is to test another case: {pages:?}");
     let pid = program.pid();
     let (count, incomplete) = count_calls(&profile, pid, "third", &["call", "main"]);
-    assert!(count > 90 && incomplete * 8 <= count, "{incomplete} of {count}");
+    assert!(count > soon() && incomplete * 8 <= count, "{incomplete} of {count}");
     assert_complete_with_tables(&profile, &stacks(pid));
 }
 

@@ -140,7 +140,7 @@ fn page_faults_in_prologues_and_the_vdso_and_linkage_stubs() {
     let directory = TempDir::new().unwrap();
     let flags = ["-shared", "-fPIC", "-Wl,-z,lazy", "-Wl,-z,norelro"];
     let library = compile(directory.path(), "libfar.so", &source("far.c"), &flags);
-    let path = compile(directory.path(), "faults", &source("faults.c"), &[]);
+    let path = compile(directory.path(), "faults", &source("faults.c"), &["-ldl"]);
     let program = Program::start(Command::new(path).arg(library));
     let profile = program.record(&[]);
     let pid = program.pid();

@@ -60,6 +60,7 @@ pub(crate) fn programs(
             &workspace.root.join("profiler/tests/unwind/targets"),
             &content.join("sources/targets"),
         )?;
+        copy_files(&workspace.root.join("examples/cpp"), &content.join("sources/cpp"))?;
         let disk = directory.join(format!("tests-{}.ext4", architecture.debian));
         debian::make_image(&disk, &content, "1G")?;
         Some(disk)

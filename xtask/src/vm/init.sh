@@ -58,8 +58,9 @@ debian() {
     mount -t devtmpfs dev /debian/dev
     mount -t tmpfs tmpfs /debian/tmp
     mkdir -p /debian/tmp/cgroup && mount -t cgroup2 cgroup2 /debian/tmp/cgroup
-    mkdir -p /debianWRITABLE /debianMANIFEST/tests
+    mkdir -p /debianWRITABLE /debianMANIFEST/tests /debianMANIFEST/../examples
     ln -s /offwake/sources /debianMANIFEST/tests/unwind
+    ln -s /offwake/sources/cpp /debianMANIFEST/../examples/cpp
 }
 
 # The headers of the kernel are on a third disk.
