@@ -24,10 +24,11 @@ fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
     pause();
     let profile = recorder.stop().profile;
     let mut missing = sleepers.to_vec();
-    let mut last = None;
+    let mut last = String::new();
     let all = (0..tries).flat_map(|_| looks(target.pid(), LOOKS));
     for mut threads in all {
         assert_complete(&profile, &threads);
+        let seen = format!("{threads:?}");
         // gdb may find a thread in a system call that it has never had to wait for.
         threads.retain(|&tid, stack| is_recorded(&profile, tid, stack));
         // Other sleeps of these threads may happen to be at the same place of libc.
@@ -36,9 +37,9 @@ fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
         if missing.is_empty() {
             return;
         }
-        last = Some(compared);
+        last = seen;
     }
-    panic!("{}: {missing:?} not found asleep: {last:?}", path.display());
+    panic!("{}: {missing:?} not found asleep, at last {last}", path.display());
 }
 
 /// (`pipes` keeps both CPUs busy while gdb wants one; a reader of a pipe is in `wakers.rs`.)
