@@ -35,7 +35,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
 use offwake_shared::{Stack, UserRegisters};
 
-use super::{MARKS, MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
+use super::{LEARNS, MARKS, MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
 use crate::known;
 use crate::maps::{
     FRAMES_LIMIT, KERNEL_STACK_TOP, KERNEL_TEXT_LEN, KERNEL_TEXT_START, RECALL, REMEMBER,
@@ -43,10 +43,6 @@ use crate::maps::{
 };
 use crate::memory;
 use crate::task::Task;
-
-/// One of so many stacks that were not found takes the place of another one: where no two are the same, to
-/// learn them costs little. A power of two.
-const LEARNS: u32 = 4;
 
 /// The most frames of a stack that is remembered. A power of two.
 const FRAMES: usize = 64;

@@ -24,6 +24,10 @@ pub const SLOTS: usize = 256;
 /// How many stacks there is room for in one place. A power of two.
 pub const WAYS: u32 = 4;
 
+/// One of so many stacks that were not found takes the place of another one: where no two are the same, to
+/// learn them costs little. A power of two.
+const LEARNS: u32 = 4;
+
 /// How many words of its memory a stack may depend on. A power of two.
 pub const MAX_WORDS: usize = 128;
 

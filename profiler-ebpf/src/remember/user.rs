@@ -12,12 +12,9 @@ use core::hint::black_box;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use offwake_shared::{Program, UserRegisters};
 
-use super::{MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
+use super::{LEARNS, MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
 use crate::known;
 use crate::maps::{RECALL, REMEMBER, REMEMBERED_USER, SCRATCH, Scratch};
-
-/// As for kernel stacks: one of so many that were not found is learnt. A power of two.
-const LEARNS: u32 = 4;
 
 /// What a walk begins with, but for registers that it may not look at.
 #[repr(C)]
