@@ -35,7 +35,8 @@ fn a_waker_that_lived_for_milliseconds_has_names() {
     // A process may be gone before it was looked at when all CPUs are busy; then that is counted.
     // (With the preference that other targets have, this one would even cause it.)
     let count = play.truths.len() as u64;
-    assert!(nameless <= count / 4, "{nameless} of {count} have no names: {:?}", profile.losses);
+    let gone = if is_slow() { count * 3 / 4 } else { count / 4 };
+    assert!(nameless <= gone, "{nameless} of {count} have no names: {:?}", profile.losses);
     assert!(nameless <= profile.lost("process_gone"), "{nameless}: {:?}", profile.losses);
     let all =
         sum(waits.iter().copied().filter(|wait| wait.state != "preempted"), |wait| wait.count);

@@ -125,10 +125,7 @@ pub(crate) const CFI: Suite = Suite {
         ("runtimes::javascript", "Node.js"),
         ("runtimes::musl", "a compiler for musl"),
     ],
-    left_out_of_aarch64: &[
-        ("shapes::", "assembly of x86-64"),
-        ("oracles::an_event_loop_of_libevent", "a compiler for C++"),
-    ],
+    left_out_of_aarch64: &[("shapes::", "assembly of x86-64")],
     quick: &["oracles::examples", "shapes::frames_of_all_kinds", "wakers::creators"],
 };
 
