@@ -5,7 +5,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::harness::compare::{
-    Share, assert_complete_with_tables, compare_share, is_at, real_frames,
+    Share, assert_complete_with_tables, compare_share, is_at, is_start, real_frames,
 };
 use crate::harness::gdb::stacks;
 use crate::harness::program::{Program, compile, pause, source, start_recorder};
@@ -74,7 +74,8 @@ fn creators() {
         let names = names(stack);
         let made = ["make_thread", "make_process", "lend_itself"];
         let at = names.iter().position(|name| made.contains(name));
-        at.is_some_and(|at| names.get(at + 1) == Some(&"main")) && names.last() == Some(&"_start")
+        at.is_some_and(|at| names.get(at + 1) == Some(&"main"))
+            && stack.last().is_some_and(is_start)
     };
     let assert_all = |what: &str, stacks: &[(&[Frame], u64)]| {
         let count = |of: &dyn Fn(&[Frame]) -> bool| -> u64 {
@@ -120,8 +121,11 @@ fn wakers_that_live_for_milliseconds() {
             wait.waker.thread.as_ref() == Some(&waker.thread)
                 && wait.sleeper == truth.sleeper.thread
         };
-        let short =
-            profile.waits.iter().filter(by_it).filter(|wait| !has(&wait.waker_stack, "_start"));
+        let short = profile
+            .waits
+            .iter()
+            .filter(by_it)
+            .filter(|wait| !wait.waker_stack.last().is_some_and(is_start));
         incomplete += sum(short, |wait| wait.count);
     }
     let causes = ["unwind_tables_missing", "process_gone", "user_stack_broken"];

@@ -125,7 +125,7 @@ pub(crate) const CFI: Suite = Suite {
         ("runtimes::javascript", "Node.js"),
         ("runtimes::musl", "a compiler for musl"),
     ],
-    left_out_of_aarch64: &[("shapes::", "assembly of x86-64")],
+    left_out_of_aarch64: &[("shapes::what_unwind_is_told", "a C library without frame pointers")],
     quick: &["oracles::examples", "shapes::frames_of_all_kinds", "wakers::creators"],
 };
 

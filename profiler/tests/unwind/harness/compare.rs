@@ -156,6 +156,13 @@ pub(crate) fn real_frames(stack: &[Frame]) -> impl Iterator<Item = &Frame> {
     stack.iter().filter(|frame| !frame.kernel && !frame.inlined)
 }
 
+/// Whether a frame is that of the function in which programs start. On arm64, glibc before 2.34 tells no size of it, and so
+/// no address is known to be in it.
+pub(crate) fn is_start(frame: &Frame) -> bool {
+    let is_nameless = cfg!(target_arch = "aarch64") && !frame.kernel && frame.name.is_none();
+    is_nameless || frame.name.as_deref() == Some("_start")
+}
+
 /// Whether a wait stands where gdb found the thread.
 fn starts_as(wait: &Wait, stack: &Stack) -> bool {
     let (Some(frame), Some(expected)) = (user_frames(wait).next(), stack.frames.first()) else {

@@ -17,6 +17,21 @@ KINDS = {
 }
 
 
+# `svc #0`
+ARM64_SYSTEM_CALL = b"\x01\x00\x00\xd4"
+
+
+# Where a thread stands. On arm64 the kernel shows a system call that a stop has interrupted, and that is going to be made
+# again, as one that was not made yet (do_signal in arch/arm64/kernel/signal.c).
+def place(frame):
+    pc = frame.pc()
+    if frame.architecture().name().startswith("aarch64"):
+        instruction = gdb.selected_inferior().read_memory(pc, len(ARM64_SYSTEM_CALL))
+        if bytes(instruction) == ARM64_SYSTEM_CALL:
+            pc += len(ARM64_SYSTEM_CALL)
+    return pc
+
+
 def walk():
     frames = []
     end = None
@@ -29,6 +44,7 @@ def walk():
         except gdb.error as error:
             end = str(error)
             break
+    frames[0]["pc"] = place(gdb.newest_frame())
     return {"frames": frames, "end": end}
 
 

@@ -14,11 +14,18 @@ static void use(volatile void *memory) {
 NOIPA static void raw(void) {
     static const struct timespec time = {0, 2000000};
     for (;;) {
+#ifdef __aarch64__
+        register long number __asm__("x8") = SYS_nanosleep;
+        register const void *first __asm__("x0") = &time;
+        register long second __asm__("x1") = 0;
+        __asm__ volatile("svc #0" : "+r"(first) : "r"(number), "r"(second) : "memory");
+#else
         long result;
         __asm__ volatile("syscall"
                          : "=a"(result)
                          : "0"(SYS_nanosleep), "D"(&time), "S"(0)
                          : "rcx", "r11", "memory");
+#endif
     }
 }
 
@@ -47,8 +54,23 @@ NOIPA static long registers(long a, long b, long c, long d, long e, long f) {
 
 static void in_registers(void) { registers(1, 2, 3, 4, 5, 6); }
 
-// rbp holds what is no address.
+// The frame pointer (x29, rbp) holds what is no address.
 __asm__(".text\n"
+#ifdef __aarch64__
+        ".type rubbish, %function\n"
+        "rubbish:\n"
+        ".cfi_startproc\n"
+        "stp x29, x30, [sp, -16]!\n"
+        ".cfi_def_cfa_offset 16\n"
+        ".cfi_offset 29, -16\n"
+        ".cfi_offset 30, -8\n"
+        "mov x29, #0xdead\n"
+        "blr x0\n"
+        "ldp x29, x30, [sp], 16\n"
+        ".cfi_restore 30\n"
+        ".cfi_restore 29\n"
+        ".cfi_def_cfa_offset 0\n"
+#else
         ".type rubbish, @function\n"
         "rubbish:\n"
         ".cfi_startproc\n"
@@ -59,6 +81,7 @@ __asm__(".text\n"
         "call *%rdi\n"
         "pop %rbp\n"
         ".cfi_def_cfa_offset 8\n"
+#endif
         "ret\n"
         ".cfi_endproc\n"
         ".size rubbish, . - rubbish\n");
@@ -170,6 +193,22 @@ static void context(void) {}
 
 // Another stack, whose first function says that it has no caller.
 __asm__(".text\n"
+#ifdef __aarch64__
+        ".type hop_entry, %function\n"
+        "hop_entry:\n"
+        ".cfi_startproc\n"
+        ".cfi_undefined 30\n"
+        "mov x29, xzr\n"
+        "bl outer\n"
+        "brk #0\n"
+        ".cfi_endproc\n"
+        ".size hop_entry, . - hop_entry\n"
+        ".type hop_to, %function\n"
+        "hop_to:\n"
+        ".cfi_startproc\n"
+        "mov sp, x0\n"
+        "b hop_entry\n"
+#else
         ".type hop_entry, @function\n"
         "hop_entry:\n"
         ".cfi_startproc\n"
@@ -184,6 +223,7 @@ __asm__(".text\n"
         ".cfi_startproc\n"
         "mov %rdi, %rsp\n"
         "jmp hop_entry\n"
+#endif
         ".cfi_endproc\n"
         ".size hop_to, . - hop_to\n");
 extern void hop_to(void *stack);
@@ -196,12 +236,21 @@ NOIPA static void hop(void) {
 
 // Another stack, whose first function has no call frame information, and whose frame pointer is none.
 __asm__(".text\n"
+#ifdef __aarch64__
+        ".type wild_entry, %function\n"
+        "wild_entry:\n"
+        "mov sp, x0\n"
+        "mov x29, #1\n"
+        "bl outer\n"
+        "brk #0\n"
+#else
         ".type wild_entry, @function\n"
         "wild_entry:\n"
         "mov %rdi, %rsp\n"
         "mov $1, %ebp\n"
         "call outer\n"
         "hlt\n"
+#endif
         ".size wild_entry, . - wild_entry\n");
 extern void wild_entry(void *stack);
 
