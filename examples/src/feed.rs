@@ -1,8 +1,10 @@
 //! Descriptors of each kind that a feeder makes ready, and epoll instances that wait for them.
 
+use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -98,7 +100,7 @@ pub fn timerfd() -> Result<Feed> {
         let mut time: libc::itimerspec = unsafe { std::mem::zeroed() };
         time.it_value.tv_nsec = 1000;
         // SAFETY: the time is valid for reading, and no old one is asked for.
-        unsafe { libc::timerfd_settime(fd, 0, &time, std::ptr::null_mut()) == 0 }
+        unsafe { libc::timerfd_settime(fd, 0, &time, ptr::null_mut()) == 0 }
     });
     Ok(Feed::new("timerfd", fd, make_ready))
 }
@@ -154,11 +156,36 @@ pub fn drain(fd: RawFd) -> bool {
     unsafe { libc::read(fd, word.as_mut_ptr().cast(), 8) == 8 }
 }
 
-/// The descriptor of the next event; `None`: there was an error.
+/// The descriptor of the next event; `None`: there was an error. All system calls that wait for one take turns.
 pub fn epoll_wait(epoll: RawFd) -> Option<RawFd> {
+    thread_local!(static TURN: Cell<u32> = const { Cell::new(0) });
     let mut event = libc::epoll_event { events: 0, u64: 0 };
-    // SAFETY: `event` is valid for writing one event.
-    (unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) } == 1).then_some(event.u64 as RawFd)
+    // SAFETY: `event` is valid for writing one event; there is no mask of signals, and no time.
+    let count = unsafe {
+        match TURN.replace(TURN.get() + 1) % 3 {
+            0 => libc::epoll_wait(epoll, &mut event, 1, -1),
+            1 => libc::epoll_pwait(epoll, &mut event, 1, -1, ptr::null()),
+            _ => epoll_pwait2(epoll, &mut event),
+        }
+    };
+    (count == 1).then_some(event.u64 as RawFd)
+}
+
+/// `epoll_pwait2` for one event; before Linux 5.11, which has none, `epoll_pwait`.
+///
+/// # Safety
+/// `event` is valid for writing one event.
+unsafe fn epoll_pwait2(epoll: RawFd, event: *mut libc::epoll_event) -> libc::c_int {
+    let (no_time, no_mask) = (ptr::null::<libc::timespec>(), ptr::null::<libc::sigset_t>());
+    // SAFETY: see above.
+    unsafe {
+        match libc::syscall(libc::SYS_epoll_pwait2, epoll, event, 1, no_time, no_mask, 0) {
+            -1 if *libc::__errno_location() == libc::ENOSYS => {
+                libc::epoll_pwait(epoll, event, 1, -1, no_mask)
+            }
+            count => count as libc::c_int,
+        }
+    }
 }
 
 /// A socket that listens and does not block.
