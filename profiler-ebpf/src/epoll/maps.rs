@@ -18,9 +18,19 @@ pub static EPOLL_BYTES: HashMap<EpollFd, EpollBytes, 1> = HashMap::new();
 /// What was sent and what was lost, on each CPU.
 #[btf_map]
 pub static EPOLL_COUNTERS: PerCpuArray<EpollCounters, 1> = PerCpuArray::new();
-/// The softirq that runs on this CPU, plus 1; 0: none.
+/// The softirq that runs on this CPU.
 #[btf_map]
-pub static EPOLL_SOFTIRQ: PerCpuArray<u32, 1> = PerCpuArray::new();
+pub static EPOLL_SOFTIRQ: PerCpuArray<Softirq, 1> = PerCpuArray::new();
+
+/// See [`EPOLL_SOFTIRQ`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Softirq {
+    /// Its number plus 1; 0: none.
+    pub number: u32,
+    /// The thread that was current as it began.
+    pub tid: u32,
+}
 
 constants! {
     /// Byte offset in `pt_regs` of the number of the system call, 32 bits.

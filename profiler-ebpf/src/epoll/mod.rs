@@ -100,22 +100,32 @@ fn epoll_exit(ctx: BtfTracePointContext) -> i32 {
 /// `softirq_entry(vec_nr)` in `handle_softirqs`.
 #[btf_tracepoint(function = "softirq_entry")]
 fn epoll_softirq_entry(ctx: BtfTracePointContext) -> i32 {
-    set_softirq(ctx.arg::<u64>(0) as u32 + 1)
+    set_softirq(Softirq { number: ctx.arg::<u64>(0) as u32 + 1, tid: Task::current().tid() })
 }
 
 /// `softirq_exit(vec_nr)` in `handle_softirqs`.
 #[btf_tracepoint(function = "softirq_exit")]
 fn epoll_softirq_exit(_ctx: BtfTracePointContext) -> i32 {
-    set_softirq(0)
+    set_softirq(Softirq { number: 0, tid: 0 })
 }
 
 #[inline(always)]
-fn set_softirq(softirq: u32) -> i32 {
+fn set_softirq(softirq: Softirq) -> i32 {
     if let Some(now) = EPOLL_SOFTIRQ.get_ptr_mut(0) {
         // SAFETY: the value is this CPU's, and softirqs do not nest.
         unsafe { *now = softirq };
     }
     0
+}
+
+/// The softirq that the current thread, `current`, runs or is interrupted by, plus 1; 0: none.
+#[inline(always)]
+fn softirq_of(current: Task) -> u32 {
+    let Some(now) = EPOLL_SOFTIRQ.get_ptr(0) else { return 0 };
+    // SAFETY: as in `set_softirq`.
+    let Softirq { number, tid } = unsafe { *now };
+    // With PREEMPT_RT a thread that runs one is preempted, and nobody knows of its own any more when it is back.
+    if tid == current.tid() { number } else { 0 }
 }
 
 /// The function of `--callback`: libevent calls those with a descriptor, event bits and an argument.

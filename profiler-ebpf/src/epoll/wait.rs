@@ -11,7 +11,7 @@ use offwake_shared::{
 };
 
 use super::maps::*;
-use super::{file, send, thread};
+use super::{file, send, softirq_of, thread};
 use crate::maps::{WAKE, scratch};
 use crate::source::epoll::Item;
 use crate::source::file::File;
@@ -77,8 +77,7 @@ pub fn wake(ctx: &impl EbpfContext, woken: Task) {
         out.waker = waker;
         // The idle thread does nothing of its own.
         out.waker_kind = if current.tid() == 0 { WakerKind::Interrupt as u32 } else { kind as u32 };
-        // SAFETY: the value is this CPU's.
-        out.softirq = EPOLL_SOFTIRQ.get_ptr(0).map_or(0, |softirq| unsafe { *softirq });
+        out.softirq = softirq_of(current);
         out.epfd = waiter.epfd;
         out.reserved = 0;
         if item.0 == 0 {
