@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::harness::compare::{Share, assert_complete, compare_share, is_recorded};
+use crate::harness::compare::{Share, Stacks, assert_complete, beside, compare_share, is_recorded};
 use crate::harness::gdb::looks;
 use crate::harness::program::{compile, pause, start_recorder};
 use crate::support::example;
@@ -24,11 +24,11 @@ fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
     pause();
     let profile = recorder.stop().profile;
     let mut missing = sleepers.to_vec();
-    let mut last = String::new();
+    let mut last = Stacks::new();
     let all = (0..tries).flat_map(|_| looks(target.pid(), LOOKS));
     for mut threads in all {
         assert_complete(&profile, &threads);
-        let seen = format!("{threads:?}");
+        let seen = threads.clone();
         // gdb may find a thread in a system call that it has never had to wait for.
         threads.retain(|&tid, stack| is_recorded(&profile, tid, stack));
         // Other sleeps of these threads may happen to be at the same place of libc.
@@ -39,7 +39,8 @@ fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
         }
         last = seen;
     }
-    panic!("{}: {missing:?} not found asleep, at last {last}", path.display());
+    let beside: String = missing.iter().map(|(comm, _)| beside(&profile, &last, comm)).collect();
+    panic!("{}: {missing:?} not found asleep\n{beside}", path.display());
 }
 
 /// (`pipes` keeps both CPUs busy while gdb wants one; a reader of a pipe is in `wakers.rs`.)

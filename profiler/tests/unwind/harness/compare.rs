@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::gdb::{self, Stack};
 use crate::support::profile::{Frame, Profile, Wait, sum};
+use crate::support::speed::is_slow;
 
 /// Stacks that are compared by gdb's.
 pub(crate) type Stacks = BTreeMap<u32, Stack>;
@@ -121,7 +122,9 @@ fn assert_complete_but(profile: &Profile, stacks: &Stacks, excused: u64) {
         }
     }
     assert!(all > 0, "no waits: {:?}", profile.losses);
-    let bar = all / 1000 + excused.min(all / 8);
+    // A walk by tables of what was there before may come to an end that is none; until others are built.
+    let misled = if is_slow() { excused / 10 } else { 0 };
+    let bar = all / 1000 + excused.min(all / 8) + misled;
     let losses = &profile.losses;
     assert!(
         incomplete <= bar,
@@ -133,6 +136,14 @@ fn assert_complete_but(profile: &Profile, stacks: &Stacks, excused: u64) {
     let strangers = profile.lost("unwind_tables_missing").min(STRANGERS);
     let broken = profile.lost("user_stack_broken");
     assert!(broken <= bar + strangers, "{broken} of {all} are broken: {losses:?}");
+}
+
+/// What was recorded of the threads of this name, beside what gdb has seen.
+pub(crate) fn beside(profile: &Profile, stacks: &Stacks, comm: &str) -> String {
+    let of_name = stacks.iter().filter(|(_, stack)| stack.comm == comm);
+    of_name
+        .flat_map(|(&tid, stack)| profile.of(tid).map(|wait| side_by_side(wait, stack)))
+        .collect()
 }
 
 /// Whether a thread has been recorded in the very stack in which gdb found it.
@@ -212,11 +223,11 @@ fn mismatch(wait: &Wait, stack: &Stack) -> Option<String> {
 }
 
 /// Whether two spellings are of one function. C libraries have many names for one function, nearly always all but
-/// one of them reserved (`__GI_raise`): those are not compared.
+/// one of them reserved (`__GI_raise`): those are not compared. Nor are closures, which have none (`{closure#1}`).
 fn is_same_name(name: &str, told: &str) -> bool {
     let names = [base_name(name), base_name(told)];
     names[0] == names[1]
-        || names.iter().any(|name| name.starts_with('_'))
+        || names.iter().any(|name| name.is_empty() || name.starts_with('_'))
         || names.iter().all(|name| ["raise", "gsignal"].contains(&name.as_str()))
 }
 
