@@ -20,6 +20,13 @@ pub fn skips(thread: &ThreadState) -> bool {
     is_on() && thread.sampling.weight == 0
 }
 
+/// The same of the thread `tid`. One that is not known yet is recorded.
+#[inline(always)]
+pub fn skips_thread(tid: u32) -> bool {
+    // SAFETY: the value is in the map; nobody but the thread's own CPU writes what is read here.
+    is_on() && THREADS.get_ptr(tid).is_some_and(|thread| skips(unsafe { &*thread }))
+}
+
 /// Begins an interval of a thread of which nothing has changed, if it is one that is not recorded. Whether it did so:
 /// this is the cheap way of what `wait` does for all.
 #[inline(always)]

@@ -35,30 +35,31 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
     if STATES.load() & state.bit() == 0 {
         return;
     }
-    let known = unchanged(prev, tid);
-    // SAFETY: only a waker writes to the value at the same time, and to other fields.
-    let sleeper = if let Some(thread) = known.map(|known| unsafe { &mut *known }) {
-        if sample::begin_unrecorded(thread, state, now) {
-            return;
-        }
-        thread.sleeper
-    } else {
-        let ids = task::current_ids(prev);
-        if !target::is_target(ids) {
-            return;
-        }
-        prev.id(ids)
-    };
-    let known = known.or_else(|| THREADS.get_ptr_mut(tid));
     let Some(scratch) = scratch(SWITCH) else { return };
-    // SAFETY: as above.
-    if known.is_some_and(|thread| sample::skips(unsafe { &*thread })) {
-        return open(known, scratch, prev, &sleeper, [0, 0], state, now);
+    // SAFETY: see `Scratch`; only a waker writes to what is known of the thread at the same time, and to other fields.
+    let sleeper = unsafe {
+        if let Some(thread) = unchanged(prev, tid).map(|known| &mut *known) {
+            if sample::begin_unrecorded(thread, state, now) {
+                return;
+            }
+            (*scratch).sleeper = thread.sleeper;
+        } else {
+            let ids = task::current_ids(prev);
+            if !target::is_target(ids) {
+                return;
+            }
+            (*scratch).sleeper = prev.id(ids);
+        }
+        // From memory: the verifier forgets where it comes from, and looks at what follows once.
+        (&raw const (*scratch).sleeper).read_volatile()
+    };
+    if sample::skips_thread(tid) {
+        return open(scratch, prev, &sleeper, [0, 0], state, now);
     }
     let registers = prev.own_registers();
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
     let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
-    open(known, scratch, prev, &sleeper, [kernel, user], state, now);
+    open(scratch, prev, &sleeper, [kernel, user], state, now);
     sample::took(tid, now);
 }
 
@@ -90,7 +91,7 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
     }
     let Some(scratch) = scratch(SWITCH) else { return };
     let sleeper = prev.id_named(ids, prev.comm());
-    open(THREADS.get_ptr_mut(tid), scratch, prev, &sleeper, [0, 0], state, now);
+    open(scratch, prev, &sleeper, [0, 0], state, now);
 }
 
 /// The thread `prev` has ended. Whether or not it is a target by now: it may have had another name, or
@@ -116,10 +117,9 @@ pub fn forget(tid: u32) {
     marks::clear(tid, Mark::Known);
 }
 
-/// Begins an interval. `known`: what is known of the thread. Then, the sleeper's stacks in the kernel and in its program.
+/// Begins an interval. `stacks`: the sleeper's in the kernel and in its program.
 #[inline(always)]
 fn open(
-    known: Option<*mut ThreadState>,
     scratch: *mut Scratch,
     prev: Task,
     sleeper: &TaskId,
@@ -127,6 +127,8 @@ fn open(
     state: WaitState,
     now: u64,
 ) {
+    let tid = prev.tid();
+    let known = THREADS.get_ptr_mut(tid);
     // SAFETY: only a waker writes to the value in the map at the same time, and to other fields. The other
     // one is this CPU's.
     let thread = unsafe { known.map_or(&mut (*scratch).thread, |known| &mut *known) };
@@ -144,7 +146,7 @@ fn open(
     if known.is_none() {
         clear_waker(thread);
         sample::begin(thread);
-        insert(prev.tid(), thread);
+        insert(tid, thread);
     }
 }
 
