@@ -43,11 +43,7 @@ pub fn kernel(
     if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
         return 0;
     }
-    let (id, is_told) = store_kernel(scratch);
-    if !remember::is_right(remembered, id) {
-        remember::kernel::learn(scratch, if is_told { id } else { 0 }, false, 0);
-    }
-    id
+    store_kernel(scratch, remembered, false, 0)
 }
 
 /// What the kernel stack of whoever wakes a thread tells.
@@ -86,12 +82,8 @@ pub fn waker(
     if !is_wanted {
         return Waker { stack: 0, kind, reason };
     }
-    let (stack, is_told) = store_kernel(scratch);
-    if !remember::is_right(remembered, stack) {
-        let id = if is_told { stack } else { 0 };
-        let is_interrupt = kind as u32 == WakerKind::Interrupt as u32;
-        remember::kernel::learn(scratch, id, is_interrupt, reason);
-    }
+    let is_interrupt = kind as u32 == WakerKind::Interrupt as u32;
+    let stack = store_kernel(scratch, remembered, is_interrupt, reason);
     Waker { stack, kind, reason }
 }
 
@@ -112,12 +104,17 @@ const fn kind(is_interrupt: bool) -> WakerKind {
     if is_interrupt { WakerKind::Interrupt } else { WakerKind::Task }
 }
 
-/// Returns the id of the kernel stack, and whether user space has it.
+/// Sends the kernel stack that was taken to user space, and remembers it. Returns its id. `remembered`: what was found in
+/// its place; the rest as for [`remember::kernel::learn`].
 #[inline(always)]
-fn store_kernel(scratch: *mut Scratch) -> (u64, bool) {
+fn store_kernel(scratch: *mut Scratch, remembered: u64, is_interrupt: bool, reason: u32) -> u64 {
     // SAFETY: see `Scratch`.
     let id = offwake_hash(unsafe { (*scratch).index });
-    (id, known::tell(scratch, id) != Told::Not)
+    let is_told = known::tell(scratch, id) != Told::Not;
+    if !remember::is_right(remembered, id) {
+        remember::kernel::learn(scratch, if is_told { id } else { 0 }, is_interrupt, reason);
+    }
+    id
 }
 
 /// Takes the user stack of the current thread, and returns its id, 0 where there is none. `registers`: those in
