@@ -308,14 +308,7 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
     // SAFETY: this CPU's values, which no other program uses now.
     let (recall, memory) = unsafe { (&mut *recall, &*memory) };
     let len = memory.len as usize;
-    if len == 0
-        || memory.bytes > recall.bytes
-        || memory.bytes_of_interrupts != recall.bytes_of_interrupts
-        || memory.refusals != recall.refusals
-    {
-        return 0;
-    }
-    if !has_outermost(recall, memory) {
+    if is_other(recall, memory) {
         return 0;
     }
     for i in 0..MAX_WORDS {
@@ -331,6 +324,17 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
     recall.is_interrupt = (memory.from_top == 0) as u32;
     recall.reason = memory.reason;
     memory.id
+}
+
+/// Whether a memory is empty, or of a stack of other sizes or with another outermost frame than the one that was read,
+/// so that its words need not be looked at.
+#[inline(always)]
+fn is_other(recall: &Recall, memory: &KernelMemory) -> bool {
+    memory.len == 0
+        || memory.bytes > recall.bytes
+        || memory.bytes_of_interrupts != recall.bytes_of_interrupts
+        || memory.refusals != recall.refusals
+        || !has_outermost(recall, memory)
 }
 
 /// Whether the outermost frame is where it was; that of an interrupt is among the words.
@@ -401,15 +405,7 @@ pub extern "C" fn offwake_narrow_slot(index: u32, slot: u32, id: u64) -> u32 {
     let (recall, memory, stack) =
         unsafe { (&mut *recall_ptr, &mut *memory_ptr, &(*scratch).stack) };
     let len = memory.len as usize;
-    if len == 0
-        || memory.id != id
-        || memory.bytes > recall.bytes
-        || memory.bytes_of_interrupts != recall.bytes_of_interrupts
-        || memory.refusals != recall.refusals
-    {
-        return 0;
-    }
-    if !has_outermost(recall, memory) {
+    if memory.id != id || is_other(recall, memory) {
         return 0;
     }
     recall.found = 0;
