@@ -1,6 +1,5 @@
 //! Records a bundled example program, so that a first look needs nothing but stable Rust and root.
 
-use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -20,10 +19,7 @@ const WORK_SECONDS: &str = "8";
 /// How much of the text output is a first look.
 const LINES: usize = 60;
 
-pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    if !args.is_empty() {
-        bail!("demo takes no arguments");
-    }
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     if !command::is_root() {
         bail!("recording needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask demo`");
     }

@@ -3,24 +3,30 @@
 //! It links the C library statically and has a target directory of its own, so that it does not throw
 //! away what other builds have compiled.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use crate::architecture::{AARCH64, Architecture, X86_64};
 use crate::command;
 use crate::workspace::Workspace;
 
-pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let architecture = match args {
-        [] => Some(&X86_64),
-        [name] => name.to_str().and_then(Architecture::named),
-        _ => None,
-    };
-    let Some(architecture) = architecture else { bail!("dist takes an architecture, if anything") };
-    println!("{}", offwake(workspace, architecture)?.display());
+#[derive(Args)]
+pub(crate) struct Options {
+    /// For what to build it
+    #[arg(
+        default_value = X86_64.name,
+        value_parser = PossibleValuesParser::new([X86_64.name, AARCH64.name])
+            .map(|name| Architecture::named(&name).expect("it is one of them"))
+    )]
+    architecture: &'static Architecture,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    println!("{}", offwake(workspace, options.architecture)?.display());
     Ok(())
 }
 

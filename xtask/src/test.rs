@@ -12,6 +12,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::workspace::Workspace;
 use crate::{command, packages};
@@ -19,7 +20,17 @@ use crate::{command, packages};
 /// More failures than this are no accident.
 const FAILURES_TO_REPEAT: usize = 3;
 
-pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
+#[derive(Args)]
+pub(crate) struct Options {
+    /// For `cargo test`
+    #[arg(allow_hyphen_values = true)]
+    args: Vec<OsString>,
+    /// For the tests themselves
+    #[arg(last = true, value_name = "TEST_ARGS")]
+    of_tests: Vec<OsString>,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mandatory = command::is_ci();
     if mandatory && !command::is_root() {
         bail!("CI=true: the privileged tests must run, so this needs root");
@@ -45,10 +56,14 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     };
     let mut test = cargo_test();
     // `-p` would be ignored beside it.
-    if !args.iter().any(|arg| arg == "-p" || arg == "--package") {
+    if !options.args.iter().any(|arg| arg == "-p" || arg == "--package") {
         test.arg("--workspace");
     }
-    let run = command::run_and_listen(test.args(args))?;
+    test.args(&options.args);
+    if !options.of_tests.is_empty() {
+        test.arg("--").args(&options.of_tests);
+    }
+    let run = command::run_and_listen(&mut test)?;
     let result = match run.succeeded {
         true => Ok(Vec::new()),
         false => repeat(&Failures::read(&run.output), cargo_test),

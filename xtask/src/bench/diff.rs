@@ -6,14 +6,14 @@
 
 mod stacks;
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
 
 use self::stacks::Shape;
 use super::cost::{self, Cost};
@@ -29,13 +29,15 @@ const MAX_TIME: Duration = Duration::from_secs(3);
 const IDLE: f64 = 0.5;
 const ROUNDS: usize = 3;
 
+#[derive(Args)]
+pub(super) struct Options {
+    /// Fail beyond 500 MB, and where the machine is idle beyond 3 s
+    #[arg(long)]
+    gate: bool,
+}
+
 /// Measures each grouping on each shape of input.
-pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let gate = match args {
-        [] => false,
-        [gate] if gate == "--gate" => true,
-        [other, ..] => bail!("bench diff: no option `{}`; see `cargo xtask help`", other.display()),
-    };
+pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     // Before the build and the diffs, which are a load, too.
     let idle = load()? <= IDLE;
     let mut build = command::cargo(&workspace.root);
@@ -43,7 +45,7 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let offwake = workspace.release_binary("offwake");
     let dir = workspace.target.join("bench-diff");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let result = measure_all(&offwake, &dir, gate, idle);
+    let result = measure_all(&offwake, &dir, options.gate, idle);
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     result
 }

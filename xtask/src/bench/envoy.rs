@@ -4,14 +4,14 @@
 //! The tracers take turns, each between two runs without any, with whose mean it is compared. In another run the
 //! kernel counts the time in BPF programs for each request, which other work on the machine changes less.
 
-use std::ffi::OsString;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, value_parser};
 
-use super::on_envoy::Options;
+use super::on_envoy::OnEnvoy;
 use super::programs;
 use super::report::median;
 use super::stats::StatsEnabled;
@@ -48,14 +48,28 @@ struct Served {
     p99: f64,
 }
 
-pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let options = Options::new(5, 5).parse("envoy", args, 1..=600)?;
+#[derive(Args)]
+pub(super) struct Options {
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long each time
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    #[command(flatten)]
+    on: OnEnvoy,
+    /// Fail below 97 % of the requests of without, or beyond its 99th percentile by as much
+    #[arg(long)]
+    gate: bool,
+}
+
+pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
     packages::ensure("the benchmark", FOR_BENCH)?;
     packages::ensure("the benchmark", &[Need::new("wrk", "wrk")])?;
     super::build(workspace)?;
     child::unwind_on_signals()?;
-    let mut demo = options.demo(workspace);
+    let mut demo = options.on.demo(workspace);
     // Its own load is next to none.
     demo.args(["--rate", "1", "--connections", "1", "--seconds", "100000"]);
     let target = Target::start(&mut demo)?;

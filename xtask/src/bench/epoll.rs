@@ -1,12 +1,12 @@
 //! What `offwake epoll` costs for each event, and whether it loses any: two threads wake each other through epoll as
 //! fast as they can (examples/src/bin/epoll_storm.rs).
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
 use serde_json::Value;
 
 use super::programs::{self, Owners};
@@ -20,15 +20,15 @@ const RATE: f64 = 50_000.0;
 /// For so long it is watched.
 const SECONDS: f64 = 5.0;
 
+#[derive(Args)]
+pub(super) struct Options {
+    /// Fail if it loses any of 50,000 a second
+    #[arg(long)]
+    gate: bool,
+}
+
 /// Measures once.
-pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let gate = match args {
-        [] => false,
-        [gate] if gate == "--gate" => true,
-        [other, ..] => {
-            bail!("bench epoll: no option `{}`; see `cargo xtask help`", other.display())
-        }
-    };
+pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
     let mut build = command::cargo(&workspace.root);
     command::run(build.args(["build", "--release", "-p=offwake", "-p=offwake-examples"]))?;
@@ -67,7 +67,7 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
         "{events} events, {rate:.0} a second, {lost} lost; {:.0} ns of BPF for each",
         ns as f64 / seen
     );
-    if gate {
+    if options.gate {
         ensure!(lost == 0, "{lost} events were lost");
         ensure!(rate >= RATE, "only {rate:.0} events a second: this machine is too busy to tell");
     }

@@ -11,27 +11,45 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 use serde_json::Value;
 
-use super::number;
 use crate::child::{self, Group};
 use crate::command;
 use crate::workspace::Workspace;
 
-struct Options {
+#[derive(Args)]
+pub(super) struct Options {
+    /// For how long
+    #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
     seconds: f64,
+    /// So many threads
+    #[arg(long, value_name = "N", default_value_t = 8)]
     threads: u64,
+    /// In so many processes; more than one are recorded with -a
+    #[arg(long, value_name = "N", default_value_t = 1)]
     processes: u64,
+    /// So many distinct user stacks
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
     stacks: u64,
+    /// So many sleeps a second; 0: as many as can be
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
     rate: u64,
-    /// What else offwake is told.
-    offwake: Vec<OsString>,
+    /// Fail if anything is lost, or memory grows
+    #[arg(long)]
     gate: bool,
+    /// Of offwake; with --overhead, the gate is also for its ceiling
+    #[arg(last = true, value_name = "OPTIONS")]
+    offwake: Vec<OsString>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|&seconds| seconds >= 2.0);
+    seconds.ok_or_else(|| "it is a number from 2 on".into())
 }
 
 /// Runs the load and prints one table.
-pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let options = parse(args)?;
+pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if !command::is_root() {
         bail!("the benchmark loads BPF programs: run it as root");
     }
@@ -40,39 +58,9 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     let [offwake, load] = ["offwake", "load"].map(|name| workspace.release_binary(name));
     let dir = workspace.target.join("bench-load");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let result = measure(&options, &offwake, &load, &dir);
+    let result = measure(options, &offwake, &load, &dir);
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     result?.print(options.gate)
-}
-
-fn parse(args: &[OsString]) -> Result<Options> {
-    let mut options = Options {
-        seconds: 60.0,
-        threads: 8,
-        processes: 1,
-        stacks: 50_000,
-        rate: 100_000,
-        offwake: Vec::new(),
-        gate: false,
-    };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().with_context(|| format!("{} needs a value", arg.display()));
-        match arg.to_str() {
-            Some("--seconds") => options.seconds = number(value()?)?,
-            Some("--threads") => options.threads = number(value()?)?,
-            Some("--processes") => options.processes = number(value()?)?,
-            Some("--stacks") => options.stacks = number(value()?)?,
-            Some("--rate") => options.rate = number(value()?)?,
-            Some("--gate") => options.gate = true,
-            Some("--") => {
-                options.offwake = args.by_ref().cloned().collect();
-            }
-            _ => bail!("bench load: no option `{}`; see `cargo xtask help`", arg.display()),
-        }
-    }
-    ensure!(options.seconds >= 2.0, "bench load: --seconds must be at least 2");
-    Ok(options)
 }
 
 /// What a process takes.

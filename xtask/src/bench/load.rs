@@ -13,8 +13,11 @@ use crate::child::{self, Group};
 /// see both.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    /// `perf bench sched pipe`.
+    /// `perf bench sched pipe`: where there is nothing else to do, its threads are on two CPUs, of which each sleeps
+    /// until the other wakes it, so that caches are cold.
     Pipe,
+    /// The same on the first CPU, which never sleeps.
+    PipeOnOneCpu,
     /// `examples/src/bin/deep_pipes.rs`: each thread has a user stack of about [`DEEP_FRAMES`] frames.
     Deep(PathBuf),
 }
@@ -22,6 +25,9 @@ pub(crate) enum Kind {
 /// How many frames the user stacks of [`Kind::Deep`] have: 7 of threads and of reading, and as many as
 /// it is told to call.
 pub(crate) const DEEP_FRAMES: u32 = 20;
+
+/// Of perf: two threads and pipes between them, for longer than anybody measures.
+const PIPE: [&str; 5] = ["bench", "sched", "pipe", "--threaded", "--loop=1000000000"];
 
 /// A load that runs.
 pub(crate) struct Load(Group);
@@ -56,8 +62,13 @@ impl Load {
         let mut command = match kind {
             Kind::Pipe => {
                 let mut perf = Command::new("perf");
-                perf.args(["bench", "sched", "pipe", "--threaded", "--loop", "1000000000"]);
+                perf.args(PIPE);
                 perf
+            }
+            Kind::PipeOnOneCpu => {
+                let mut taskset = Command::new("taskset");
+                taskset.args(["--cpu-list", "0", "perf"]).args(PIPE);
+                taskset
             }
             Kind::Deep(program) => {
                 let mut command = Command::new(program);

@@ -4,16 +4,16 @@
 //! One target has 50,000 distinct stacks, the other is Envoy under load. Each is recorded with both ways to
 //! walk user stacks, several times; of times the median counts, of memory the most.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use clap::{Args, value_parser};
 use serde_json::Value;
 
 use super::cost::{self, Cost};
-use super::on_envoy::Options;
+use super::on_envoy::OnEnvoy;
 use super::report::median;
 use super::target::Target;
 use crate::child::{self, Group};
@@ -46,8 +46,23 @@ struct Figures {
     said: Vec<String>,
 }
 
-pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let options = Options::new(3, 60).parse("user", args, 1..=3600)?;
+#[derive(Args)]
+pub(super) struct Options {
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long Envoy is recorded
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    #[command(flatten)]
+    on: OnEnvoy,
+    /// Fail beyond 1 s after the stop of Envoy and 3 s of the stacks, 0.5 s of start-up with fp, and 150 MB with fp or 250 MB
+    /// with cfi, BPF maps included
+    #[arg(long)]
+    gate: bool,
+}
+
+pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
     super::build(workspace)?;
     child::unwind_on_signals()?;
@@ -58,9 +73,9 @@ pub(super) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
     );
     let mut breaches = Vec::new();
     for (walk, max_bytes) in WALKS.into_iter().zip(MAX_BYTES) {
-        let stacks = rounds(&options, || many_stacks(workspace, &dir, walk))?;
+        let stacks = rounds(options, || many_stacks(workspace, &dir, walk))?;
         stacks.print(&format!("{STACKS} stacks"), walk);
-        let envoy = rounds(&options, || envoy(workspace, &dir, walk, &options))?;
+        let envoy = rounds(options, || envoy(workspace, &dir, walk, options))?;
         envoy.print("Envoy", walk);
         let mut most = |what: &str, is: f64, most: f64| {
             if is > most {
@@ -128,7 +143,7 @@ fn many_stacks(workspace: &Workspace, dir: &Path, walk: &str) -> Result<Figures>
 fn envoy(workspace: &Workspace, dir: &Path, walk: &str, options: &Options) -> Result<Figures> {
     // Longer than anybody measures: it is killed.
     let load = (options.seconds + 60).to_string();
-    let target = Target::start(options.demo(workspace).args(["--seconds", &load]))?;
+    let target = Target::start(options.on.demo(workspace).args(["--seconds", &load]))?;
     // The load has to be under way.
     child::pause(Duration::from_secs(1))?;
     let start_up = start_up(workspace, dir, walk, target.pid)?;

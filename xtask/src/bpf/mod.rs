@@ -9,11 +9,11 @@ mod rustc;
 mod toolchain;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 pub(crate) use self::rustc::wrapper as rustc_wrapper;
 
@@ -21,19 +21,21 @@ use self::manifest::Manifest;
 use self::toolchain::Toolchain;
 use crate::workspace::Workspace;
 
-pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let (mut check_only, mut install_first) = (false, false);
-    for arg in args {
-        match arg.to_str() {
-            Some("--check") => check_only = true,
-            Some("--install") => install_first = true,
-            _ => bail!("bpf: no option `{}`; there are --check and --install", arg.display()),
-        }
-    }
-    if install_first {
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Instead, prove that the committed objects are what the source gives
+    #[arg(long)]
+    check: bool,
+    /// First install the toolchain for it (Debian, root)
+    #[arg(long)]
+    install: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if options.install {
         install::install(workspace)?;
     }
-    if check_only { check(workspace) } else { build(workspace) }
+    if options.check { check(workspace) } else { build(workspace) }
 }
 
 /// The bytes of each object, by what it is built for.

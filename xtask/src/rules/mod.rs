@@ -5,16 +5,11 @@ mod dependencies;
 mod readme;
 mod source;
 
-use std::ffi::OsString;
-
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
 
-pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    if !args.is_empty() {
-        bail!("rules takes no arguments");
-    }
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut violations = dependencies::check(workspace)?;
     violations.extend(readme::check(workspace)?);
     for violation in &violations {

@@ -104,6 +104,13 @@ pub(crate) const ALL: [Kernel; 6] = [
     },
 ];
 
+impl Kernel {
+    /// The kernel of this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|kernel| kernel.name == name)
+    }
+}
+
 /// How many versions of a suite are tried: mirrors list some that are gone.
 const TRIES: usize = 4;
 

@@ -15,10 +15,11 @@ mod qemu;
 mod suites;
 mod table;
 
-use std::ffi::OsString;
 use std::fs;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use self::kernels::Kernel;
 use self::machine::Machine;
@@ -29,19 +30,40 @@ use crate::architecture::{AARCH64, X86_64};
 use crate::workspace::Workspace;
 use crate::{child, packages};
 
-/// What the user wants.
-struct Options {
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only this kernel; may be repeated
+    #[arg(
+        long = "kernel",
+        value_name = "NAME",
+        hide_default_value = true,
+        default_values = kernels::ALL.iter().map(|kernel| kernel.name),
+        value_parser = PossibleValuesParser::new(kernels::ALL.iter().map(|kernel| kernel.name))
+            .map(|name| Kernel::named(&name).expect("it is one of them"))
+    )]
     kernels: Vec<&'static Kernel>,
+    /// Only these tests; may be repeated
+    #[arg(
+        long = "suite",
+        value_name = "NAME",
+        hide_default_value = true,
+        default_values = suites::ALL.iter().map(|suite| suite.name),
+        value_parser = PossibleValuesParser::new(suites::ALL.iter().map(|suite| suite.name))
+            .map(|name| Suite::named(&name).expect("it is one of them"))
+    )]
     suites: Vec<&'static Suite>,
-    /// Empty: what each kernel must have.
+    /// Only with this probe, not with all that a kernel has; may be repeated
+    #[arg(long = "probe", value_name = "NAME")]
     probes: Vec<String>,
-    /// Empty: all tests of a suite. Else those whose names have one of these in them.
+    /// Only tests whose names have this in them; may be repeated
+    #[arg(long = "test", value_name = "NAME")]
     tests: Vec<String>,
+    /// Only one test for each kind of wait and of stack
+    #[arg(long = "quick")]
     is_quick: bool,
 }
 
-pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
-    let options = Options::parse(args)?;
+pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     packages::ensure("`cargo xtask vm`", packages::FOR_VM)?;
     child::unwind_on_signals()?;
     let directory = workspace.target.join("vm");
@@ -75,49 +97,5 @@ pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<()> {
         0 => Ok(()),
         1 => bail!("1 line of the table is a failure"),
         count => bail!("{count} lines of the table are failures"),
-    }
-}
-
-impl Options {
-    fn parse(args: &[OsString]) -> Result<Self> {
-        let mut options = Self {
-            kernels: Vec::new(),
-            suites: Vec::new(),
-            probes: Vec::new(),
-            tests: Vec::new(),
-            is_quick: false,
-        };
-        let mut words = args.iter().map(|arg| arg.to_string_lossy());
-        while let Some(option) = words.next() {
-            if option == "--quick" {
-                options.is_quick = true;
-                continue;
-            }
-            let value = words.next().with_context(|| format!("{option} needs a name"))?;
-            match &*option {
-                "--kernel" => {
-                    let known = kernels::ALL.iter().find(|kernel| kernel.name == value);
-                    let names = || kernels::ALL.map(|kernel| kernel.name).join(", ");
-                    let known = known.with_context(|| format!("kernels are {}", names()))?;
-                    options.kernels.push(known);
-                }
-                "--suite" => {
-                    let names = || suites::ALL.map(|suite| suite.name).join(", ");
-                    let known = Suite::named(&value);
-                    let known = known.with_context(|| format!("suites are {}", names()))?;
-                    options.suites.push(known);
-                }
-                "--probe" => options.probes.push(value.into_owned()),
-                "--test" => options.tests.push(value.into_owned()),
-                _ => bail!("vm does not know {option}"),
-            }
-        }
-        if options.kernels.is_empty() {
-            options.kernels.extend(&kernels::ALL);
-        }
-        if options.suites.is_empty() {
-            options.suites.extend(suites::ALL);
-        }
-        Ok(options)
     }
 }
