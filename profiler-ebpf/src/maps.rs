@@ -89,6 +89,9 @@ pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 /// User space sets the size of the arrays behind it.
 #[btf_map]
 pub static UNWIND_PROGRAMS: HashMap<Program, UnwindProgram, 16384> = HashMap::new();
+/// How often user space has replaced or removed tables of a program: what was remembered of its stacks came from others.
+#[btf_map]
+pub static UNWIND_CHANGES: Array<u32, 1> = Array::new();
 /// The executable mappings of programs.
 #[btf_map]
 pub static UNWIND_MAPPINGS: Array<UnwindMapping, 1> = Array::new();

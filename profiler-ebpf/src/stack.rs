@@ -151,16 +151,14 @@ pub fn user(
         if cfg!(no_loop) {
             offwake_walk_frame_pointers(index, registers.ip, registers.fp);
         } else {
-            let can_learn = find_tables(walk, program, current);
-            let generation = walk.program.generation;
-            if can_learn {
-                remembered = remember::user::recall(index, id.tid, program, generation, registers);
-                if remembered != 0 && remember::is_good(index) {
-                    return remembered;
-                }
+            remembered = remember::user::recall(index, id.tid, program, registers);
+            if remembered != 0 && remember::is_good(index) {
+                return remembered;
             }
+            let can_learn = find_tables(walk, program, current);
             unwind(stack, walk, registers, program, current);
             if !can_learn {
+                remembered = 0;
                 walk.used.uncertain();
             }
         }

@@ -14,7 +14,7 @@ use offwake_shared::{Program, UserRegisters};
 
 use super::{LEARNS, MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
 use crate::known;
-use crate::maps::{RECALL, REMEMBER, REMEMBERED_USER, SCRATCH, Scratch};
+use crate::maps::{RECALL, REMEMBER, REMEMBERED_USER, SCRATCH, Scratch, UNWIND_CHANGES};
 
 /// What a walk begins with, but for registers that it may not look at.
 #[repr(C)]
@@ -23,8 +23,8 @@ pub struct Start {
     program: Program,
     ip: u64,
     sp: u64,
-    /// Of the tables of the program; 0 where stacks are walked by frame pointers.
-    generation: u32,
+    /// See [`UNWIND_CHANGES`].
+    changes: u32,
     in_syscall: u32,
 }
 
@@ -59,26 +59,23 @@ fn is_on() -> bool {
     REMEMBER.load() != 0 && !cfg!(no_loop)
 }
 
-/// Looks for the stack of the thread `tid` of a program, which has these registers. `generation`: of the program's
-/// tables. Returns its id; 0 where it is not remembered.
+/// Looks for the stack of the thread `tid` of a program, which has these registers. Returns its id; 0 where it is not
+/// remembered.
 #[inline(always)]
-pub fn recall(
-    index: u32,
-    tid: u32,
-    program: Program,
-    generation: u32,
-    registers: &UserRegisters,
-) -> u64 {
+pub fn recall(index: u32, tid: u32, program: Program, registers: &UserRegisters) -> u64 {
     if !is_on() {
         return 0;
     }
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
     let &UserRegisters { ip, sp, fp, other, in_syscall, .. } = registers;
+    // Before the tables are looked for: what is learnt from them counts until they change.
+    // SAFETY: user space writes a u32, too.
+    let changes = UNWIND_CHANGES.get_ptr(0).map_or(0, |changes| unsafe { changes.read_volatile() });
     // SAFETY: see `Scratch`.
     unsafe {
         (*recall).slot = u32::MAX;
         (*recall).refusals = known::refusals();
-        (*recall).start = Start { program, ip, sp, generation, in_syscall: in_syscall as u32 };
+        (*recall).start = Start { program, ip, sp, changes, in_syscall: in_syscall as u32 };
         (*recall).fp = fp;
         (*recall).other = other;
     }
@@ -113,7 +110,11 @@ pub extern "C" fn offwake_recall_user(index: u32, first: u32) -> u64 {
     for slot in slots(first) {
         let Some(memory) = REMEMBERED_USER.get_ptr(slot) else { return 0 };
         // SAFETY: as above; the table is this CPU's.
-        if unsafe { (*memory).len == 0 || (*memory).refusals != recall.refusals } {
+        let memory = unsafe { &*memory };
+        if memory.len == 0
+            || memory.refusals != recall.refusals
+            || memory.start.changes != recall.start.changes
+        {
             recall.slot = slot;
             return 0;
         }
@@ -134,7 +135,7 @@ pub extern "C" fn offwake_compare_user(index: u32, slot: u32) -> u64 {
     if len == 0
         || is.ip != was.ip
         || is.sp != was.sp
-        || is.generation != was.generation
+        || is.changes != was.changes
         || is.in_syscall != was.in_syscall
         || is.program.tgid != was.program.tgid
         || is.program.exec_id != was.program.exec_id

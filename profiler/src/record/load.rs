@@ -391,6 +391,7 @@ impl Probes {
         let mut take = |name: &str| self.bpf.take_map(name).expect(IN_OBJECT);
         Ok(unwind::Maps {
             programs: take("UNWIND_PROGRAMS").try_into()?,
+            changes: take("UNWIND_CHANGES").try_into()?,
             mappings: take("UNWIND_MAPPINGS").try_into()?,
             pages: take("UNWIND_PAGES").try_into()?,
             rows: take("UNWIND_ROWS").try_into()?,

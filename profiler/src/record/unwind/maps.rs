@@ -23,6 +23,8 @@ unsafe impl aya::Pod for Pod<[u32; UNWIND_CHUNK]> {}
 /// The maps, taken from the loaded object (profiler-ebpf/src/maps.rs).
 pub(in crate::record) struct Maps {
     pub(in crate::record) programs: HashMap<MapData, Pod<Program>, Pod<UnwindProgram>>,
+    /// How often one of them was replaced or removed.
+    pub(in crate::record) changes: Array<MapData, u32>,
     pub(in crate::record) mappings: Array<MapData, Pod<UnwindMapping>>,
     pub(in crate::record) pages: Array<MapData, Pod<[u32; UNWIND_CHUNK]>>,
     pub(in crate::record) rows: Array<MapData, Pod<[UnwindRow; UNWIND_CHUNK]>>,
@@ -38,7 +40,19 @@ impl Maps {
         program: Program,
         value: UnwindProgram,
     ) -> Result<(), MapError> {
-        self.programs.insert(Pod(program), Pod(value), 0)
+        let before = self.program(program);
+        self.programs.insert(Pod(program), Pod(value), 0)?;
+        // Nothing is remembered of a program without tables.
+        if before.is_some_and(|before| before.generation != value.generation) {
+            self.tables_changed()?;
+        }
+        Ok(())
+    }
+
+    /// What is remembered of stacks counts no more.
+    fn tables_changed(&mut self) -> Result<(), MapError> {
+        let changes = self.changes.get(&0, 0)?;
+        self.changes.set(0, changes.wrapping_add(1), 0)
     }
 
     /// What the programs have noted of a program.
@@ -48,7 +62,7 @@ impl Maps {
 
     /// Removes the programs that the BPF programs have put in, when a process was forked. User space
     /// was not told of them: no stack of theirs was taken yet.
-    pub(super) fn remove_programs(&mut self, are_known: impl Fn(Program) -> bool) {
+    pub(super) fn remove_inherited(&mut self, are_known: impl Fn(Program) -> bool) {
         let keys: Vec<Program> =
             self.programs.keys().filter_map(|key| key.ok()).map(|Pod(program)| program).collect();
         for program in keys.into_iter().filter(|&program| !are_known(program)) {
@@ -56,11 +70,17 @@ impl Maps {
         }
     }
 
-    /// Forgets a program. When its next stack is seen, user space is told of it again.
-    pub(super) fn remove_program(&mut self, program: Program) {
-        // Neither may be there.
-        let _ = self.programs.remove(&Pod(program));
-        let _ = self.seen.remove(&Pod(program));
+    /// Forgets programs. When the next stack of one is seen, user space is told of it again.
+    pub(super) fn remove_all(
+        &mut self,
+        programs: impl IntoIterator<Item = Program>,
+    ) -> Result<(), MapError> {
+        for program in programs {
+            // Neither may be there.
+            let _ = self.programs.remove(&Pod(program));
+            let _ = self.seen.remove(&Pod(program));
+        }
+        self.tables_changed()
     }
 
     pub(super) fn set_mappings(

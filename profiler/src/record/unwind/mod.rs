@@ -384,8 +384,9 @@ impl Unwinder {
         if sweep {
             self.swept = Instant::now();
         }
+        let removed = gone.iter().copied().map(program);
+        self.maps.remove_all(removed).context("cannot change a BPF map")?;
         for id in gone {
-            self.maps.remove_program(program(id));
             if let Some(known) = self.programs.remove(&id) {
                 self.release(known);
             }
@@ -411,7 +412,7 @@ impl Unwinder {
         // First those that copy the entry of a program, then those that use the copy.
         wait_for_running_programs();
         let known = &self.programs;
-        self.maps.remove_programs(|Program { tgid, exec_id }| {
+        self.maps.remove_inherited(|Program { tgid, exec_id }| {
             known.contains_key(&ImageId { tgid, exec_id })
         });
         wait_for_running_programs();
