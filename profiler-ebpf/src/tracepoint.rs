@@ -32,11 +32,13 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
     }
     let now = unsafe { bpf_ktime_get_ns() };
     let reported: u32 = field(&ctx, &SWITCH_PREV_STATE);
+    // Read once: a wake-up may begin at any time.
+    let own = if HAS_TYPES.load() != 0 { prev.state() } else { TASK_WAKING };
     let state = if reported & PREEMPTED != 0 {
         Some(WaitState::Preempted)
-    } else if HAS_TYPES.load() != 0 && prev.state() & TASK_WAKING == 0 {
+    } else if own & TASK_WAKING == 0 {
         // Which tells more than the record does.
-        WaitState::from_task_state(u64::from(prev.state()))
+        WaitState::from_task_state(u64::from(own))
     } else {
         match WaitState::from_reported(reported) {
             // It sleeps, and its wake-up is under way: up to 5.17 the record has lost how it sleeps.

@@ -1,7 +1,7 @@
 //! What `offwake epoll` is told of: the events in its ring buffer, each of which begins with an
 //! [`EpollHead`] that tells which one it is.
 
-use crate::assert_packed;
+use crate::{SOURCE_NAME_LEN, assert_packed};
 
 /// How many of the events that `epoll_wait` returned one [`EpollReturn`] holds.
 pub const EPOLL_READY: usize = 8;
@@ -19,7 +19,7 @@ pub const EPOLL_UNCERTAIN: u32 = 2;
 /// [`EpollFile::flags`]: a socket.
 pub const EPOLL_SOCKET: u32 = 4;
 
-/// [`EpollFile::flags`]: a TCP socket that was connected from here.
+/// [`EpollFile::flags`]: a socket that was connected from here.
 pub const EPOLL_OUTGOING: u32 = 8;
 
 /// Which event it is.
@@ -76,7 +76,7 @@ assert_packed!(EpollThread, 24);
 
 /// An open file and, if it is a socket, what that is.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpollFile {
     /// The number of the inode; sockets have one each.
     pub inode: u64,
@@ -97,14 +97,46 @@ pub struct EpollFile {
     /// The descriptor; -1 where there is none.
     pub fd: i32,
     /// Of a socket its state (`TCP_…` in include/net/tcp_states.h, which other families use as well).
-    pub state: u32,
+    pub state: u16,
+    /// A [`crate::SourceKind`]; of every socket `Socket`.
+    pub kind: u16,
     /// `EPOLL_REUSEPORT` and so on.
     pub flags: u32,
     /// What the epoll instance waits for (`EPOLLIN` and so on, also `EPOLLEXCLUSIVE`); 0 where that is not
     /// known.
     pub events: u32,
+    /// The length of `name`.
+    pub name_len: u32,
+    /// 0.
+    pub reserved: u32,
+    /// The path of a unix socket; it begins with a 0 if it is abstract.
+    pub name: [u8; SOURCE_NAME_LEN],
 }
-assert_packed!(EpollFile, 8 + 8 + 32 + 8 + 16);
+assert_packed!(EpollFile, 8 + 8 + 32 + 8 + 24 + SOURCE_NAME_LEN);
+
+impl Default for EpollFile {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            inode: 0,
+            socket: 0,
+            local: [0; 16],
+            remote: [0; 16],
+            local_port: 0,
+            remote_port: 0,
+            family: 0,
+            protocol: 0,
+            fd: 0,
+            state: 0,
+            kind: 0,
+            flags: 0,
+            events: 0,
+            name_len: 0,
+            reserved: 0,
+            name: [0; SOURCE_NAME_LEN],
+        }
+    }
+}
 
 /// A thread in `epoll_wait` is woken.
 #[repr(C)]
@@ -125,7 +157,7 @@ pub struct EpollWake {
     /// What became ready; `fd` is -1 where nothing did: a timeout or a signal.
     pub file: EpollFile,
 }
-assert_packed!(EpollWake, 40 + 24 + 16 + 72);
+assert_packed!(EpollWake, 40 + 24 + 16 + 208);
 
 /// One of the events that `epoll_wait` returns.
 #[repr(C)]
@@ -183,7 +215,7 @@ pub struct EpollCall {
     /// The file.
     pub file: EpollFile,
 }
-assert_packed!(EpollCall, 40 + 8 + 16 + 8 + 72);
+assert_packed!(EpollCall, 40 + 8 + 16 + 8 + 208);
 
 /// A thread in `epoll_wait`: a value of the map `EPOLL_WAITERS`, whose key is the tid in the initial
 /// pid namespace.

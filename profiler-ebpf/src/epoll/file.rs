@@ -13,6 +13,7 @@ pub fn describe(file: File, fd: i32, events: u32, out: &mut EpollFile) {
         return;
     }
     out.inode = file.inode_number();
+    out.kind = file.kind() as u16;
     if !file.is_socket() {
         return;
     }
@@ -24,7 +25,10 @@ pub fn describe(file: File, fd: i32, events: u32, out: &mut EpollFile) {
     out.socket = socket.0;
     out.family = socket.family();
     let state = socket.state();
-    out.state = u32::from(state);
+    out.state = u16::from(state);
+    if out.family == socket::AF_UNIX {
+        return socket.describe_unix(&mut out.name_len, &mut out.name);
+    }
     if !socket::is_internet(out.family) {
         return;
     }
@@ -33,7 +37,8 @@ pub fn describe(file: File, fd: i32, events: u32, out: &mut EpollFile) {
     if socket.shares_port() {
         out.flags |= EPOLL_REUSEPORT;
     }
-    if socket::is_tcp(out.protocol) && socket.is_outgoing(state) {
+    // UDP is connected from here alone.
+    if !socket::is_tcp(out.protocol) || socket.is_outgoing(state) {
         out.flags |= EPOLL_OUTGOING;
     }
     socket.addresses(out.family, &mut out.local, &mut out.remote);

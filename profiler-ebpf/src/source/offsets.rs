@@ -46,10 +46,8 @@ constants! {
     SOCK_REUSE_PORT: u32 = 0;
     /// The bit of `skc_reuseport` in its byte. May be 0.
     SOCK_REUSE_PORT_BIT: u32 = 0;
-    /// Byte offset in `inet_connection_sock` of `icsk_bind_hash`.
-    BIND_BUCKET: u32 = 0;
-    /// Byte offset in `inet_bind_bucket` of `fastreuse`.
-    BUCKET_REUSE: u32 = 0;
+    /// Byte offset in `sock` of `sk_max_ack_backlog`.
+    SOCK_BACKLOG: u32 = 0;
 
     /// Byte offset in `unix_sock` of `addr`.
     UNIX_ADDRESS: u32 = 0;

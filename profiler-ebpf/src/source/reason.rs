@@ -21,6 +21,10 @@ pub enum Reason {
     Epoll = 4,
     /// A descriptor of `poll` or `select` is ready (`pollwake`).
     Poll = 5,
+    /// Not a reason: the function wakes a thread, whatever for.
+    WakeUp = 6,
+    /// Not a reason by itself: the function calls those of timers.
+    Timer = 7,
 }
 
 /// First address of each function, and its bytes; 0 where there is none.
@@ -54,9 +58,15 @@ functions! {
     Work: WORK_START_0 WORK_LEN_0;
     Epoll: EPOLL_START_0 EPOLL_LEN_0;
     Poll: POLL_START_0 POLL_LEN_0;
+    WakeUp: WAKE_UP_START_0 WAKE_UP_LEN_0;
+    WakeUp: WAKE_UP_START_1 WAKE_UP_LEN_1;
+    Timer: TIMER_START_0 TIMER_LEN_0;
 }
 
 /// The [`Reason`] of the innermost function that tells one, in the kernel stack of this scratch memory.
+///
+/// Whoever wakes a thread right from where timers are called does so because its time is over: `process_timeout` in
+/// kernel/time/timer.c, which does nothing else and so, mostly, leaves no frame.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_wake_reason(scratch: u32) -> u32 {
@@ -64,14 +74,19 @@ pub extern "C" fn offwake_wake_reason(scratch: u32) -> u32 {
     // SAFETY: the caller does not use the stack meanwhile.
     let stack = unsafe { &(*scratch).stack };
     let len = usize::from(stack.len);
+    let mut before = Reason::Other as u32;
     for i in 0..DEPTH {
         if i >= len {
             break;
         }
         let reason = of_address(stack.frames[i]) as u32;
-        if reason != 0 {
+        if reason == Reason::Timer as u32 && before == Reason::WakeUp as u32 {
+            return Reason::Timeout as u32;
+        }
+        if reason != Reason::Other as u32 && reason < Reason::WakeUp as u32 {
             return reason;
         }
+        before = reason;
     }
-    0
+    Reason::Other as u32
 }

@@ -7,14 +7,14 @@ use offwake_shared::{SOURCE_NAME_LEN, Source, SourceKind};
 
 use super::file::File;
 use super::offsets::{
-    BIND_BUCKET, BUCKET_REUSE, SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6,
-    SOCK_PROTOCOL, SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_REUSE_PORT,
-    SOCK_REUSE_PORT_BIT, SOCK_STATE, SOCKET_SOCK, UNIX_ADDRESS, UNIX_LEN, UNIX_NAME, UNIX_PEER,
+    SOCK_BACKLOG, SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_PROTOCOL,
+    SOCK_REMOTE_PORT, SOCK_REMOTE_V4, SOCK_REMOTE_V6, SOCK_REUSE_PORT, SOCK_REUSE_PORT_BIT,
+    SOCK_STATE, SOCKET_SOCK, UNIX_ADDRESS, UNIX_LEN, UNIX_NAME, UNIX_PEER,
 };
 use crate::memory::read_at;
 
 // include/linux/socket.h
-const AF_UNIX: u16 = 1;
+pub const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
@@ -102,7 +102,7 @@ impl Socket {
         source.family = family;
         if family == AF_UNIX {
             source.kind = SourceKind::Unix as u32;
-            return self.describe_unix(source);
+            return self.describe_unix(&mut source.name_len, &mut source.name);
         }
         if !is_internet(family) {
             return;
@@ -119,21 +119,17 @@ impl Socket {
         self.addresses(family, &mut source.local, &mut source.remote);
     }
 
-    /// Whether the port of a TCP socket was chosen by `connect`. The bucket of such ports is marked, so that nobody else binds
-    /// to them (`__inet_hash_connect` in net/ipv4/inet_hashtables.c sets `fastreuse` to -1); sockets of
-    /// `accept` share the bucket of their listener.
+    /// Whether a TCP socket was connected from here. What `accept` returns is a copy of its listener
+    /// (`sk_clone_lock` in net/core/sock.c), with the length of its queue, and nothing else has one; a listener
+    /// without a queue, `listen(fd, 0)`, accepts what looks like connected from here.
     #[inline(always)]
     pub fn is_outgoing(self, state: u8) -> bool {
-        if BIND_BUCKET.load() == 0 || state == TCP_LISTEN {
-            return false;
-        }
-        let bucket: u64 = read_at(self.0, &BIND_BUCKET);
-        bucket != 0 && read_at::<i8>(bucket, &BUCKET_REUSE) < 0
+        state != TCP_LISTEN && read_at::<u32>(self.0, &SOCK_BACKLOG) == 0
     }
 
-    /// A path: its own, as listeners and what they accept have, or else that of its peer.
+    /// The path of a unix socket: its own, as listeners and what they accept have, or else that of its peer.
     #[inline(always)]
-    fn describe_unix(self, source: &mut Source) {
+    pub fn describe_unix(self, name_len: &mut u32, name: &mut [u8; SOURCE_NAME_LEN]) {
         if UNIX_ADDRESS.load() == 0 {
             return;
         }
@@ -150,15 +146,15 @@ impl Socket {
         if len >= SOURCE_NAME_LEN as u32 {
             return;
         }
-        source.name_len = len;
+        *name_len = len;
         // SAFETY: the field is there. Volatile: the compiler would drop the mask, which tells the verifier that
         // the length is within bounds.
-        let len = unsafe { (&raw const source.name_len).read_volatile() };
+        let len = unsafe { (&raw const *name_len).read_volatile() };
         let from = address + u64::from(UNIX_NAME.load()) + 2;
         // SAFETY: the helper checks the address, and writes at most as many bytes as there are.
         unsafe {
             bpf_probe_read_kernel(
-                source.name.as_mut_ptr().cast::<c_void>(),
+                name.as_mut_ptr().cast::<c_void>(),
                 len & (SOURCE_NAME_LEN as u32 - 1),
                 from as *const c_void,
             );

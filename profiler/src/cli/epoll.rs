@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use offwake::epoll::{Raw, Registration, Tracker, json, text};
+use offwake::record;
 use offwake::record::epoll::{BUFFER, Config, Ended, METHOD, Observer};
-use offwake::{record, snapshot};
 
 use super::args::epoll::EpollArgs;
 use super::{say, stop};
@@ -24,7 +24,7 @@ pub(crate) fn run(args: EpollArgs) -> Result<ExitCode> {
         Config { pids: super::config::unique(&pid), duration, callbacks: callback, buffer: BUFFER };
     let mut log = Log {
         out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
-        tracker: Tracker::new(snapshot::epoll::kind),
+        tracker: Tracker::default(),
         start: 0,
         has_log: !summary,
         is_json: json,

@@ -3,7 +3,9 @@
 use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use offwake_shared::{EPOLL_OUTGOING, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN, EpollFile};
+use offwake_shared::{
+    EPOLL_OUTGOING, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN, EpollFile, SourceKind,
+};
 
 /// What a descriptor stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub struct Descriptor {
     /// Its number.
     pub fd: i32,
     /// `tcp`, `udp`, `unix`, `eventfd`, `pipe` and so on; `file` where that is not known.
-    pub kind: String,
+    pub kind: &'static str,
     /// The number of its inode, which tells sockets apart.
     pub inode: u64,
     /// Of a socket.
@@ -33,6 +35,8 @@ pub struct Socket {
     pub local: Option<SocketAddr>,
     /// The other end's, of IP, where there is one.
     pub remote: Option<SocketAddr>,
+    /// Of a unix socket: its own path, or that of the other end. An abstract one begins with `@`. May hold anything.
+    pub path: Option<String>,
     /// Whether it was connected from here.
     pub is_outgoing: bool,
     /// The state, a number of include/net/tcp_states.h.
@@ -51,9 +55,9 @@ impl Interest {
         self.0 & 1 << 28 != 0
     }
 
-    /// `EPOLLET`.
-    pub const fn is_edge_triggered(self) -> bool {
-        self.0 & 1 << 31 != 0
+    /// `EPOLLET` or `EPOLLONESHOT`: of several threads that wait on one instance, one is woken.
+    pub const fn wakes_one(self) -> bool {
+        self.0 & (1 << 31 | 1 << 30) != 0
     }
 }
 
@@ -61,16 +65,18 @@ impl Interest {
 const LISTEN: u32 = 10;
 
 impl Descriptor {
-    /// From what BPF read; `None` where there was no descriptor. `kind`: what the file is if it is no
-    /// socket.
-    pub fn new(file: &EpollFile, kind: impl FnOnce() -> Option<String>) -> Option<Self> {
+    /// From what BPF read; `None` where there was no descriptor.
+    pub fn new(file: &EpollFile) -> Option<Self> {
         if file.fd < 0 {
             return None;
         }
         let is_socket = file.flags & EPOLL_SOCKET != 0;
         let kind = match is_socket {
             true => socket_kind(file.family, file.protocol),
-            false => kind().unwrap_or_else(|| "file".into()),
+            false => match SourceKind::from_u32(file.kind.into()) {
+                Some(SourceKind::None) | None => "file",
+                Some(kind) => kind.name(),
+            },
         };
         Some(Self {
             fd: file.fd,
@@ -98,10 +104,13 @@ impl Descriptor {
     }
 
     fn describe_as(&self, is_short: bool) -> String {
-        let mut text = self.kind.clone();
+        let mut text = self.kind.to_owned();
         let Some(socket) = &self.socket else { return text };
+        // Writing to a string does not fail.
+        if let Some(path) = &socket.path {
+            let _ = write!(text, " {path}");
+        }
         if let Some(local) = socket.local {
-            // Writing to a string does not fail.
             let _ = match is_short {
                 true => write!(text, " :{}", local.port()),
                 false => write!(text, " {local}"),
@@ -127,9 +136,21 @@ impl Socket {
             family: file.family,
             local,
             remote: remote.filter(|remote| remote.port() != 0),
+            path: path(&file.name[..file.name.len().min(file.name_len as usize)]),
             is_outgoing: file.flags & EPOLL_OUTGOING != 0,
-            state: file.state,
+            state: file.state.into(),
             reuse_port: file.flags & EPOLL_REUSEPORT != 0,
+        }
+    }
+
+    /// Keeps the addresses that the kernel forgets when a connection has ended. `before`: the same socket.
+    pub(super) fn keep_names(&mut self, before: &Self) {
+        let is_gone = self.local.is_none_or(|local| local.port() == 0);
+        if is_gone && before.local.is_some() {
+            (self.local, self.remote) = (before.local, self.remote.or(before.remote));
+        }
+        if self.path.is_none() {
+            self.path.clone_from(&before.path);
         }
     }
 
@@ -175,16 +196,29 @@ impl fmt::Display for Descriptor {
     }
 }
 
-fn socket_kind(family: u16, protocol: u16) -> String {
+fn socket_kind(family: u16, protocol: u16) -> &'static str {
     match (i32::from(family), i32::from(protocol)) {
-        (libc::AF_UNIX, _) => "unix".into(),
-        (libc::AF_NETLINK, _) => "netlink".into(),
-        (libc::AF_PACKET, _) => "packet".into(),
-        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP) => "tcp".into(),
-        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDP) => "udp".into(),
-        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_MPTCP) => "mptcp".into(),
-        _ => "socket".into(),
+        (libc::AF_UNIX, _) => "unix",
+        (libc::AF_NETLINK, _) => "netlink",
+        (libc::AF_PACKET, _) => "packet",
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP) => "tcp",
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDP) => "udp",
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_MPTCP) => "mptcp",
+        _ => "socket",
     }
+}
+
+/// The path of a unix socket, as the kernel keeps it; `None`: it has none.
+fn path(name: &[u8]) -> Option<String> {
+    let name = match name {
+        [] => return None,
+        [0, name @ ..] => [b"@", name].concat(),
+        // With the 0 at its end, and maybe something behind.
+        path => path.split(|&byte| byte == 0).next().unwrap_or_default().to_vec(),
+    };
+    // The bytes of an abstract name may be zeros, too, as the kernel shows them.
+    let name: Vec<u8> = name.into_iter().map(|byte| if byte == 0 { b'@' } else { byte }).collect();
+    Some(String::from_utf8_lossy(&name).into_owned())
 }
 
 /// `None` for families that are not IP.

@@ -3,6 +3,7 @@
 use offwake_shared::{EpollCall, EpollReturn, EpollThread, EpollWake};
 
 use super::Descriptor;
+use super::summary::ERESTARTSYS;
 
 /// An event as BPF sent it.
 #[derive(Clone, Copy, Debug)]
@@ -212,6 +213,7 @@ pub(super) const LIBEVENT_BITS: [(u32, &str); 7] = [
 /// The name of an error that `accept` or `epoll_wait` is expected to return, or its number.
 pub(super) fn error_name(result: i32) -> String {
     match -result {
+        ERESTARTSYS => "ERESTARTSYS".into(),
         libc::EAGAIN => "EAGAIN".into(),
         libc::EINTR => "EINTR".into(),
         libc::EBADF => "EBADF".into(),
@@ -219,6 +221,12 @@ pub(super) fn error_name(result: i32) -> String {
         libc::EMFILE => "EMFILE".into(),
         libc::ENFILE => "ENFILE".into(),
         libc::ECONNABORTED => "ECONNABORTED".into(),
+        libc::ENOBUFS => "ENOBUFS".into(),
+        libc::ENOMEM => "ENOMEM".into(),
+        libc::ENOTSOCK => "ENOTSOCK".into(),
+        libc::EOPNOTSUPP => "EOPNOTSUPP".into(),
+        libc::EPERM => "EPERM".into(),
+        libc::EPROTO => "EPROTO".into(),
         number => format!("error {number}"),
     }
 }

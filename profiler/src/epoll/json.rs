@@ -119,6 +119,7 @@ fn descriptor(descriptor: &Descriptor) -> Value {
             "family": socket.family_name(),
             "local": socket.local.map(|local| local.to_string()),
             "remote": socket.remote.map(|remote| remote.to_string()),
+            "path": socket.path,
             "outgoing": socket.is_outgoing,
             "state": socket.state_name(),
             "reuse_port": socket.reuse_port,
@@ -165,10 +166,11 @@ pub fn summary(
 }
 
 fn row(row: &Row<'_>) -> Value {
-    let Row { name, inode, figures } = row;
+    let Row { name, inode, pid, figures } = row;
     json!({
         "name": name,
         "inode": (*inode != 0).then_some(inode),
+        "pid": (*pid != 0).then_some(pid),
         "ready": figures.ready,
         "wakes": figures.wakes,
         "empty_wakes": figures.empty,

@@ -12,6 +12,9 @@ const MAX_ROWS: usize = 4096;
 /// As many threads of a row are told apart.
 const MAX_THREADS: usize = 1024;
 
+/// What `accept` returns, inside of the kernel, when a signal came first (include/linux/errno.h).
+pub(super) const ERESTARTSYS: i32 = 512;
+
 /// A listener has a herd if one of so many wake-ups is for nothing.
 const HERD: u64 = 10;
 
@@ -34,6 +37,8 @@ struct Key {
     name: String,
     /// Of a listener; else 0.
     inode: u64,
+    /// Whose number of a descriptor is in the name; else 0.
+    pid: u32,
 }
 
 /// A row of the summary.
@@ -43,6 +48,8 @@ pub struct Row<'a> {
     pub name: &'a str,
     /// The listener's inode; 0: no listener.
     pub inode: u64,
+    /// The process, where the name is one of its descriptors; else 0.
+    pub pid: u32,
     /// The sums.
     pub figures: &'a Figures,
 }
@@ -54,8 +61,8 @@ pub struct Figures {
     pub ready: u64,
     /// Wake-ups.
     pub wakes: u64,
-    /// Wake-ups for nothing: `epoll_wait` slept on or returned no event, or (a listener) another thread had
-    /// accepted the connection.
+    /// Wake-ups for nothing: `epoll_wait` slept on or returned no event, or (a listener) there was no connection to
+    /// accept any more.
     pub empty: u64,
     /// Of those, the ones that made `accept` fail with `EAGAIN`.
     pub lost_accepts: u64,
@@ -104,8 +111,12 @@ pub enum Cause {
     SharedSocket,
     /// The same, with `EPOLLEXCLUSIVE`: which may wake more than one.
     SharedExclusive,
+    /// Several epoll instances wait for one socket, which has `SO_REUSEPORT` itself.
+    SharedReusePort,
     /// Several threads wait on one epoll instance.
     SharedInstance,
+    /// The same, where one of them is woken: others take the connections before it comes to that.
+    OtherThreads,
 }
 
 #[derive(Debug)]
@@ -113,7 +124,11 @@ struct Open {
     key: Key,
     is_listener: bool,
     has_returned: bool,
+    /// The thread accepted a connection, or there was one that could not be.
     has_accepted: bool,
+    /// Another thread, which was not woken itself, accepted a connection.
+    is_claimed: bool,
+    /// There was none to accept.
     has_failed: bool,
 }
 
@@ -126,7 +141,7 @@ impl Summary {
             Kind::Woken(woken) => {
                 // It went to sleep again before this, and nobody saw that.
                 self.settle(tid);
-                let key = woken.source.as_ref().map_or_else(Key::none, Key::of);
+                let key = woken.source.as_ref().map_or_else(Key::none, |it| Key::of(pid, it));
                 let is_listener = woken.source.as_ref().is_some_and(Descriptor::is_listener);
                 let figures = self.row(key.clone());
                 figures.wakes += 1;
@@ -144,6 +159,7 @@ impl Summary {
                     is_listener,
                     has_returned: false,
                     has_accepted: false,
+                    is_claimed: false,
                     has_failed: false,
                 };
                 self.open.insert(tid, open);
@@ -162,14 +178,17 @@ impl Summary {
                 }
                 for ready in &returned.ready {
                     if let Some(descriptor) = ready.fd.and_then(&find) {
-                        self.row(Key::of(descriptor)).ready += 1;
+                        self.row(Key::of(pid, descriptor)).ready += 1;
                     }
                 }
                 if self.open.get(&tid).is_some_and(|open| !open.is_listener) {
                     self.settle(tid);
                 }
             }
-            Kind::Accepted(accepted) => self.accepted(tid, accepted, find),
+            Kind::Accepted(accepted) => {
+                let listener = find(accepted.listener).map(|it| Key::of(pid, it));
+                self.accepted(tid, accepted, listener);
+            }
             Kind::Closed { descriptor, read, written } => {
                 self.transferred(pid, descriptor, *read, *written);
             }
@@ -177,30 +196,48 @@ impl Summary {
         }
     }
 
-    fn accepted<'a>(
-        &mut self,
-        tid: u32,
-        accepted: &Accepted,
-        find: impl Fn(i32) -> Option<&'a Descriptor>,
-    ) {
-        let listener = find(accepted.listener).map(Key::of);
-        if let Some(open) = self.open.get_mut(&tid)
-            && listener.as_ref().is_none_or(|listener| *listener == open.key)
+    fn accepted(&mut self, tid: u32, accepted: &Accepted, listener: Option<Key>) {
+        let is_accepted = accepted.result >= 0;
+        let is_of = |open: &&mut Open| listener.as_ref().is_none_or(|key| *key == open.key);
+        if let Some(open) = self.open.get_mut(&tid).filter(is_of) {
+            match accepted.result {
+                result if result == -libc::EAGAIN => open.has_failed = true,
+                // A signal came first.
+                result if [-libc::EINTR, -ERESTARTSYS].contains(&result) => {}
+                // Also where there are too many open files: it was not woken for nothing.
+                _ => open.has_accepted = true,
+            }
+        } else if let Some(key) = &listener
+            && is_accepted
         {
-            open.has_accepted |= accepted.result >= 0;
-            open.has_failed |= accepted.result == -libc::EAGAIN;
+            self.claim(key);
         }
         if let Some(listener) = listener
-            && accepted.result >= 0
+            && is_accepted
         {
             self.row(listener).accepted += 1;
+        }
+    }
+
+    /// A thread has accepted a connection that was not woken for it: another one was, which does other work.
+    fn claim(&mut self, listener: &Key) {
+        let is_free = |open: &&mut Open| {
+            open.key == *listener && !(open.has_accepted || open.is_claimed || open.has_failed)
+        };
+        if let Some(open) = self.open.values_mut().find(is_free) {
+            open.is_claimed = true;
+        } else if let Some(figures) = self.rows.get_mut(listener)
+            && figures.empty > figures.lost_accepts
+        {
+            // It waits again already.
+            figures.empty -= 1;
         }
     }
 
     /// Adds what went through a descriptor.
     pub(super) fn transferred(
         &mut self,
-        _pid: u32,
+        pid: u32,
         descriptor: &Descriptor,
         read: u64,
         written: u64,
@@ -208,7 +245,7 @@ impl Summary {
         if read == 0 && written == 0 {
             return;
         }
-        let figures = self.row(Key::of(descriptor));
+        let figures = self.row(Key::of(pid, descriptor));
         figures.read += read;
         figures.written += written;
     }
@@ -229,7 +266,7 @@ impl Summary {
     fn settle(&mut self, tid: u32) {
         let Some(open) = self.open.remove(&tid) else { return };
         let found = match open.is_listener {
-            true => open.has_accepted,
+            true => open.has_accepted || open.is_claimed && !open.has_failed,
             false => open.has_returned,
         };
         if found || open.key == Key::none() {
@@ -243,7 +280,7 @@ impl Summary {
     fn row(&mut self, key: Key) -> &mut Figures {
         let key = match self.rows.len() < MAX_ROWS || self.rows.contains_key(&key) {
             true => key,
-            false => Key { name: "(others)".into(), inode: 0 },
+            false => Key::shared("(others)".into()),
         };
         self.rows.entry(key).or_default()
     }
@@ -253,15 +290,15 @@ impl Summary {
         let mut rows: Vec<Row<'_>> = self
             .rows
             .iter()
-            .map(|(key, figures)| Row { name: &key.name, inode: key.inode, figures })
+            .map(|(key, figures)| Row { name: &key.name, inode: key.inode, pid: key.pid, figures })
             .collect();
         rows.sort_by(|one, other| {
             let order = |row: &Row<'_>| {
                 (row.inode == 0, std::cmp::Reverse((row.figures.wakes, row.figures.ready)))
             };
-            order(one)
-                .cmp(&order(other))
-                .then_with(|| (one.name, one.inode).cmp(&(other.name, other.inode)))
+            order(one).cmp(&order(other)).then_with(|| {
+                (one.name, one.inode, one.pid).cmp(&(other.name, other.inode, other.pid))
+            })
         });
         rows
     }
@@ -274,6 +311,7 @@ impl Summary {
             let per_connection = figures.wakes as f64 / figures.accepted as f64;
             let is_herd = figures.accepted > 0
                 && figures.threads.len() > 1
+                && per_connection > 1.0
                 && figures.empty > 0
                 && figures.empty * HERD >= figures.wakes;
             is_herd.then(|| Herd {
@@ -294,12 +332,13 @@ impl Summary {
 
 impl Figures {
     fn cause(&self) -> Cause {
-        if self.instances.len() <= 1 {
-            Cause::SharedInstance
-        } else if self.interest.is_some_and(Interest::is_exclusive) {
-            Cause::SharedExclusive
-        } else {
-            Cause::SharedSocket
+        let is = |test: fn(Interest) -> bool| self.interest.is_some_and(test);
+        match self.instances.len() {
+            0 | 1 if is(Interest::wakes_one) => Cause::OtherThreads,
+            0 | 1 => Cause::SharedInstance,
+            _ if is(Interest::is_exclusive) => Cause::SharedExclusive,
+            _ if self.reuse_port => Cause::SharedReusePort,
+            _ => Cause::SharedSocket,
         }
     }
 
@@ -324,9 +363,13 @@ impl Cause {
             Self::SharedExclusive => {
                 "one socket, shared by several epoll instances; EPOLLEXCLUSIVE may wake more than one"
             }
+            Self::SharedReusePort => {
+                "one socket, shared by several epoll instances: SO_REUSEPORT helps where each has a socket of its own"
+            }
             Self::SharedInstance => {
                 "several threads wait on one epoll instance, without EPOLLET or EPOLLONESHOT"
             }
+            Self::OtherThreads => "other threads accept before the one that is woken for it",
         }
     }
 
@@ -335,28 +378,37 @@ impl Cause {
         match self {
             Self::SharedSocket => "shared_socket",
             Self::SharedExclusive => "shared_exclusive",
+            Self::SharedReusePort => "shared_reuse_port",
             Self::SharedInstance => "shared_instance",
+            Self::OtherThreads => "other_threads",
         }
     }
 }
 
 impl Key {
     fn none() -> Self {
-        Self { name: "(timeout or signal)".into(), inode: 0 }
+        Self::shared("(timeout or signal)".into())
     }
 
-    fn of(descriptor: &Descriptor) -> Self {
+    fn shared(name: String) -> Self {
+        Self { name, inode: 0, pid: 0 }
+    }
+
+    fn of(pid: u32, descriptor: &Descriptor) -> Self {
         let Descriptor { fd, kind, inode, socket, .. } = descriptor;
-        let shared = |name| Self { name, inode: 0 };
-        let Some(socket) = socket else { return shared(format!("{kind} (fd {fd})")) };
+        let Some(socket) = socket else {
+            return Self { pid, ..Self::shared(format!("{kind} (fd {fd})")) };
+        };
         if descriptor.is_listener() {
-            return Self { name: descriptor.describe(), inode: *inode };
+            return Self { inode: *inode, ..Self::shared(descriptor.describe()) };
         }
-        match (socket.local, socket.remote) {
-            (_, Some(remote)) if socket.is_outgoing => shared(format!("{kind} -> {remote}")),
-            (Some(local), _) if local.port() != 0 => shared(format!("{kind} :{}", local.port())),
-            _ => shared(kind.clone()),
-        }
+        let name = match (socket.local, socket.remote, &socket.path) {
+            (_, Some(remote), _) if socket.is_outgoing => format!("{kind} -> {remote}"),
+            (Some(local), ..) if local.port() != 0 => format!("{kind} :{}", local.port()),
+            (.., Some(path)) => format!("{kind} {path}"),
+            _ => (*kind).to_owned(),
+        };
+        Self::shared(name)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use offwake_shared::{
     EPOLL_OUTGOING, EPOLL_READY, EPOLL_SOCKET, EPOLL_UNCERTAIN, EpollCall, EpollFile, EpollHead,
-    EpollKind, EpollReady, EpollReturn, EpollThread, EpollWake, WakerKind,
+    EpollKind, EpollReady, EpollReturn, EpollThread, EpollWake, SourceKind, WakerKind,
 };
 
 use super::{Event, Interest, Order, Raw, Registration, Summary, Tracker, json, text};
@@ -24,7 +24,7 @@ fn head(time: u64, kind: EpollKind, thread: EpollThread) -> EpollHead {
     EpollHead { time, kind: kind as u32, cpu: 1, thread }
 }
 
-fn tcp(fd: i32, inode: u64, remote_port: u16, state: u32) -> EpollFile {
+fn tcp(fd: i32, inode: u64, remote_port: u16, state: u16) -> EpollFile {
     let mut file = EpollFile {
         inode,
         socket: 0xffff_9f5e_53bf_bd40,
@@ -132,7 +132,7 @@ fn play() -> Vec<Raw> {
 }
 
 fn track(raws: &[Raw]) -> (Vec<Event>, Summary) {
-    let mut tracker = Tracker::new(|_, fd| (fd == 8).then(|| "eventfd".into()));
+    let mut tracker = Tracker::default();
     let registration =
         |fd: i32| Registration { pid: 4182, epfd: 5, fd, interest: Interest(1), data: fd as u64 };
     tracker.begin(vec!["Envoy::f(int)".into()], vec![registration(36), registration(40)]);
@@ -226,7 +226,10 @@ fn hostile_names_and_long_addresses_stay_in_their_line() {
             }),
         ]);
         assert_eq!(text.len(), 5, "{text:?}");
-        assert!(text[0].contains("fd 2147483647 tcp :15006 <- "), "{}", text[0]);
+        // The port and the state are what an address ends with.
+        for line in [&text[0], &text[2]] {
+            assert!(line.contains(" fd ") && line.contains("]:65535 CLOSE-WAIT"), "{line}");
+        }
     }
 }
 
@@ -269,6 +272,69 @@ fn exclusive_waits_and_instances_are_told_apart() {
     }
 }
 
+/// One worker waits, and others accept.
+#[test]
+fn who_is_woken_need_not_accept() {
+    let file = tcp(36, 4711, 0, 10);
+    let accept = |time, index, result: i32| {
+        let of = if result < 0 { file } else { tcp(result, 4712, 1, 1) };
+        Raw::Call(call(time, EpollKind::Accept, worker(index), 36, result.into(), of))
+    };
+    let woken = |time, index| wake(time, worker(index), WakerKind::Task, file);
+    let back = |time, index| Raw::Return(returned(time, worker(index), time - 1, &[(36, 1)]));
+    let empty = |raws: &[Raw]| {
+        let (_, summary) = track(raws);
+        assert!(summary.herds().is_empty(), "{:?}", summary.herds());
+        summary.rows()[0].figures.empty
+    };
+    // Before it waits again, and after that.
+    let before =
+        [woken(1, 0), back(2, 0), accept(3, 1, 42), woken(4, 0), back(5, 0), accept(6, 2, 43)];
+    assert_eq!(empty(&before), 0);
+    let after =
+        [woken(1, 0), back(2, 0), woken(3, 0), accept(4, 1, 42), back(5, 0), accept(6, 2, 43)];
+    assert_eq!(empty(&after), 0);
+    // But who finds nothing was woken for nothing, whoever took it.
+    let taken = [woken(1, 0), back(2, 0), accept(3, 1, 42), accept(4, 0, -libc::EAGAIN)];
+    assert_eq!(empty(&taken), 1);
+    // A connection that cannot be accepted is one.
+    let many_files = [woken(1, 0), back(2, 0), accept(3, 0, -libc::EMFILE)];
+    assert_eq!(empty(&many_files), 0);
+    let interrupted = [woken(1, 0), back(2, 0), accept(3, 0, -512)];
+    assert_eq!(empty(&interrupted), 1);
+}
+
+#[test]
+fn names_are_kept_and_descriptors_that_are_alike_are_not_confused() {
+    let ended = EpollFile { local_port: 0, local: [0; 16], ..tcp(42, 4712, 38590, 7) };
+    let unix = |fd, name: &[u8]| {
+        let mut file =
+            EpollFile { family: 1, protocol: 0, name_len: name.len() as u32, ..tcp(fd, 9, 0, 10) };
+        file.name[..name.len()].copy_from_slice(name);
+        file
+    };
+    let register = |fd: i32| EpollCall {
+        operation: 1,
+        data: 7,
+        ..call(1, EpollKind::Control, worker(0), 5, 0, tcp(fd, 4000 + fd as u64, 1, 1))
+    };
+    let text = lines(&[
+        wake(1, worker(0), WakerKind::Task, tcp(42, 4712, 38590, 1)),
+        wake(2, worker(0), WakerKind::Task, ended),
+        wake(3, worker(0), WakerKind::Task, unix(50, b"/run/x.sock\0")),
+        wake(4, worker(0), WakerKind::Task, unix(51, b"\0abstract")),
+        Raw::Call(register(60)),
+        Raw::Return(returned(5, worker(0), 4, &[(7, 1)])),
+        Raw::Call(register(61)),
+        Raw::Return(returned(6, worker(0), 5, &[(7, 1)])),
+    ]);
+    assert!(text[1].contains("tcp :15006 <- 172.30.207.163:38590 UNCONN"), "{}", text[1]);
+    assert!(text[2].contains("fd 50 unix /run/x.sock LISTEN #9"), "{}", text[2]);
+    assert!(text[3].contains("fd 51 unix @abstract LISTEN #9"), "{}", text[3]);
+    assert!(text[4].contains(": fd 60 IN"), "{}", text[4]);
+    assert!(text[5].contains(": data 0x7 IN"), "{}", text[5]);
+}
+
 #[test]
 fn a_wake_up_that_is_followed_by_another_was_for_nothing() {
     let file = tcp(42, 4712, 38590, 1);
@@ -293,7 +359,12 @@ fn timeouts_and_uncertain_sources_say_so() {
         wake(1, worker(0), WakerKind::Interrupt, none),
         Raw::Return(returned(2, worker(0), 1, &[])),
         wake(3, worker(0), WakerKind::Task, likely),
-        wake(4, worker(1), WakerKind::Task, EpollFile { fd: 8, ..EpollFile::default() }),
+        wake(
+            4,
+            worker(1),
+            WakerKind::Task,
+            EpollFile { fd: 8, kind: SourceKind::Eventfd as u16, ..EpollFile::default() },
+        ),
     ]);
     assert!(
         text[0].contains("no descriptor: timeout or signal by softirq NET_RX cpu 1"),

@@ -1,6 +1,7 @@
 //! For people: a line for each event, and a table at the end. No line of the log has more than [`COLUMNS`]
 //! characters.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -15,6 +16,9 @@ pub const COLUMNS: usize = 120;
 /// Characters of a thread in a column: a name of 15, and an id of 7.
 const THREAD: usize = 23;
 
+/// Characters of a line before what there is to say.
+const BEGIN: usize = 11 + 1 + THREAD + 1 + 6 + 1;
+
 /// The line above the log.
 pub fn heading() -> String {
     format!("{:>11} {:<THREAD$} {:<6} {}", "SECONDS", "THREAD/TID", "EVENT", "WHAT")
@@ -26,7 +30,7 @@ pub fn line(event: &Event, start: u64) -> String {
     let (name, forms) = describe(&event.kind);
     let thread = thread(&event.thread);
     let begin = format!("{seconds:>11.6} {thread:<THREAD$} {name:<6} ");
-    let room = COLUMNS.saturating_sub(begin.chars().count());
+    let room = COLUMNS - begin.chars().count().min(COLUMNS);
     let fits = |form: &&String| form.chars().count() <= room;
     let shortest = || forms.last().cloned().unwrap_or_default();
     let what = forms.iter().find(fits).cloned().unwrap_or_else(shortest);
@@ -47,7 +51,8 @@ fn describe(kind: &Kind) -> (&'static str, Vec<String>) {
                 (0, 0) => String::new(),
                 _ => format!("; read {} B, wrote {} B", count(*read), count(*written)),
             };
-            ("close", descriptor_forms(descriptor).map(|form| format!("{form}{bytes}")).into())
+            let forms = descriptor_forms(descriptor, COLUMNS - BEGIN - bytes.chars().count());
+            ("close", forms.map(|form| format!("{form}{bytes}")).into())
         }
         Kind::Callback { function, fd, descriptor, events, argument } => {
             let events = bits(*events, &LIBEVENT_BITS).join("|");
@@ -80,13 +85,14 @@ fn describe_wake(woken: &Woken) -> Vec<String> {
         return vec![format!("no descriptor: timeout or signal {by}")];
     };
     let mark = if source.is_certain { "" } else { "?" };
-    let [long, middle, least] = descriptor_forms(source);
+    let room = COLUMNS - BEGIN - mark.len() - 1 - short.chars().count();
+    let [long, middle, short_form, least] = descriptor_forms(source, room);
     vec![
         format!("{mark}{long} {by}"),
         format!("{mark}{long} {short}"),
         format!("{mark}{middle} {short}"),
+        format!("{mark}{short_form} {short}"),
         format!("{mark}{least} {short}"),
-        format!("{mark}{} {short}", cut(&least, 50)),
     ]
 }
 
@@ -132,18 +138,22 @@ fn describe_accept(accepted: &Accepted) -> Vec<String> {
         let lost = if *result == -libc::EAGAIN { ": nothing to accept" } else { "" };
         return vec![format!("fd {listener} {error}{lost}")];
     }
-    let forms = descriptor.as_ref().map(descriptor_forms);
+    let begin = format!("from fd {listener}: ");
+    let room = COLUMNS - BEGIN - begin.len();
+    let forms = descriptor.as_ref().map(|it| descriptor_forms(it, room));
     let forms = forms.unwrap_or_else(|| std::array::from_fn(|_| format!("fd {result}")));
-    forms.map(|form| format!("from fd {listener}: {form}")).into()
+    forms.map(|form| format!("{begin}{form}")).into()
 }
 
-/// A descriptor with its number and its inode; without what can be left out.
-fn descriptor_forms(descriptor: &Descriptor) -> [String; 3] {
+/// A descriptor with its number and its inode; without what can be left out; and in at most so many characters.
+fn descriptor_forms(descriptor: &Descriptor, most: usize) -> [String; 4] {
     let Descriptor { fd, inode, socket, .. } = descriptor;
     let inode = if socket.is_some() { format!(" #{inode}") } else { String::new() };
     let (long, short) = (escape::name(&descriptor.describe()), descriptor.describe_shortly());
     let short = escape::name(&short);
-    [format!("fd {fd} {long}{inode}"), format!("fd {fd} {long}"), format!("fd {fd} {short}")]
+    let short = format!("fd {fd} {short}");
+    let least = cut_within(&short, most);
+    [format!("fd {fd} {long}{inode}"), format!("fd {fd} {long}"), short, least]
 }
 
 fn describe_latency(latency: Latency) -> String {
@@ -177,6 +187,19 @@ fn cut(text: &str, most: usize) -> String {
     cut
 }
 
+/// At most so many characters, with `…` in the place of those in the middle: what an address ends with, its port
+/// and its state, tells more than its beginning.
+fn cut_within(text: &str, most: usize) -> String {
+    let len = text.chars().count();
+    if len <= most {
+        return text.into();
+    }
+    let begin = most / 3;
+    let end = len - (most - begin - 1);
+    let (first, last) = (text.chars().take(begin), text.chars().skip(end));
+    first.chain(['…']).chain(last).collect()
+}
+
 /// How many rows of the table are shown.
 const ROWS: usize = 40;
 
@@ -198,19 +221,24 @@ pub fn summary(
         "{:<NAME$} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}",
         "DESCRIPTOR", "READY", "WAKES", "EMPTY", "ACCEPTED", "p50", "p99", "MAX", "BYTES"
     )?;
-    let rows = summary.rows();
+    let mut rows = summary.rows();
+    let is_one =
+        rows.iter().map(|row| row.pid).filter(|&pid| pid != 0).collect::<BTreeSet<_>>().len() <= 1;
+    // Many descriptors are read and written that epoll has nothing to do with.
+    rows.retain(|Row { figures, .. }| figures.ready + figures.wakes + figures.accepted > 0);
     for row in rows.iter().take(ROWS) {
-        let Row { name, inode, figures } = row;
-        let name = match inode {
-            0 => escape::name(name),
-            inode => format!("{} #{inode}", escape::name(name)),
+        let Row { name, inode, pid, figures } = row;
+        let name = match (inode, pid) {
+            (0, 0) => escape::name(name),
+            (0, _) if is_one => escape::name(name),
+            (0, pid) => format!("{} of {pid}", escape::name(name)),
+            (inode, _) => format!("{} #{inode}", escape::name(name)),
         };
         let latency = |part| figures.latency.percentile(part).map_or_else(String::new, time);
         let max = figures.latency.max().map_or_else(String::new, time);
-        writeln!(
-            out,
+        let line = format!(
             "{:<NAME$} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {max:>9} {:>9}",
-            cut(&name, NAME),
+            cut_within(&name, NAME),
             count(figures.ready),
             count(figures.wakes),
             count(figures.empty),
@@ -218,7 +246,8 @@ pub fn summary(
             latency(0.5),
             latency(0.99),
             bytes(figures.read + figures.written),
-        )?;
+        );
+        writeln!(out, "{}", line.trim_end())?;
     }
     if rows.len() > ROWS {
         writeln!(
@@ -234,7 +263,7 @@ pub fn summary(
             out,
             "\nthundering herd: {}\n  {} of {} wake-ups of {} threads were for nothing; {} connections, {:.2} \
              wake-ups for each\n  cause: {}",
-            cut(&name, COLUMNS - 20),
+            cut_within(&name, COLUMNS - 20),
             count(figures.empty),
             count(figures.wakes),
             herd.threads,

@@ -9,9 +9,6 @@ use super::{
     Woken,
 };
 
-/// See [`Tracker::new`].
-type Ask = Box<dyn FnMut(u32, i32) -> Option<String>>;
-
 /// What an epoll instance waits for, and by what the program knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
@@ -28,8 +25,8 @@ pub struct Registration {
 }
 
 /// Joins events. Give it all of them, in the order of time.
+#[derive(Default)]
 pub struct Tracker {
-    ask: Ask,
     /// The functions of `--callback`, by number.
     functions: Vec<String>,
     files: HashMap<(u32, i32), Descriptor>,
@@ -42,27 +39,34 @@ pub struct Tracker {
 /// What one instance waits for.
 #[derive(Default)]
 struct Registered {
-    by_data: HashMap<u64, i32>,
+    /// Several where the program does not tell them apart.
+    by_data: HashMap<u64, Vec<i32>>,
     interests: HashMap<i32, Interest>,
+}
+
+impl Registered {
+    fn forget(&mut self, fd: i32) {
+        if self.interests.remove(&fd).is_some() {
+            self.by_data.retain(|_, fds| {
+                fds.retain(|&other| other != fd);
+                !fds.is_empty()
+            });
+        }
+    }
+
+    /// The only descriptor that the program knows by this.
+    fn fd_of(&self, data: u64) -> Option<i32> {
+        match self.by_data.get(&data)?[..] {
+            [fd] => Some(fd),
+            _ => None,
+        }
+    }
 }
 
 /// `EPOLL_CTL_DEL`.
 const DELETE: u32 = libc::EPOLL_CTL_DEL as u32;
 
 impl Tracker {
-    /// A tracker that knows of no descriptor. `ask` tells what a descriptor of a process is that is no
-    /// socket: `eventfd`, `pipe` and so on.
-    pub fn new(ask: impl FnMut(u32, i32) -> Option<String> + 'static) -> Self {
-        Self {
-            ask: Box::new(ask),
-            functions: Vec::new(),
-            files: HashMap::new(),
-            registered: HashMap::new(),
-            partial: HashMap::new(),
-            summary: Summary::default(),
-        }
-    }
-
     /// Before the first event: the names of the functions of `--callback`, and what instances wait for.
     pub fn begin(&mut self, functions: Vec<String>, registrations: Vec<Registration>) {
         self.functions = functions;
@@ -74,7 +78,8 @@ impl Tracker {
     fn register(&mut self, registration: Registration) {
         let Registration { pid, epfd, fd, interest, data } = registration;
         let instance = self.registered.entry((pid, epfd)).or_default();
-        instance.by_data.insert(data, fd);
+        instance.forget(fd);
+        instance.by_data.entry(data).or_default().push(fd);
         instance.interests.insert(fd, interest);
     }
 
@@ -133,7 +138,7 @@ impl Tracker {
         }
         let known = self.registered.get(&(thread.pid, *epfd));
         let ready = ready.iter().take(*len as usize).map(|ready| Ready {
-            fd: known.and_then(|known| known.by_data.get(&ready.data).copied()),
+            fd: known.and_then(|known| known.fd_of(ready.data)),
             data: ready.data,
             events: ready.events,
         });
@@ -194,9 +199,7 @@ impl Tracker {
         self.files.remove(&(pid, call.fd));
         self.registered.remove(&(pid, call.fd));
         for (_, known) in self.registered.iter_mut().filter(|((of, _), _)| *of == pid) {
-            if known.interests.remove(&call.fd).is_some() {
-                known.by_data.retain(|_, fd| *fd != call.fd);
-            }
+            known.forget(call.fd);
         }
         let kind = Kind::Closed { descriptor, read: call.data, written: call.written };
         let is_socket = call.file.flags & offwake_shared::EPOLL_SOCKET != 0;
@@ -205,29 +208,24 @@ impl Tracker {
 
     fn controlled(&mut self, pid: u32, call: &EpollCall) {
         let (epfd, fd, interest) = (call.fd, call.file.fd, Interest(call.file.events));
-        let instance = self.registered.entry((pid, epfd)).or_default();
-        if instance.interests.remove(&fd).is_some() {
-            instance.by_data.retain(|_, other| *other != fd);
-        }
-        if call.operation != DELETE {
+        if call.operation == DELETE {
+            self.registered.entry((pid, epfd)).or_default().forget(fd);
+        } else {
             self.register(Registration { pid, epfd, fd, interest, data: call.data });
         }
     }
 
     /// Remembers what a descriptor stands for.
     fn see(&mut self, pid: u32, file: &EpollFile) -> Option<Descriptor> {
-        let known = self.files.get(&(pid, file.fd)).filter(|known| known.inode == file.inode);
-        let (kind, interest) =
-            known.map_or((None, None), |known| (Some(known.kind.clone()), known.interest));
-        let was_outgoing =
-            known.and_then(|known| known.socket.as_ref()).is_some_and(|socket| socket.is_outgoing);
-        let ask = &mut self.ask;
-        let descriptor = Descriptor::new(file, || kind.or_else(|| ask(pid, file.fd)))?;
-        let interest = descriptor.interest.or(interest);
-        let mut descriptor = Descriptor { interest, ..descriptor };
-        // The mark is gone when a connection has ended.
-        if let Some(socket) = &mut descriptor.socket {
-            socket.is_outgoing |= was_outgoing;
+        let mut descriptor = Descriptor::new(file)?;
+        // Files without a file system have all the same inode.
+        let is_same =
+            |known: &&Descriptor| (known.inode, known.kind) == (descriptor.inode, descriptor.kind);
+        if let Some(known) = self.files.get(&(pid, file.fd)).filter(is_same) {
+            descriptor.interest = descriptor.interest.or(known.interest);
+            if let (Some(socket), Some(known)) = (&mut descriptor.socket, &known.socket) {
+                socket.keep_names(known);
+            }
         }
         self.files.insert((pid, file.fd), Descriptor { is_certain: true, ..descriptor.clone() });
         Some(descriptor)

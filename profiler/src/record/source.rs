@@ -90,7 +90,7 @@ fn has_kprobes() -> Result<()> {
 
 /// Functions in the stack of who wakes a thread that tell why (profiler-ebpf/src/source/reason.rs): the
 /// constants of each, and its names in the kernels that have it.
-const FUNCTIONS: [([&str; 2], &[&str]); 9] = [
+const FUNCTIONS: [([&str; 2], &[&str]); 12] = [
     (["TIMEOUT_START_0", "TIMEOUT_LEN_0"], &["hrtimer_wakeup"]),
     (["TIMEOUT_START_1", "TIMEOUT_LEN_1"], &["process_timeout"]),
     (["SIGNAL_START_0", "SIGNAL_LEN_0"], &["signal_wake_up_state"]),
@@ -101,6 +101,10 @@ const FUNCTIONS: [([&str; 2], &[&str]); 9] = [
     (["WORK_START_0", "WORK_LEN_0"], &["task_work_add"]),
     (["EPOLL_START_0", "EPOLL_LEN_0"], &[EPOLL_CALLBACK]),
     (["POLL_START_0", "POLL_LEN_0"], &[POLL_CALLBACK]),
+    (["WAKE_UP_START_0", "WAKE_UP_LEN_0"], &["try_to_wake_up"]),
+    (["WAKE_UP_START_1", "WAKE_UP_LEN_1"], &["wake_up_process"]),
+    // Where the first is inlined, the others.
+    (["TIMER_START_0", "TIMER_LEN_0"], &["call_timer_fn", "expire_timers", "__run_timers"]),
 ];
 
 /// Where those functions are: constants of the BPF programs.
@@ -215,8 +219,7 @@ pub(super) fn offsets(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
         ("SOCK_PROTOCOL", of("sock", &["sk_protocol"])?),
         ("SOCK_REUSE_PORT", reuse_port / 8),
         ("SOCK_REUSE_PORT_BIT", reuse_port % 8),
-        ("BIND_BUCKET", optional("inet_connection_sock", &["icsk_bind_hash"])),
-        ("BUCKET_REUSE", optional("inet_bind_bucket", &["fastreuse"])),
+        ("SOCK_BACKLOG", of("sock", &["sk_max_ack_backlog"])?),
         ("UNIX_ADDRESS", optional("unix_sock", &["addr"])),
         ("UNIX_PEER", optional("unix_sock", &["peer"])),
         ("UNIX_LEN", optional("unix_address", &["len"])),
@@ -253,7 +256,7 @@ mod tests {
         let of = |wanted: &str| offsets.iter().find(|(name, _)| *name == wanted).unwrap().1;
         assert_eq!(of("ITEM_FD"), of("ITEM_FILE") + 8);
         assert!(queue_lock(&types).unwrap() > 0);
-        assert!(of("SOCK_LOCAL_PORT") > 0 && of("UNIX_ADDRESS") > 0 && of("BUCKET_REUSE") > 0);
+        assert!(of("SOCK_LOCAL_PORT") > 0 && of("UNIX_ADDRESS") > 0 && of("SOCK_BACKLOG") > 0);
     }
 
     #[test]

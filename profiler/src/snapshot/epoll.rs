@@ -65,7 +65,7 @@ fn parse_registration(pid: u32, epfd: i32, line: &str) -> Option<Registration> {
 }
 
 /// What a descriptor of a process is, in a word.
-pub fn kind(pid: u32, fd: i32) -> Option<String> {
+fn kind(pid: u32, fd: i32) -> Option<String> {
     let target = fs::read_link(folder(pid).join("fd").join(fd.to_string())).ok()?;
     Some(parse_kind(&target))
 }
