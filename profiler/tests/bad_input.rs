@@ -58,8 +58,10 @@ fn a_thread_is_no_process() {
         let _ = receiver.recv();
     });
     let tid = tid.recv().unwrap();
-    Sandbox::new()
-        .assert_fails(&["-p", &tid], &[&format!("{tid} is a thread, not a process: use -t {tid}")]);
+    Sandbox::new().assert_fails(
+        &["-p", &tid],
+        &[&format!("{tid} is a thread, not a process: -p takes its process")],
+    );
     Sandbox::new().assert_records(&["-t", &tid, "-d", "0.2"]);
     drop(sender);
     thread.join().unwrap();

@@ -5,10 +5,11 @@
 //! which descriptors they wait for before and after the play.
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -234,24 +235,42 @@ fn futex() -> Group {
     Group { name: "futex", waits: vec![Box::new(move || sys::futex_wait(&word, 0))], feeds }
 }
 
-/// A wait that nothing ends but time. Its feed only sees it sleep.
+/// A wait for an event that nothing ends but time.
 fn timeout() -> Result<Group> {
     let (epoll, feed) = (epoll()?, pipe()?);
     add(epoll, feed.fd, 0)?;
+    let wait = move || {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: `event` is valid for writing one event.
+        unsafe { libc::epoll_wait(epoll, &mut event, 1, 2) == 0 }
+    };
+    Ok(timed("timeout", wait))
+}
+
+/// The same of a blocking call (`SO_RCVTIMEO`): another kind of timer.
+fn receive_timeout() -> Result<Group> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_read_timeout(Some(Duration::from_millis(2)))?;
+    let wait = move || {
+        let error = socket.recv(&mut [0]).err();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    };
+    Ok(timed("receive_timeout", wait))
+}
+
+/// A thread whose wait, which tells whether it was, is ended by time alone. Its feed only sees it sleep.
+fn timed(name: &'static str, wait: impl Fn() -> bool + Send + 'static) -> Group {
     let mut feed = Feed::new("timeout", -1, Box::new(|| true));
     let counts = counted(&mut feed);
     let wait = move || {
-        let mut event = libc::epoll_event { events: 0, u64: 0 };
         let before = voluntary_switches();
-        // SAFETY: `event` is valid for writing one event.
-        let is_over = unsafe { libc::epoll_wait(epoll, &mut event, 1, 2) == 0 };
+        let is_over = wait();
         let slept = voluntary_switches() > before;
         let count = if slept { &counts.slept } else { &counts.did_not_sleep };
         count.fetch_add(1, Ordering::Relaxed);
         is_over
     };
-    let feeds = vec![feed];
-    Ok(Group { name: "timeout", waits: vec![Box::new(wait)], feeds })
+    Group { name, waits: vec![Box::new(wait)], feeds: vec![feed] }
 }
 
 /// How often this thread has gone to sleep.
@@ -309,6 +328,7 @@ fn main() -> Result<()> {
         accepts()?,
         futex(),
         timeout()?,
+        receive_timeout()?,
         signals(signalled)?,
     ];
     let over = Arc::new(AtomicBool::new(false));
@@ -423,7 +443,7 @@ impl Fed {
     fn end(&mut self) {
         while self.left.load(Ordering::Acquire) > 0 {
             (self.feeds[0].make_ready)();
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

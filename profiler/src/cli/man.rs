@@ -86,9 +86,9 @@ const SPECIAL_FRAMES: [Entry; 10] = [
 
 const SIGNALS: [Entry; 2] = [
     (
-        "SIGINT, SIGTERM",
+        "SIGINT, SIGTERM, SIGHUP",
         "End the recording. Results are complete for the time that was recorded. A second one ends \
-         offwake at once, without results.",
+         offwake at once, without results. What was ignored before, as SIGHUP under nohup, stays ignored.",
     ),
     ("SIGPIPE", "Ignored: when the reader of standard output goes away, offwake ends quietly."),
 ];

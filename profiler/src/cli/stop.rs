@@ -1,25 +1,36 @@
-//! Ctrl-C and SIGTERM end a recording, not its results.
+//! Ctrl-C, SIGTERM and SIGHUP end a recording, not its results.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// A flag that the first SIGINT or SIGTERM sets. The next one ends the process, as it would have
-/// without offwake's doing: for a user who does not want to wait for the results.
+/// A flag that the first SIGINT, SIGTERM or SIGHUP sets. The next one ends the process, as it would have
+/// without offwake's doing: for a user who does not want to wait for the results. SIGHUP, by which a terminal that goes
+/// away ends its programs, stays ignored under `nohup`.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
 pub(crate) fn on_signals() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal)) {
         // Before the other: it must still see the flag as the signal found it.
         flag::register_conditional_default(signal, Arc::clone(&stop))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: all zeros are a valid `sigaction`, and the call only writes to it.
+    let action = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action);
+        action
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 #[cfg(test)]

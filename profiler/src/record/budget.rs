@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData};
 use offwake_shared::Sampling;
 
@@ -58,9 +58,20 @@ impl Budget {
     /// # Errors
     /// When this kernel does not measure programs.
     pub(super) fn start(handles: Handles, ceiling_ppm: u32) -> Result<Self> {
-        let stats = enable_stats().context(
-            "--overhead needs the kernel to measure BPF programs (BPF_ENABLE_STATS, 5.8)",
-        )?;
+        let stats = match enable_stats() {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                // Where an administrator has switched it on, nobody needs to be one.
+                ensure!(
+                    are_stats_on(),
+                    "--overhead has the kernel measure BPF programs, which takes root or CAP_SYS_ADMIN: or have \
+                     it do so by `sysctl kernel.bpf_stats_enabled=1`"
+                );
+                None
+            }
+            result => Some(result.context(
+                "--overhead needs the kernel to measure BPF programs (BPF_ENABLE_STATS, 5.8)",
+            )?),
+        };
         let Handles { programs, mut quota } = handles;
         let mut control = Control::new(ceiling_ppm, online_cpus());
         quota.set(0, control.quota(), 0)?;
@@ -183,6 +194,12 @@ fn enable_stats() -> std::io::Result<OwnedFd> {
     descriptor::owned(unsafe {
         libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, &raw const attr, size_of_val(&attr))
     })
+}
+
+/// Whether the kernel measures programs without being asked.
+fn are_stats_on() -> bool {
+    let text = std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled");
+    text.is_ok_and(|text| text.trim() == "1")
 }
 
 fn online_cpus() -> u64 {

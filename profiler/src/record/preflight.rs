@@ -136,6 +136,12 @@ fn privileges() -> Capability {
     }
 }
 
+/// Which privilege is missing for the names in other users' processes.
+pub(super) fn why_no_names() -> Option<String> {
+    let found = privileges();
+    (found.state == CapabilityState::Degraded).then_some(found.detail)
+}
+
 /// Before 5.11 the memory of maps counts as locked memory.
 fn locked_memory() -> Option<Capability> {
     const NAME: &str = "locked memory";

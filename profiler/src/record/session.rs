@@ -150,8 +150,8 @@ pub(super) fn record(
         && spent > ceiling / 5 * 6
     {
         warnings.push(format!(
-            "the recording took {:.2} % of the CPU instead of {} %: there were so many waits that to count \
-             them took more",
+            "the recording took {:.2} % of the CPU instead of {} %: to look at each switch of threads, and to \
+             record a few waits of each thread, takes more here",
             f64::from(spent) / 1e4,
             f64::from(ceiling) / 1e4,
         ));
@@ -167,6 +167,9 @@ pub(super) fn record(
              have no user stack, and user stacks that led astray are not told from others"
                 .into(),
         );
+    }
+    if losses.get(Loss::ProcessGone) > 0 {
+        warnings.extend(preflight::why_no_names());
     }
     Ok(Recording {
         meta,

@@ -118,7 +118,10 @@ fn pidfd(pid: u32) -> Result<OwnedFd> {
         Some(libc::ESRCH) => bail!("process {pid} has ended"),
         // A thread that does not lead its process (kernel/fork.c, pidfd_open).
         Some(libc::EINVAL | libc::ENOENT) => {
-            bail!("{pid} is a thread, not a process: use -t {pid}")
+            bail!(
+                "{pid} is a thread, not a process: -p takes its process, and recordings take threads, \
+                 too: -t {pid}"
+            )
         }
         Some(libc::EMFILE) => bail!(
             "too many processes for the limit of open files: raise it with `ulimit -n`, or record \

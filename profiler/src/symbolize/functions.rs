@@ -54,7 +54,8 @@ pub fn matching(path: &Path, pattern: &str) -> Result<Vec<Function>> {
     found.dedup_by_key(|function| function.offset);
     ensure!(
         !found.is_empty() || parsed.symbols().next().is_some(),
-        "it is stripped: it has no symbols to match '{pattern}' with; use a build that is not"
+        "it is stripped, and none of what is left, the functions that it exports, matches '{pattern}': use a build \
+         that is not"
     );
     ensure!(!found.is_empty(), "none of its functions matches '{pattern}'");
     Ok(found)
