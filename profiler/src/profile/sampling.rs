@@ -135,16 +135,23 @@ impl Profile {
         let sum = |of: fn(&Wait) -> u64| self.waits.iter().map(of).fold(0, u64::saturating_add);
         let (count, off_ns) = (sum(|wait| wait.count), sum(Wait::off_ns));
         let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
-        let (threads, seconds) = (sampling.threads.len(), sampling.totals().1 as f64 / 1e9);
+        // Of a part of a profile nobody knows.
+        let exact = match sampling.threads.len() {
+            0 => String::new(),
+            threads => {
+                let (waits, ns) = sampling.totals();
+                let seconds = ns as f64 / 1e9;
+                format!("; threads: exact, {waits} waits and {seconds:.3} s of {threads}")
+            }
+        };
         Some(format!(
             "sampled 1 of {:.1} waits (BPF {:.2} % of the CPU, at most {} %), 95 % confidence: time \
-             ± {:.2} %, waits ± {:.2} %; threads: exact, {} waits and {seconds:.3} s of {threads}",
+             ± {:.2} %, waits ± {:.2} %{exact}",
             count as f64 / estimate.samples.max(1) as f64,
             f64::from(sampling.spent_ppm) / 1e4,
             f64::from(sampling.ceiling_ppm) / 1e4,
             percent(estimate.off_confidence_ns(), off_ns),
             percent(estimate.count_confidence(), count),
-            sampling.totals().0,
         ))
     }
 }

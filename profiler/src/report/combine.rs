@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
-use crate::profile::{FrameId, Losses, Meta, Profile};
+use crate::profile::{FrameId, Losses, Meta, Profile, Sampling, ThreadTotal};
 use crate::saved::check_sums;
 
 /// All waits of all profiles as one profile. One alone stays as it is.
@@ -15,7 +15,12 @@ use crate::saved::check_sums;
 /// # Errors
 /// When the sums of what the profiles hold are too large.
 pub fn combine(profiles: Vec<Profile>) -> Result<Profile> {
-    let mut profiles = profiles.into_iter();
+    let is_sampled = profiles.iter().any(|profile| profile.meta.sampling.is_some());
+    let has_others = profiles.iter().any(|profile| profile.meta.sampling.is_none());
+    let mut profiles = profiles.into_iter().map(|profile| match is_sampled && has_others {
+        true => with_sampling(profile),
+        false => profile,
+    });
     let mut all = profiles.next().context("no profile")?;
     let mut rest = profiles.peekable();
     if rest.peek().is_none() {
@@ -37,6 +42,25 @@ pub fn combine(profiles: Vec<Profile>) -> Result<Profile> {
     check_sums(&all).context("all together")?;
     let Profile { meta, losses, frames, waits, modules } = all;
     Ok(Profile::new(meta, losses, frames, waits).with_modules(modules))
+}
+
+/// A profile with all that is told of one whose intervals were sampled. Where they were not, each was.
+fn with_sampling(mut profile: Profile) -> Profile {
+    if profile.meta.sampling.is_none() {
+        for wait in &mut profile.waits {
+            wait.estimate.samples = wait.count;
+        }
+        let totals = profile.waits.iter().map(|wait| ThreadTotal {
+            thread: wait.sleeper.clone(),
+            count: wait.count,
+            blocked_ns: wait.blocked_ns,
+            runqueue_ns: wait.runqueue_ns,
+        });
+        let mut sampling = Sampling { threads: totals.collect(), ..Sampling::default() };
+        sampling.normalize();
+        profile.meta.sampling = Some(sampling);
+    }
+    profile
 }
 
 fn add_meta(all: &mut Meta, meta: Meta) {

@@ -61,6 +61,14 @@ impl Filter {
                 && (self.include.is_empty() || any(&included))
                 && !any(&excluded)
         });
+        if let Some(sampling) = &mut meta.sampling {
+            // What each thread has waited for is known as a whole only.
+            let is_whole = self.waker.is_none()
+                && self.include.is_empty()
+                && self.exclude.is_empty()
+                && self.min_us == 0;
+            sampling.threads.retain(|total| is_whole && sleeper.matches(&total.thread.comm));
+        }
         meta.targets.extend(conditions);
         Profile::new(meta, losses, frames, waits).with_modules(modules)
     }

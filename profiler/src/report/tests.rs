@@ -5,7 +5,7 @@ use offwake_shared::Loss;
 use regex::Regex;
 
 use super::*;
-use crate::profile::{Frame, Histogram, Profile, Wait};
+use crate::profile::{Estimate, Frame, Histogram, Profile, Sampling, Wait};
 use crate::saved::random::Random;
 
 /// What a wait is, with its frames themselves, and what it adds up to.
@@ -47,6 +47,26 @@ fn nothing_is_lost_when_profiles_become_one() {
             assert_eq!(all, *one);
         }
     }
+}
+
+#[test]
+fn what_was_not_sampled_counts_in_full_beside_what_was() {
+    let mut random = Random(7);
+    let (mut sampled, mut full) = (random.profile(), random.profile());
+    sampled.meta.sampling = Some(Sampling { ceiling_ppm: 10_000, ..Sampling::default() });
+    sampled.waits.iter_mut().for_each(|wait| wait.estimate.samples = 1);
+    full.meta.sampling = None;
+    full.waits.iter_mut().for_each(|wait| wait.estimate = Estimate::default());
+    let (waits, count) =
+        (sampled.waits.len() as u64, full.waits.iter().map(|wait| wait.count).sum::<u64>());
+    assert!(waits > 0 && count > 0);
+    let all = combine(vec![sampled, full]).unwrap();
+    assert_eq!(all.estimate().samples, waits + count);
+    assert_eq!(all.meta.sampling.as_ref().unwrap().totals().0, count);
+    // The threads' exact sums are not those of some of their waits.
+    let some = Filter { min_us: 1, ..Filter::default() }.apply(all);
+    let told = some.describe_sampling().unwrap();
+    assert!(told.starts_with("sampled 1 of ") && !told.contains("exact"), "{told}");
 }
 
 #[test]
