@@ -131,10 +131,21 @@ fn a_recording_lasts_as_long_as_it_is_told() {
 #[test]
 fn sigterm_gives_complete_results() {
     let _turn = turn!();
+    gives_complete_results(libc::SIGTERM);
+}
+
+/// A terminal goes away.
+#[test]
+fn sighup_gives_complete_results() {
+    let _turn = turn!();
+    gives_complete_results(libc::SIGHUP);
+}
+
+fn gives_complete_results(signal: libc::c_int) {
     let mut target = Target::start("condvar", &["--count", "100"]);
     let recorder = Recorder::start_with(&["out.svg", "out.txt"], &["-p", &target.players()]);
     let play = target.play();
-    let recorded = recorder.stop_by(libc::SIGTERM);
+    let recorded = recorder.stop_by(signal);
     check(&recorded.profile, &play.truths, Floor::LOCAL, never);
     assert!(recorded.output("out.svg").trim_end().ends_with("</svg>"));
     assert!(recorded.output("out.txt").contains("oracle_consume"));
