@@ -5,8 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::compare::{Share, assert_complete, compare, compare_share};
-use crate::harness::gdb::stacks;
+use crate::harness::compare::{Share, assert_complete, compare, compare_share, stacks_asleep};
 use crate::harness::program::{Program, compile, compile_rust, source};
 
 #[test]
@@ -16,7 +15,7 @@ fn exceptions_and_the_library_of_cpp() {
     let path = compile(directory.path(), "exceptions", &source("exceptions.cpp"), &["-std=c++17"]);
     let program = Program::start(&mut Command::new(path));
     let profile = program.record(&[]);
-    let compared = compare(&profile, &stacks(program.pid()));
+    let compared = compare(&profile, &stacks_asleep(&profile, program.pid()));
     compared
         .assert_in("destructor", &["doze", "outer", "~Guard", "guarded", "in_destructor"])
         .assert_in("catch", &["doze", "outer", "in_catch"])
@@ -35,7 +34,7 @@ fn rust_without_frame_pointers() {
     let program = Program::start(&mut Command::new(path));
     let profile = program.record(&[]);
     // The two with the lock sleep and wait for each other, each in more than one place.
-    let threads = stacks(program.pid());
+    let threads = stacks_asleep(&profile, program.pid());
     let compared = compare_share(&profile, &threads, Share::All);
     assert_complete(&profile, &threads);
     compared
@@ -57,7 +56,7 @@ fn python() {
     }
     let program = Program::start(Command::new(interpreter).arg(source("sleepers.py")));
     let profile = program.record(&[]);
-    let threads = stacks(program.pid());
+    let threads = stacks_asleep(&profile, program.pid());
     assert_complete(&profile, &threads);
     // Where they wait for a lock of the program, they sometimes wait for the interpreter's.
     let compared = compare_share(&profile, &threads, Share::Half);

@@ -6,11 +6,11 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::harness::compare::{
-    Share, Stacks, assert_complete, assert_complete_with_tables, compare, compare_share, is_start,
-    user_frames,
+    LOOKS, Share, Stacks, asleep, assert_complete, assert_complete_with_tables, compare,
+    compare_share, is_start, stacks_asleep, user_frames,
 };
-use crate::harness::gdb::stacks;
-use crate::harness::program::{Program, compile, pause, source, start_recorder};
+use crate::harness::gdb::{looks, stacks};
+use crate::harness::program::{Program, compile, pause, pause_after_news, source, start_recorder};
 use crate::support::kernel::children;
 use crate::support::profile::{Profile, Wait, has, sum};
 use crate::support::speed::is_slow;
@@ -59,7 +59,7 @@ fn record_loader(directory: &TempDir, what: &str) -> (Program, Profile, Vec<u64>
             program.expect("ready");
         }
     }
-    pause();
+    pause_after_news();
     (program, recorder.stop().profile, addresses)
 }
 
@@ -74,7 +74,7 @@ fn libraries_loaded_during_the_recording() {
         let is_soon = count > soon() && incomplete * 8 <= count;
         assert!(is_soon, "{name}: {incomplete} of {count}");
     }
-    let threads = stacks(pid);
+    let threads = stacks_asleep(&profile, pid);
     assert_complete_with_tables(&profile, &threads);
     // The others sleep at the same place of libc.
     let compared = compare_share(&profile, &threads, Share::Any);
@@ -108,12 +108,12 @@ fn a_program_that_becomes_another() {
     let recorder = program.start_recording(&[]);
     let pid = program.pid();
     assert_eq!(program.go_on(), "ready");
-    pause();
+    pause_after_news();
     let profile = recorder.stop().profile;
     let (before, incomplete) = count_calls(&profile, pid, "become", &["main"]);
     assert!(before >= 45 && incomplete == 0, "{incomplete} of {before}: {:?}", profile.losses);
     // Both programs sleep at one place of libc, and libc may even be at one address.
-    let compared = compare_share(&profile, &stacks(pid), Share::Half);
+    let compared = compare_share(&profile, &stacks_asleep(&profile, pid), Share::Half);
     assert_eq!(compared.len(), 3, "{compared:?}");
     compared.assert_in("shapes", &["doze", "outer", "main"]);
 }
@@ -127,10 +127,10 @@ fn forked_children() {
     let recorder = program.start_recording(&["--follow"]);
     assert_eq!(program.go_on(), "ready");
     let child: u32 = program.line().parse().unwrap();
-    pause();
+    pause_after_news();
     let profile = recorder.stop().profile;
     for (pid, comm) in [(child, "child"), (program.pid(), "family")] {
-        let threads = stacks(pid);
+        let threads = stacks_asleep(&profile, pid);
         assert_complete_with_tables(&profile, &threads);
         // Before it had tables, the child was seen in its innermost function only.
         let compared = compare_share(&profile, &threads, Share::Half);
@@ -139,11 +139,11 @@ fn forked_children() {
 }
 
 /// The shapes of which the tests here take some, and what gdb said of them.
-fn start_shapes(directory: &TempDir) -> (Program, Stacks) {
+fn start_shapes(directory: &TempDir) -> (Program, Vec<Stacks>) {
     let path = compile(directory.path(), "shapes", &source("shapes.c"), &[]);
     let program = Program::start(Command::new(path).args(["plain", "registers", "realigned"]));
-    let threads = stacks(program.pid());
-    (program, threads)
+    let looks = looks(program.pid(), LOOKS);
+    (program, looks)
 }
 
 /// An upgrade replaces the file of a program that runs: the file under its name has other tables.
@@ -151,11 +151,11 @@ fn start_shapes(directory: &TempDir) -> (Program, Stacks) {
 fn a_program_whose_file_was_replaced() {
     let _turn = turn!();
     let directory = TempDir::new().unwrap();
-    let (program, threads) = start_shapes(&directory);
+    let (program, looks) = start_shapes(&directory);
     let other = compile(directory.path(), "other", &source("family.c"), &["-O1"]);
     fs::rename(other, directory.path().join("shapes")).unwrap();
     let profile = program.record(&[]);
-    let compared = compare(&profile, &threads);
+    let compared = compare(&profile, &asleep(&profile, looks));
     assert_eq!(compared.len(), 4, "{compared:?}");
     compared.assert_in("registers", &["doze", "outer", "registers"]);
 }
@@ -164,10 +164,10 @@ fn a_program_whose_file_was_replaced() {
 fn a_program_whose_file_was_deleted() {
     let _turn = turn!();
     let directory = TempDir::new().unwrap();
-    let (program, threads) = start_shapes(&directory);
+    let (program, looks) = start_shapes(&directory);
     fs::remove_file(directory.path().join("shapes")).unwrap();
     let profile = program.record(&[]);
-    assert_eq!(compare(&profile, &threads).len(), 4);
+    assert_eq!(compare(&profile, &asleep(&profile, looks)).len(), 4);
 }
 
 /// Its paths name other files here than there, or none.
@@ -187,7 +187,7 @@ fn a_program_in_another_root() {
     let recorder = start_recorder(&["-p", &pid.to_string()]);
     pause();
     let profile = recorder.stop().profile;
-    let threads = stacks(pid);
+    let threads = stacks_asleep(&profile, pid);
     assert_complete(&profile, &threads);
     let compared = compare(&profile, &threads);
     assert_eq!(compared.len(), 4, "{compared:?}");

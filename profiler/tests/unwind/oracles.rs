@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::harness::compare::{Share, Stacks, assert_complete, beside, compare_share, is_recorded};
+use crate::harness::compare::{
+    LOOKS, Share, Stacks, assert_complete, beside, compare_share, is_recorded,
+};
 use crate::harness::gdb::looks;
 use crate::harness::program::{compile, pause, start_recorder};
 use crate::support::example;
@@ -15,8 +17,6 @@ use crate::support::target::Target;
 fn compare_play(path: &Path, sleepers: &[(&str, &str)]) {
     /// Enough for the recording and for gdb.
     const COUNT: &str = "1000000";
-    // Where gdb is slow, threads have run on for long when it stops them.
-    const LOOKS: usize = 5;
     let tries = if is_slow() { 20 } else { 4 };
     let mut target = Target::start_program(path, &["--count", COUNT]);
     let recorder = start_recorder(&["-p", &target.players()]);

@@ -5,7 +5,8 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::harness::compare::{
-    Compared, Share, assert_complete, compare, compare_share, is_at, is_recorded, user_frames,
+    Compared, Share, assert_complete, compare, compare_share, is_at, is_recorded, stacks_asleep,
+    user_frames,
 };
 use crate::harness::gdb::stacks;
 use crate::harness::program::{Program, compile, pause, source};
@@ -25,7 +26,7 @@ fn compare_shapes(shapes: &[&str]) -> (Profile, Compared) {
     let directory = TempDir::new().unwrap();
     let program = start(&directory, &[], shapes);
     let profile = program.record(&[]);
-    let compared = compare(&profile, &stacks(program.pid()));
+    let compared = compare(&profile, &stacks_asleep(&profile, program.pid()));
     assert_eq!(compared.len(), shapes.len() + 1, "{compared:?}");
     compared.assert_in("shapes", &[&NESTED[..], &["main"]].concat());
     (profile, compared)
@@ -126,7 +127,7 @@ fn executables_of_all_kinds() {
         let directory = TempDir::new().unwrap();
         let program = start(&directory, flags, &["plain", "registers", "realigned", "handler"]);
         let profile = program.record(&[]);
-        let compared = compare(&profile, &stacks(program.pid()));
+        let compared = compare(&profile, &stacks_asleep(&profile, program.pid()));
         assert_eq!(compared.len(), 5, "{flags:?}: {compared:?}");
         compared.assert_in("shapes", &[&NESTED[..], &["main"]].concat());
         compared.assert_in("realigned", &[&NESTED[..], &["realigned", "run"]].concat());
@@ -177,7 +178,7 @@ fn what_unwind_is_told() {
         let recorder = Recorder::start(&["--unwind", unwind, "-p", &program.pid().to_string()]);
         pause();
         let profile = recorder.stop().profile;
-        let threads = stacks(program.pid());
+        let threads = stacks_asleep(&profile, program.pid());
         if unwind == "cfi" {
             assert_eq!(compare(&profile, &threads).len(), 3);
             continue;

@@ -8,7 +8,7 @@ use crate::harness::compare::{
     Share, assert_complete_with_tables, compare_share, is_at, is_start, real_frames,
 };
 use crate::harness::gdb::stacks;
-use crate::harness::program::{Program, compile, pause, source, start_recorder};
+use crate::harness::program::{Program, compile, pause, pause_after_news, source, start_recorder};
 use crate::support::profile::{Frame, Wait, has, names, sum};
 use crate::support::target::{Target, Waker};
 
@@ -23,7 +23,7 @@ fn a_waker_that_comes_during_the_recording() {
     let recorder = program.start_recording(&[]);
     assert_eq!(program.go_on(), "ready");
     let waker: u32 = program.line().parse().unwrap();
-    pause();
+    pause_after_news();
     let profile = recorder.stop().profile;
     let threads = stacks(program.pid());
     assert_complete_with_tables(&profile, &threads);

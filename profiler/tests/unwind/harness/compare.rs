@@ -9,6 +9,9 @@ use crate::support::speed::is_slow;
 /// Stacks that are compared by gdb's.
 pub(crate) type Stacks = BTreeMap<u32, Stack>;
 
+/// How often gdb looks, where each thread is to be found asleep.
+pub(crate) const LOOKS: usize = 5;
+
 /// Threads of which both have told the same.
 #[derive(Debug)]
 pub(crate) struct Compared(Vec<Thread>);
@@ -29,6 +32,25 @@ pub(crate) enum Share {
     Half,
     /// It gets there in many ways.
     Any,
+}
+
+/// The stacks of all threads of a process where they [are asleep](asleep).
+pub(crate) fn stacks_asleep(profile: &Profile, pid: u32) -> Stacks {
+    asleep(profile, gdb::looks(pid, LOOKS))
+}
+
+/// The stack of each thread from a look in which gdb found it where it has been recorded, if there is one: where gdb
+/// is slow, it may stop threads that were just woken.
+pub(crate) fn asleep(profile: &Profile, looks: Vec<Stacks>) -> Stacks {
+    let is_asleep =
+        |tid: u32, stack: &Stack| waits(profile, tid).any(|wait| starts_as(wait, stack));
+    let mut found = Stacks::new();
+    for (tid, stack) in looks.into_iter().flatten() {
+        if found.get(&tid).is_none_or(|before| !is_asleep(tid, before)) {
+            found.insert(tid, stack);
+        }
+    }
+    found
 }
 
 /// Asserts that the threads of a profile wait where gdb finds them, and that their stacks are complete.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::support::profile::Profile;
 use crate::support::recorder::Recorder;
+use crate::support::speed::is_slow;
 
 /// How long a target sleeps at a time is 2 to 5 ms: this many are enough.
 const RECORDING: Duration = Duration::from_millis(600);
@@ -123,6 +124,12 @@ impl Program {
 /// Lets the target sleep some hundred times.
 pub(crate) fn pause() {
     sleep(RECORDING);
+}
+
+/// As [`pause`], where something comes during the recording: for a while there are no tables of it, which should be a
+/// small part of the recording. That while is what a slow machine needs to read mappings and files.
+pub(crate) fn pause_after_news() {
+    sleep(if is_slow() { 10 * RECORDING } else { RECORDING });
 }
 
 impl Drop for Program {
