@@ -1,5 +1,6 @@
 //! A virtual machine: its first file system, and running it.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,12 @@ const MEMORY_MIB: &str = "2048";
 const PATIENCE: Duration = Duration::from_secs(40 * 60);
 /// A machine that has not said which kernel it runs by then never will: it is started once more.
 const PATIENCE_TO_COME_UP: Duration = Duration::from_secs(3 * 60);
+/// Where it is not emulated, it takes seconds.
+const PATIENCE_WITH_KVM: Duration = Duration::from_secs(30);
 const TRIES: usize = 3;
+
+const KVM: &str = "kvm";
+const EMULATION: &str = "tcg,thread=multi";
 
 /// What all boots have in common.
 pub(crate) struct Machine<'a> {
@@ -33,7 +39,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) programs: &'a Programs,
     pub(crate) qemu: &'a Qemu,
     /// What executes its instructions.
-    pub(crate) accelerator: &'static str,
+    pub(crate) accelerator: Cell<&'static str>,
 }
 
 /// What one boot runs.
@@ -59,16 +65,16 @@ pub(crate) struct Said {
 }
 
 /// The kernel's virtual machines where they work, else emulation.
-pub(crate) fn accelerator(qemu: &Qemu, architecture: &Architecture) -> &'static str {
+pub(crate) fn accelerator(qemu: &Qemu, architecture: &Architecture) -> Cell<&'static str> {
     // Some machines have the device, and QEMU cannot set up a CPU with it. One that stands still shows that.
     let mut stands = qemu.command(architecture);
     stands.args(["-accel", "kvm", "-S", "-nodefaults", "-display", "none", "-monitor", "stdio"]);
     let mut shell = Command::new("sh");
     shell.args(["-c", "echo quit | \"$0\" \"$@\""]).arg(stands.get_program());
-    match command::capture(shell.args(stands.get_args())) {
-        Ok(_) => "kvm",
-        Err(_) => "tcg,thread=multi",
-    }
+    Cell::new(match command::capture(shell.args(stands.get_args())) {
+        Ok(_) => KVM,
+        Err(_) => EMULATION,
+    })
 }
 
 impl Machine<'_> {
@@ -88,6 +94,8 @@ impl Machine<'_> {
             if !console.release.is_empty() {
                 break;
             }
+            // In a virtual machine, KVM may set up a CPU and then not know an instruction of a kernel.
+            self.accelerator.set(EMULATION);
         }
         fs::remove_file(initrd)?;
         Ok(Said { console, results, messages })
@@ -95,7 +103,7 @@ impl Machine<'_> {
 
     fn run(&self, boot: &Boot<'_>, initrd: &Path, results: &Path, messages: &Path) -> Result<()> {
         let mut qemu = self.qemu.command(self.architecture);
-        qemu.args(["-accel", self.accelerator, "-smp", "2"]);
+        qemu.args(["-accel", self.accelerator.get(), "-smp", "2"]);
         qemu.args(["-m", MEMORY_MIB, "-nodefaults", "-no-reboot", "-display", "none"]);
         for disk in &boot.disks {
             let drive = format!("file={},format=raw,if=virtio,snapshot=on", disk.display());
@@ -111,12 +119,16 @@ impl Machine<'_> {
         qemu.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=results"]);
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
         let mut machine = Group::start(&mut qemu)?;
-        let has_come_up = child::wait_for(PATIENCE_TO_COME_UP, || {
+        let patience = match self.accelerator.get() {
+            KVM => PATIENCE_WITH_KVM,
+            _ => PATIENCE_TO_COME_UP,
+        };
+        let has_come_up = child::wait_for(patience, || {
             let is_up = fs::metadata(results)?.len() > 0;
             Ok((is_up || machine.child().try_wait()?.is_some()).then_some(()))
         })?;
         if has_come_up.is_none() {
-            bail!("it has not come up within {PATIENCE_TO_COME_UP:?}");
+            bail!("it has not come up within {patience:?}");
         }
         machine.wait(PATIENCE).map(|_| ())
     }
