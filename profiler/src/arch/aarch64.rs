@@ -17,6 +17,8 @@ pub(super) static FACTS: Facts = Facts {
     syscall: &[0x01, 0x00, 0x00, 0xd4],
     // `mov x8, #139`, then `svc #0`, where 139 is `rt_sigreturn`: mostly the kernel's own, in the vDSO.
     sigreturn: Sigreturn { begins: &[&[]], end: &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4] },
+    // stp x16, x30, [sp, #-16]!
+    linkage_push: Some(&[0xf0, 0x7b, 0xbf, 0xa9]),
     padding,
     kernel: Kernel {
         registers: &[

@@ -79,6 +79,9 @@ pub(crate) struct Facts {
     /// The instruction that calls the kernel.
     pub(crate) syscall: &'static [u8],
     pub(crate) sigreturn: Sigreturn,
+    /// The instruction with which the procedure linkage table saves the return address, where linkers do not
+    /// describe that table.
+    pub(crate) linkage_push: Option<&'static [u8]>,
     /// The length of the instruction with which these bytes begin, if it is one that pads code: a
     /// breakpoint, or one that does nothing.
     pub(crate) padding: fn(&[u8]) -> Option<usize>,

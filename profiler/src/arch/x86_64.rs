@@ -24,6 +24,7 @@ pub(super) static FACTS: Facts = Facts {
         begins: &[&[0x48, 0xc7, 0xc0], &[0xb8]],
         end: &[0x0f, 0, 0, 0, 0x0f, 0x05],
     },
+    linkage_push: None,
     padding,
     kernel: Kernel {
         registers: &[

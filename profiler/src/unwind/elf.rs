@@ -206,7 +206,7 @@ impl Elf {
 
     /// `None` where the file has none.
     pub(super) fn eh_frame(&self, source: &Source<'_>) -> Result<Option<EhFrame>, Refused> {
-        let (range, address, is_exact) = match self.section(source) {
+        let (range, address, is_exact) = match self.section(source, b".eh_frame\0") {
             Some((range, address)) => (range, address, true),
             None => match self.behind_header(source) {
                 Some((range, address)) => (range, address, false),
@@ -220,8 +220,9 @@ impl Elf {
         Ok(Some(EhFrame { bytes, address, is_exact }))
     }
 
-    /// Where the section headers say it is.
-    fn section(&self, source: &Source<'_>) -> Option<(Range<u64>, u64)> {
+    /// Where the section headers say that the section of this name is, which ends with its zero: in the file, and its
+    /// address.
+    pub(super) fn section(&self, source: &Source<'_>, name: &[u8]) -> Option<(Range<u64>, u64)> {
         let (offset, count) = (self.header.e_shoff.get(Little), self.header.e_shnum.get(Little));
         if usize::from(self.header.e_shentsize.get(Little)) != size_of::<SectionHeader64<Little>>()
         {
@@ -232,14 +233,14 @@ impl Elf {
         let start = names.sh_offset.get(Little);
         let size = names.sh_size.get(Little).min(MAX_NAMES);
         let names = source.read(start..start.checked_add(size)?)?;
-        let is_eh_frame = |header: &&SectionHeader64<Little>| {
-            let name = names.get(header.sh_name.get(Little) as usize..);
-            name.is_some_and(|name| name.starts_with(b".eh_frame\0"))
+        let is_it = |header: &&SectionHeader64<Little>| {
+            let names = names.get(header.sh_name.get(Little) as usize..);
+            names.is_some_and(|names| names.starts_with(name))
                 // In a separate file of debug information its bytes are elsewhere.
                 && header.sh_type.get(Little) != elf::SHT_NOBITS
                 && header.sh_size.get(Little) != 0
         };
-        let section = headers.iter().find(is_eh_frame)?;
+        let section = headers.iter().find(is_it)?;
         let start = section.sh_offset.get(Little);
         let end = start.checked_add(section.sh_size.get(Little))?;
         Some((start..end, section.sh_addr.get(Little)))

@@ -7,7 +7,7 @@
 //!
 //! A file becomes a table in steps, each in a file of its own: `elf` finds the section, `eh_frame`
 //! cuts it into entries, `state` runs their instructions with the help of `expression`, `restorer`
-//! adds what compilers do not describe, `flatten` puts all in order, and `table` keeps it.
+//! and `linkage` add what compilers and linkers do not describe, `flatten` puts all in order, and `table` keeps it.
 //!
 //! Nobody vouches for the files: whatever they claim, they cost bounded time and memory.
 
@@ -18,6 +18,7 @@ mod eh_frame;
 mod elf;
 mod expression;
 mod flatten;
+mod linkage;
 mod restorer;
 mod rules;
 mod state;
@@ -40,7 +41,7 @@ pub enum Refused {
     NotElf,
     /// Of another machine than the 64-bit ones that are known ([`crate::arch`]).
     OtherMachine,
-    /// It has no call frame information, nor code that returns from signals.
+    /// It has no call frame information, nor code that returns from signals, nor stubs whose rules are known.
     NoFrames,
     /// What is wrong with it.
     Malformed(&'static str),
@@ -89,6 +90,7 @@ fn build_from(source: &Source<'_>) -> Result<Table, Refused> {
         None => eh_frame::Frames::default(),
     };
     restorer::add(elf.architecture, source, &text, &mut frames)?;
+    linkage::add(&elf, source, &text, &mut frames)?;
     if frames.list.is_empty() {
         return Err(if frames.damaged {
             Refused::Malformed("no entry of .eh_frame is sound")

@@ -61,6 +61,8 @@ pub(super) struct Image {
     pub(super) text: Vec<u8>,
     pub(super) text_address: u64,
     pub(super) eh_frame: Vec<u8>,
+    /// How many bytes of the code are a procedure linkage table: the first ones.
+    pub(super) linkage: usize,
     /// Whether it has section headers.
     pub(super) sections: bool,
     /// Whether it has an `.eh_frame_hdr`.
@@ -76,6 +78,7 @@ impl Image {
             text: vec![0xc3; 0x1000],
             text_address: TEXT,
             eh_frame: entries.0,
+            linkage: 0,
             sections: true,
             hdr: false,
         }
@@ -86,7 +89,7 @@ impl Image {
         let hdr_at = (text_at + text_size).next_multiple_of(0x1000);
         let frame_at = hdr_at + 32;
         let frame_end = frame_at + self.eh_frame.len();
-        let names = b"\0.shstrtab\0.eh_frame\0";
+        let names = b"\0.shstrtab\0.eh_frame\0.plt\0";
         let names_at = frame_end;
         let sections_at = (names_at + names.len()).next_multiple_of(8);
         let address = |offset: usize| 0x40_0000 + offset as u64;
@@ -102,7 +105,7 @@ impl Image {
         long(&mut out, 64);
         long(&mut out, if self.sections { sections_at as u64 } else { 0 });
         word(&mut out, 0);
-        let numbers = if self.sections { [64, 56, 3, 64, 3, 1] } else { [64, 56, 3, 0, 0, 0] };
+        let numbers = if self.sections { [64, 56, 3, 64, 4, 1] } else { [64, 56, 3, 0, 0, 0] };
         for number in numbers {
             half(&mut out, number);
         }
@@ -139,6 +142,7 @@ impl Image {
             section(0, 0, 0, 0, 0);
             section(1, 3, 0, names_at, names.len());
             section(11, 1, address(frame_at), frame_at, self.eh_frame.len());
+            section(21, 1, self.text_address, text_at, self.linkage);
         }
         out
     }

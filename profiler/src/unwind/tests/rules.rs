@@ -220,6 +220,42 @@ fn code_that_returns_from_signals() {
     assert_eq!(table.rule_at(TEXT + cut as u64), signal);
 }
 
+/// Nobody describes the procedure linkage table of aarch64.
+#[test]
+fn linkage_on_aarch64() {
+    /// `bti c`, `stp x16, x30, [sp, #-16]!`, `adrp x16, …`.
+    const FIRST: [u32; 3] = [0xd503_245f, 0xa9bf_7bf0, 0x9000_0010];
+    let in_lr = cfa(CfaKind::Sp, 0, 0);
+    let other_kind = SavedKind::AtCfa as u8;
+    let pushed = UnwindRule { other_kind, other_offset: -8, ..cfa(CfaKind::Sp, 16, 0) };
+    for skipped in [0, 1] {
+        let mut image = Image::new(Entries::default());
+        (image.machine, image.linkage) = (183, 64);
+        let first = FIRST[skipped..].iter().flat_map(|it| it.to_le_bytes());
+        image.text.splice(..first.clone().count(), first.collect::<Vec<u8>>());
+        let table = build_from_bytes(&image.bytes()).unwrap();
+        assert_sane(&table);
+        let behind = TEXT + 8 - 4 * skipped as u64;
+        for address in (TEXT..TEXT + 72).step_by(4) {
+            let expected = match address {
+                _ if address >= TEXT + 64 => UnwindRule::default(),
+                _ if (behind..TEXT + 32).contains(&address) => pushed,
+                _ => in_lr,
+            };
+            assert_eq!(table.rule_at(address), expected, "{:#x}", address - TEXT);
+        }
+        // On x86-64 it is described.
+        image.machine = 62;
+        assert_eq!(build_from_bytes(&image.bytes()), Err(Refused::NoFrames));
+        // Stubs without the one that pushes, as in a static program; and what the file has not.
+        image.machine = 183;
+        image.text = vec![0xc3; 0x1000];
+        assert_eq!(build_from_bytes(&image.bytes()).unwrap().rule_at(TEXT + 8), in_lr);
+        image.linkage = 0x1001;
+        assert_eq!(build_from_bytes(&image.bytes()), Err(Refused::NoFrames));
+    }
+}
+
 #[test]
 fn without_sections() {
     let mut entries = Entries::default();
