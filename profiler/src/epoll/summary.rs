@@ -266,7 +266,7 @@ impl Summary {
     fn settle(&mut self, tid: u32) {
         let Some(open) = self.open.remove(&tid) else { return };
         let found = match open.is_listener {
-            true => open.has_accepted || open.is_claimed && !open.has_failed,
+            true => open.has_accepted || open.has_returned && open.is_claimed && !open.has_failed,
             false => open.has_returned,
         };
         if found || open.key == Key::none() {

@@ -282,6 +282,7 @@ fn who_is_woken_need_not_accept() {
     };
     let woken = |time, index| wake(time, worker(index), WakerKind::Task, file);
     let back = |time, index| Raw::Return(returned(time, worker(index), time - 1, &[(36, 1)]));
+    let empty_wait = |time, index| self::empty(time, worker(index), time - 1);
     let empty = |raws: &[Raw]| {
         let (_, summary) = track(raws);
         assert!(summary.herds().is_empty(), "{:?}", summary.herds());
@@ -297,6 +298,8 @@ fn who_is_woken_need_not_accept() {
     // But who finds nothing was woken for nothing, whoever took it.
     let taken = [woken(1, 0), back(2, 0), accept(3, 1, 42), accept(4, 0, -libc::EAGAIN)];
     assert_eq!(empty(&taken), 1);
+    let gone = [woken(1, 0), accept(2, 1, 42), empty_wait(3, 0)];
+    assert_eq!(empty(&gone), 1);
     // A connection that cannot be accepted is one.
     let many_files = [woken(1, 0), back(2, 0), accept(3, 0, -libc::EMFILE)];
     assert_eq!(empty(&many_files), 0);
