@@ -1,6 +1,7 @@
 //! When a recording begins and ends, and of what.
 
 use std::collections::HashSet;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use crate::support::check::{Floor, check, never};
@@ -143,7 +144,17 @@ fn sighup_gives_complete_results() {
 
 fn gives_complete_results(signal: libc::c_int) {
     let mut target = Target::start("condvar", &["--count", "100"]);
-    let recorder = Recorder::start_with(&["out.svg", "out.txt"], &["-p", &target.players()]);
+    let mut command = Command::new(offwake());
+    // SAFETY: the call is one that a child may make.
+    unsafe {
+        command.pre_exec(move || {
+            // Whoever runs this may be under nohup.
+            libc::signal(signal, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+    let outputs = ["out.svg", "out.txt"];
+    let recorder = Recorder::start_command(command, &outputs, &["-p", &target.players()]);
     let play = target.play();
     let recorded = recorder.stop_by(signal);
     check(&recorded.profile, &play.truths, Floor::LOCAL, never);
