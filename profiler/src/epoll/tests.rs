@@ -282,7 +282,7 @@ fn who_is_woken_need_not_accept() {
     };
     let woken = |time, index| wake(time, worker(index), WakerKind::Task, file);
     let back = |time, index| Raw::Return(returned(time, worker(index), time - 1, &[(36, 1)]));
-    let empty_wait = |time, index| self::empty(time, worker(index), time - 1);
+    let empty_wait = |time, index| empty(time, worker(index), time - 1);
     let empty = |raws: &[Raw]| {
         let (_, summary) = track(raws);
         assert!(summary.herds().is_empty(), "{:?}", summary.herds());
