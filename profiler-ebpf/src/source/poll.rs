@@ -132,25 +132,20 @@ pub extern "C" fn offwake_polled_by_callback(task: u64) -> u64 {
     0
 }
 
-/// The descriptor of a thread that leads to a file; -1: not found, or several.
+/// The lowest descriptor of a thread that leads to a file; -1: not found.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_descriptor_of(task: u64, file: u64) -> i32 {
     let (files, len) = descriptors(task);
-    let mut found = -1;
     for fd in 0..MAX_DESCRIPTORS {
         if fd >= each_time(len) {
-            return found;
+            break;
         }
         if read::<u64>(files + 8 * u64::from(fd)) == file {
-            if found >= 0 {
-                return -1;
-            }
-            found = fd as i32;
+            return fd as i32;
         }
     }
-    // Nobody looked at those behind.
-    if len <= MAX_DESCRIPTORS { found } else { -1 }
+    -1
 }
 
 /// The same value. The compiler would make one bound of the two that a loop has, and kernels before 6.8 do not
