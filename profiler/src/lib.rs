@@ -20,4 +20,5 @@ pub mod report;
 pub mod saved;
 pub mod snapshot;
 pub mod symbolize;
+mod unix_name;
 pub mod unwind;

@@ -7,6 +7,8 @@ use offwake_shared::{
     EPOLL_OUTGOING, EPOLL_REUSEPORT, EPOLL_SOCKET, EPOLL_UNCERTAIN, EpollFile, SourceKind,
 };
 
+use crate::unix_name::unix_name;
+
 /// What a descriptor stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
@@ -136,7 +138,7 @@ impl Socket {
             family: file.family,
             local,
             remote: remote.filter(|remote| remote.port() != 0),
-            path: path(&file.name[..file.name.len().min(file.name_len as usize)]),
+            path: unix_name(&file.name, file.name_len),
             is_outgoing: file.flags & EPOLL_OUTGOING != 0,
             state: file.state.into(),
             reuse_port: file.flags & EPOLL_REUSEPORT != 0,
@@ -206,19 +208,6 @@ fn socket_kind(family: u16, protocol: u16) -> &'static str {
         (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_MPTCP) => "mptcp",
         _ => "socket",
     }
-}
-
-/// The path of a unix socket, as the kernel keeps it; `None`: it has none.
-fn path(name: &[u8]) -> Option<String> {
-    let name = match name {
-        [] => return None,
-        [0, name @ ..] => [b"@", name].concat(),
-        // With the 0 at its end, and maybe something behind.
-        path => path.split(|&byte| byte == 0).next().unwrap_or_default().to_vec(),
-    };
-    // The bytes of an abstract name may be zeros, too, as the kernel shows them.
-    let name: Vec<u8> = name.into_iter().map(|byte| if byte == 0 { b'@' } else { byte }).collect();
-    Some(String::from_utf8_lossy(&name).into_owned())
 }
 
 /// `None` for families that are not IP.

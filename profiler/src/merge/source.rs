@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use offwake_shared::{Source, SourceKind};
 
 use crate::profile::{Frame, SOURCE_MODULE};
+use crate::unix_name::unix_name;
 
 /// The frame of a source; `None` for one that no version of the BPF programs writes.
 pub(super) fn frame(source: &Source) -> Option<Frame> {
@@ -30,7 +31,7 @@ fn name(source: &Source) -> Option<String> {
         SourceKind::None | SourceKind::File => return None,
         SourceKind::Tcp => join([endpoints(source), tcp_state(source.state).into()]),
         SourceKind::Udp => endpoints(source),
-        SourceKind::Unix => unix_name(source),
+        SourceKind::Unix => unix_name(&source.name, source.name_len).unwrap_or_default(),
         SourceKind::Socket => {
             name = format!("[{}", family(source.family));
             endpoints(source)
@@ -120,18 +121,6 @@ fn family(family: u16) -> String {
         44 => "xdp".into(),
         0 => "socket".into(),
         other => format!("socket family {other}"),
-    }
-}
-
-/// A path ends with its first 0; an abstract name begins with one, and may have more.
-fn unix_name(source: &Source) -> String {
-    let len = (source.name_len as usize).min(source.name.len());
-    match &source.name[..len] {
-        [0, name @ ..] => format!("@{}", String::from_utf8_lossy(name).replace('\0', "@")),
-        path => {
-            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-            String::from_utf8_lossy(path).into_owned()
-        }
     }
 }
 

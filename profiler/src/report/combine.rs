@@ -16,8 +16,7 @@ use crate::saved::check_sums;
 /// When the sums of what the profiles hold are too large.
 pub fn combine(profiles: Vec<Profile>) -> Result<Profile> {
     let is_sampled = profiles.iter().any(|profile| profile.meta.sampling.is_some());
-    let has_others = profiles.iter().any(|profile| profile.meta.sampling.is_none());
-    let mut profiles = profiles.into_iter().map(|profile| match is_sampled && has_others {
+    let mut profiles = profiles.into_iter().map(|profile| match is_sampled {
         true => with_sampling(profile),
         false => profile,
     });

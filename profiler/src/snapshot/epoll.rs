@@ -42,10 +42,11 @@ pub(crate) fn registrations(pid: u32) -> Vec<Registration> {
     let entries = fs::read_dir(folder(pid).join("fd")).into_iter().flatten().flatten();
     let mut found = Vec::new();
     for entry in entries {
-        let Some(epfd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(epfd) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
+        else {
             continue;
         };
-        if kind(pid, epfd).as_deref() == Some("epoll") {
+        if fs::read_link(entry.path()).is_ok_and(|target| is_instance(&target)) {
             let path = folder(pid).join("fdinfo").join(epfd.to_string());
             let text = fs::read_to_string(path).unwrap_or_default();
             found.extend(text.lines().filter_map(|line| parse_registration(pid, epfd, line)));
@@ -64,23 +65,9 @@ fn parse_registration(pid: u32, epfd: i32, line: &str) -> Option<Registration> {
     Some(Registration { pid, epfd, fd, interest, data })
 }
 
-/// What a descriptor of a process is, in a word.
-fn kind(pid: u32, fd: i32) -> Option<String> {
-    let target = fs::read_link(folder(pid).join("fd").join(fd.to_string())).ok()?;
-    Some(parse_kind(&target))
-}
-
-/// `anon_inode:[eventfd]`, `pipe:[123]`, `socket:[123]`, or a path.
-fn parse_kind(target: &Path) -> String {
-    let text = target.to_string_lossy();
-    if let Some(name) = text.strip_prefix("anon_inode:") {
-        let name = name.trim_matches(['[', ']']);
-        return if name == "eventpoll" { "epoll".into() } else { name.into() };
-    }
-    match text.split_once(":[") {
-        Some((kind @ ("pipe" | "socket"), _)) => kind.into(),
-        _ => "file".into(),
-    }
+/// Whether the link of a descriptor is that of an epoll instance (`anon_inode_getfile` in fs/eventpoll.c).
+fn is_instance(target: &Path) -> bool {
+    target == Path::new("anon_inode:[eventpoll]")
 }
 
 /// A file as a process sees it, by its path, or by its name if the process has it mapped.
@@ -153,15 +140,15 @@ mod tests {
         };
         assert_eq!(parse_registration(1, 3, line), Some(expected));
         assert_eq!(parse_registration(1, 3, "pos:	0"), None);
-        for (target, kind) in [
-            ("anon_inode:[eventfd]", "eventfd"),
-            ("anon_inode:[eventpoll]", "epoll"),
-            ("anon_inode:inotify", "inotify"),
-            ("pipe:[12]", "pipe"),
-            ("socket:[12]", "socket"),
-            ("/tmp/a:[b", "file"),
+        for (target, is_epoll) in [
+            ("anon_inode:[eventfd]", false),
+            ("anon_inode:[eventpoll]", true),
+            ("anon_inode:inotify", false),
+            ("pipe:[12]", false),
+            ("socket:[12]", false),
+            ("/tmp/a:[b", false),
         ] {
-            assert_eq!(parse_kind(Path::new(target)), kind);
+            assert_eq!(is_instance(Path::new(target)), is_epoll);
         }
     }
 }

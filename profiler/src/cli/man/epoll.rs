@@ -41,10 +41,10 @@ pub(super) const TABLE: &str = "\
     The table at the end has a row for each listener, and for connections that were accepted at a port, those \
     that were made to an address, and every other descriptor. READY: events that were returned; WAKES: wake-ups; \
     EMPTY: wake-ups for nothing, because the thread slept on or, with a listener, there was no connection that it \
-    or a thread that was not woken itself accepted; ACCEPTED: connections; p50, p99, MAX: from the wake-up to the return; BYTES: read and \
-    written. A listener of which one in ten wake-ups is for nothing, and which woke several threads, more often \
-    than there were connections, is named as a thundering herd, with the cause as the flags of the socket and of the epoll instances have it. Not seen \
-    are: events when the ring buffer was full (events_full), waits of too many threads (waiters_full), bytes of \
+    or a thread that was not woken itself accepted; ACCEPTED: connections; p50, p99, MAX: from the wake-up to the \
+    return; BYTES: read and written. A listener of which one in ten wake-ups is for nothing, and which woke several \
+    threads, more often than there were connections, is named as a thundering herd, with the cause as the flags of \
+    the socket and of the epoll instances have it. Not seen are: events when the ring buffer was full (events_full), waits of too many threads (waiters_full), bytes of \
     too many descriptors (bytes_full), and what happened while the kernel skipped a program (probe_misses).";
 
 /// The members of the objects of `--json`.
@@ -69,7 +69,8 @@ pub(super) const JSON: [Entry; 13] = [
     (
         "socket",
         "address: of the kernel's struct sock; family: inet, inet6, unix, or a number; local and remote: address \
-         and port, or null; path: of a unix socket, an abstract one with @, or null; outgoing: whether it was connected from here; state, as ss(8) has it, or null; \
+         and port, or null; path: of a unix socket, an abstract one with @, or null; outgoing: whether it \
+         was connected from here; state, as ss(8) has it, or null; \
          reuse_port: whether it has SO_REUSEPORT.",
     ),
     (
@@ -101,7 +102,8 @@ pub(super) const JSON: [Entry; 13] = [
     ),
     (
         "rows",
-        "Of summary: name; inode (of listeners, else null); pid (where a descriptor is in the name, else null); ready, wakes, empty_wakes, lost_accepts (those in \
+        "Of summary: name; inode (of listeners, else null); pid (where a descriptor is in the name, else null); \
+         ready, wakes, empty_wakes, lost_accepts (those in \
          which accept failed with EAGAIN), accepted, threads (that were woken); reuse_port; read_bytes, \
          written_bytes; latency_p50_ns, latency_p99_ns (within a sixteenth) and latency_max_ns, from the wake-up to \
          the return, or null.",
