@@ -1,6 +1,6 @@
 //! What the log tells of an open file.
 
-use offwake_shared::{EPOLL_OUTGOING, EPOLL_REUSEPORT, EPOLL_SOCKET, EpollFile};
+use offwake_shared::{EPOLL_OUTGOING, EPOLL_REUSEPORT, EPOLL_SOCKET, EpollFile, SourceKind};
 
 use crate::source::file::File;
 use crate::source::socket::{self, Socket};
@@ -13,8 +13,9 @@ pub fn describe(file: File, fd: i32, events: u32, out: &mut EpollFile) {
         return;
     }
     out.inode = file.inode_number();
-    out.kind = file.kind() as u16;
-    if !file.is_socket() {
+    let kind = file.kind();
+    out.kind = kind as u16;
+    if kind != SourceKind::Socket {
         return;
     }
     out.flags = EPOLL_SOCKET;

@@ -35,7 +35,7 @@ use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
 
 use offwake_shared::{Stack, UserRegisters};
 
-use super::{LEARNS, MARKS, MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
+use super::{MARKS, MAX_DEPTH, MAX_WORDS, Recall, first_slot, slot_in_turn, slots};
 use crate::known;
 use crate::maps::{
     FRAMES_LIMIT, KERNEL_STACK_TOP, KERNEL_TEXT_LEN, KERNEL_TEXT_START, RECALL, REMEMBER,
@@ -276,8 +276,7 @@ fn slot_to_learn(recall: &Recall, first: u32) -> u32 {
             return slot;
         }
     }
-    let is_due = recall.misses & (LEARNS - 1) == 0;
-    if is_due { first | (recall.misses / LEARNS) & (WAYS - 1) } else { u32::MAX }
+    slot_in_turn(first, recall.misses)
 }
 
 /// Compares the words that were read with what is in the slots of a place. Returns the id, or 0.

@@ -22,7 +22,7 @@ use crate::maps::RECALL;
 pub const SLOTS: usize = 256;
 
 /// How many stacks there is room for in one place. A power of two.
-pub const WAYS: u32 = 4;
+const WAYS: u32 = 4;
 
 /// One of so many stacks that were not found takes the place of another one: where no two are the same, to
 /// learn them costs little. A power of two.
@@ -126,6 +126,13 @@ pub fn is_right(remembered: u64, id: u64) -> bool {
 pub const fn first_slot(place: u64) -> u32 {
     let product = place.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (product >> 40) as u32 & (SLOTS as u32 - WAYS)
+}
+
+/// The slot of a place that is learnt although others are in all of them: each in its turn, and not at each miss.
+/// `misses`: how many came before this one.
+#[inline(always)]
+pub const fn slot_in_turn(first: u32, misses: u32) -> u32 {
+    if misses & (LEARNS - 1) == 0 { first | (misses / LEARNS) & (WAYS - 1) } else { u32::MAX }
 }
 
 /// The slots of a place.

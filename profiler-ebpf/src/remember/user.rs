@@ -12,7 +12,7 @@ use core::hint::black_box;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use offwake_shared::{Program, UserRegisters};
 
-use super::{LEARNS, MAX_DEPTH, MAX_WORDS, Recall, WAYS, first_slot, slots};
+use super::{MAX_DEPTH, MAX_WORDS, Recall, first_slot, slot_in_turn, slots};
 use crate::known;
 use crate::maps::{RECALL, REMEMBER, REMEMBERED_USER, SCRATCH, Scratch, UNWIND_CHANGES};
 
@@ -102,11 +102,8 @@ pub extern "C" fn offwake_recall_user(index: u32, first: u32) -> u64 {
     }
     // SAFETY: as above.
     let recall = unsafe { &mut *recall };
-    let misses = recall.misses;
-    recall.misses = misses.wrapping_add(1);
-    if misses & (LEARNS - 1) == 0 {
-        recall.slot = first | (misses / LEARNS) & (WAYS - 1);
-    }
+    recall.slot = slot_in_turn(first, recall.misses);
+    recall.misses = recall.misses.wrapping_add(1);
     for slot in slots(first) {
         let Some(memory) = REMEMBERED_USER.get_ptr(slot) else { return 0 };
         // SAFETY: as above; the table is this CPU's.

@@ -19,7 +19,6 @@ const S_IFIFO: u16 = 0o010_000;
 const S_IFCHR: u16 = 0o020_000;
 const S_IFDIR: u16 = 0o040_000;
 const S_IFREG: u16 = 0o100_000;
-const S_IFSOCK: u16 = 0o140_000;
 
 /// An open file; 0: none.
 #[derive(Clone, Copy)]
@@ -106,12 +105,6 @@ impl File {
     fn mode(self) -> u16 {
         let inode: u64 = read_at(self.0, &FILE_INODE);
         read_at::<u16>(inode, &INODE_MODE) & S_IFMT
-    }
-
-    /// Whether it is a socket.
-    #[inline(always)]
-    pub fn is_socket(self) -> bool {
-        self.mode() == S_IFSOCK
     }
 
     /// Whether nobody waits for it with epoll: it is on a disk.
