@@ -43,7 +43,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(&recording, &profile);
     let remembered = recording.remembered_stacks;
     drop(recording);
-    let sampling = profile.describe_sampling();
+    let (sampling, unlike) = (profile.describe_sampling(), render::unlike_threads(&profile));
 
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
@@ -57,6 +57,9 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     }
     if let Some(sampling) = sampling {
         say(sampling);
+    }
+    if let Some(unlike) = unlike {
+        say(format_args!("warning: {unlike}"));
     }
     if remembered != 0 {
         say(format_args!("stacks not unwound again: {remembered}"));

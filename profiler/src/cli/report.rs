@@ -29,6 +29,9 @@ pub(crate) fn run(job: &Report) -> anyhow::Result<ExitCode> {
     if let Some(sampling) = profile.describe_sampling() {
         say(sampling);
     }
+    if let Some(unlike) = render::unlike_threads(&profile) {
+        say(format_args!("warning: {unlike}"));
+    }
     say(profile.losses.describe(true));
     Ok(exit)
 }

@@ -1,5 +1,7 @@
 //! What is known of a profile whose intervals were sampled: `--overhead`.
 
+use hashbrown::HashMap;
+
 use crate::profile::{Profile, Thread, Wait};
 
 /// How the intervals were sampled, and what all of them are together.
@@ -113,7 +115,52 @@ fn hypotenuse(a: u64, b: u64) -> u64 {
     }
 }
 
+/// A thread whose waits that were recorded are not like all of its waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlike<'a> {
+    /// The thread, and the exact sums.
+    pub total: &'a ThreadTotal,
+    /// The time off-CPU by the waits that were recorded, in ns.
+    pub estimate_ns: u64,
+}
+
+impl Unlike<'_> {
+    /// How far both are apart, in ns.
+    pub const fn gap_ns(&self) -> u64 {
+        self.total.off_ns().abs_diff(self.estimate_ns)
+    }
+}
+
+/// As many standard errors chance almost never makes.
+const FAR: f64 = 5.0;
+
 impl Profile {
+    /// The threads whose time off-CPU is not what the waits that were recorded tell of it: not by chance, and by more
+    /// than a fiftieth. Longer waits than all others were not among them, or to record them made them longer. The
+    /// largest gap comes first.
+    pub fn unlike_threads(&self) -> Vec<Unlike<'_>> {
+        let Some(sampling) = &self.meta.sampling else { return Vec::new() };
+        let mut sums: HashMap<&Thread, (u64, f64)> = HashMap::new();
+        for wait in &self.waits {
+            let (estimate_ns, variance) = sums.entry(&wait.sleeper).or_default();
+            *estimate_ns = estimate_ns.saturating_add(wait.off_ns());
+            *variance += (wait.estimate.off_error_ns as f64).powi(2);
+        }
+        let mut unlike: Vec<_> = sampling
+            .threads
+            .iter()
+            .filter_map(|total| {
+                let (estimate_ns, variance) = sums.get(&total.thread).copied().unwrap_or_default();
+                let this = Unlike { total, estimate_ns };
+                let gap = this.gap_ns();
+                let is_far = gap as f64 > FAR * variance.sqrt() && gap > total.off_ns() / 50;
+                is_far.then_some(this)
+            })
+            .collect();
+        unlike.sort_by_key(|unlike| std::cmp::Reverse(unlike.gap_ns()));
+        unlike
+    }
+
     /// The estimate of all waits together.
     pub fn estimate(&self) -> Estimate {
         let mut all = Estimate::default();
@@ -135,23 +182,26 @@ impl Profile {
         let sum = |of: fn(&Wait) -> u64| self.waits.iter().map(of).fold(0, u64::saturating_add);
         let (count, off_ns) = (sum(|wait| wait.count), sum(Wait::off_ns));
         let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
+        let (mut count_error, mut off_error_ns) =
+            (estimate.count_confidence(), estimate.off_confidence_ns());
+        let mut exact = String::new();
         // Of a part of a profile nobody knows.
-        let exact = match sampling.threads.len() {
-            0 => String::new(),
-            threads => {
-                let (waits, ns) = sampling.totals();
-                let seconds = ns as f64 / 1e9;
-                format!("; threads: exact, {waits} waits and {seconds:.3} s of {threads}")
-            }
-        };
+        if !sampling.threads.is_empty() {
+            let (waits, ns) = sampling.totals();
+            // Where chance does not explain it, the error is what is seen.
+            count_error = count_error.max(count.abs_diff(waits));
+            off_error_ns = off_error_ns.max(off_ns.abs_diff(ns));
+            let (seconds, threads) = (ns as f64 / 1e9, sampling.threads.len());
+            exact = format!("; threads: exact, {waits} waits and {seconds:.3} s of {threads}");
+        }
         Some(format!(
             "sampled 1 of {:.1} waits (BPF {:.2} % of the CPU, at most {} %), 95 % confidence: time \
              ± {:.2} %, waits ± {:.2} %{exact}",
             count as f64 / estimate.samples.max(1) as f64,
             f64::from(sampling.spent_ppm) / 1e4,
             f64::from(sampling.ceiling_ppm) / 1e4,
-            percent(estimate.off_confidence_ns(), off_ns),
-            percent(estimate.count_confidence(), count),
+            percent(off_error_ns, off_ns),
+            percent(count_error, count),
         ))
     }
 }
@@ -182,5 +232,39 @@ mod tests {
         assert_eq!(all.totals(), (13, 33));
         assert_eq!(all.threads.len(), 2);
         assert_eq!((all.threads[0].thread.tid, all.threads[1].count), (1, 6));
+    }
+
+    #[test]
+    fn what_the_sample_has_not_seen_is_told() {
+        let mut profile = crate::saved::random::Random(3).profile();
+        let thread = profile.waits[0].sleeper.clone();
+        profile.waits.truncate(1);
+        profile.waits[0].blocked_ns = 900;
+        profile.waits[0].runqueue_ns = 100;
+        profile.waits[0].count = 10;
+        profile.waits[0].estimate = Estimate { samples: 2, count_error: 1, off_error_ns: 10 };
+        let mut told = |exact_ns| {
+            let total = ThreadTotal {
+                thread: thread.clone(),
+                count: 10,
+                blocked_ns: exact_ns,
+                runqueue_ns: 0,
+            };
+            profile.meta.sampling =
+                Some(Sampling { ceiling_ppm: 1, spent_ppm: 1, threads: vec![total] });
+            let unlike = profile.unlike_threads();
+            (unlike.first().map(Unlike::gap_ns), profile.describe_sampling().unwrap())
+        };
+        // Chance explains these.
+        for exact_ns in [951, 1000, 1049] {
+            let (gap, text) = told(exact_ns);
+            assert_eq!(gap, None, "{exact_ns}");
+            assert!(!text.contains("± 50.00 %"), "{text}");
+        }
+        for (exact_ns, percent) in [(1500, "50.00"), (600, "40.00")] {
+            let (gap, text) = told(exact_ns);
+            assert_eq!(gap, Some(exact_ns.abs_diff(1000)));
+            assert!(text.contains(&format!("time ± {percent} %")), "{text}");
+        }
     }
 }

@@ -17,11 +17,13 @@ mod svg;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unlike;
 
 use std::io::{self, Write};
 use std::path::Path;
 
 pub use self::diff::{DiffFormat, write_diff};
+pub use self::unlike::unlike_threads;
 use crate::pprof;
 use crate::profile::{Metric, Profile};
 

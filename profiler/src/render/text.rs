@@ -21,7 +21,7 @@ use std::io::{self, Write};
 
 use super::label::label;
 use super::stacks::split;
-use super::{RenderOptions, escape, human};
+use super::{RenderOptions, escape, human, unlike_threads};
 use crate::profile::{FrameId, Profile, Thread, Wait, Waker};
 
 pub(super) fn write(
@@ -68,6 +68,9 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
     )?;
     if let Some(sampling) = profile.describe_sampling() {
         writeln!(out, "{sampling}")?;
+        if let Some(unlike) = unlike_threads(profile) {
+            writeln!(out, "{unlike}")?;
+        }
     }
     if let Some(how) = &meta.wake_source {
         let (named, woken) = profile.sources();

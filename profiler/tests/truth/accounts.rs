@@ -50,7 +50,11 @@ fn on_cpu_and_blocked_and_run_queue_are_the_wall_time() {
             let switches = sum(profile.of(thread.tid), |wait| wait.count) as f64;
             let twice = if is_slow() { switches * CHOICE_NS } else { 0.0 };
             let balanced = all < wall * 1.02 + twice && all + stolen > wall * 0.98;
-            assert!(balanced, "{what}, stolen {stolen}, wall {wall}: {:?}", profile.losses);
+            assert!(
+                balanced,
+                "{what}, {switches} switches, stolen {stolen}, wall {wall}: {:?}",
+                profile.losses
+            );
 
             // The wait at the start gate began before the recording, the one at the end gate goes on.
             let at_gates = profile.of(thread.tid).filter(|wait| {
