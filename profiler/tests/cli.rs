@@ -58,6 +58,26 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn numbers_below_zero_are_told_what_they_should_be() {
+    let positive = "for '--duration <SECS>': must be more than 0 and at most";
+    assert_fails(&["-p", "1", "-d", "-1"], 2, positive);
+    assert_fails(&["-p", "1", "-d", "-0.5"], 2, positive);
+    assert_fails(&["epoll", "-p", "1", "-d", "-1"], 2, positive);
+    for arguments in
+        [&["-p", "-1"][..], &["-t", "-1"], &["epoll", "-p", "-1"], &["check", "-p", "-1"]]
+    {
+        assert_fails(arguments, 2, "ids are whole numbers from 1");
+    }
+    assert_fails(&["-p", "1", "-m", "-1"], 2, "a whole number of microseconds, from 0");
+    assert_fails(&["-p", "1", "-M", "-1"], 2, "a whole number of microseconds, from 1");
+    assert_fails(&["-p", "1", "-M", "0"], 2, "a whole number of microseconds, from 1");
+    assert_fails(&["-p", "1", "--overhead", "-1"], 2, "must be from 0.01 to 100 percent");
+    assert_fails(&["report", "x", "--min-us", "-1"], 2, "a whole number of microseconds, from 0");
+    assert_fails(&["diff", "x", "y", "--per", "-1"], 2, "whole numbers from 1");
+    assert_fails(&["diff", "x", "y", "--fail-above", "-1"], 2, "a number of percent from 0");
+}
+
+#[test]
 fn outputs_fail_before_anything_is_recorded() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

@@ -114,7 +114,7 @@ pub(crate) enum Subcommand {
     /// missing.
     Check {
         /// Tell what a recording of these processes needs, too: unwind tables and memory
-        #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id)]
+        #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true)]
         pid: Vec<u32>,
     },
     /// Print the man page or a shell's completion script
@@ -148,13 +148,13 @@ pub(crate) struct RecordArgs {
     ///
     /// Every thread counts, also those that a process creates later. The recording ends when the
     /// last of the processes has ended. Pids are those of the pid namespace that offwake runs in.
-    #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, help_heading = TARGETS)]
+    #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true, help_heading = TARGETS)]
     pub(crate) pid: Vec<u32>,
 
     /// Record these threads
     ///
     /// As `ps -L` and `top -H` show them. The recording ends when the last of them has ended.
-    #[arg(short, long, value_name = "TID,...", value_delimiter = ',', value_parser = parse_id, help_heading = TARGETS)]
+    #[arg(short, long, value_name = "TID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true, help_heading = TARGETS)]
     pub(crate) tid: Vec<u32>,
 
     /// Record the threads in this cgroup directory and below it
@@ -196,7 +196,7 @@ pub(crate) struct RecordArgs {
     ///
     /// Fractions are allowed. Without it the recording goes on until Ctrl-C, SIGTERM, or the end
     /// of the last target.
-    #[arg(short, long, value_name = "SECS", value_parser = parse_duration, help_heading = RECORDING)]
+    #[arg(short, long, value_name = "SECS", value_parser = parse_duration, allow_negative_numbers = true, help_heading = RECORDING)]
     pub(crate) duration: Option<Duration>,
 
     /// Take at most this share of the machine's CPU time, in percent: sample the waits
@@ -207,7 +207,7 @@ pub(crate) struct RecordArgs {
     /// number of waits of each thread, and their time, stay exact. The ceiling is for the time in BPF
     /// programs, as the kernel measures it. About 0.5 µs a wait is needed for the exact sums
     /// alone: where even this is more than the ceiling, a warning says so.
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, help_heading = RECORDING)]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, allow_negative_numbers = true, help_heading = RECORDING)]
     pub(crate) overhead: Option<u32>,
 
     /// Leave out intervals that are shorter than this many microseconds
@@ -216,7 +216,8 @@ pub(crate) struct RecordArgs {
     /// missing from every sum, so the times no longer add up to the length of the recording.
     #[arg(
         short, long, value_name = "US", default_value_t = 0, hide_default_value = true,
-        value_parser = clap::value_parser!(u64).range(..=MAX_MICROS), help_heading = RECORDING
+        value_parser = parse_micros, allow_negative_numbers = true,
+        help_heading = RECORDING
     )]
     pub(crate) min_block_time: u64,
 
@@ -225,7 +226,8 @@ pub(crate) struct RecordArgs {
     /// Hides threads that idle for long between pieces of work. Counted as for --min-block-time.
     #[arg(
         short = 'M', long, value_name = "US",
-        value_parser = clap::value_parser!(u64).range(1..=MAX_MICROS), help_heading = RECORDING
+        value_parser = parse_some_micros, allow_negative_numbers = true,
+        help_heading = RECORDING
     )]
     pub(crate) max_block_time: Option<u64>,
 
@@ -396,6 +398,18 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("must be at least a nanosecond".into()),
         duration => Ok(duration),
     }
+}
+
+fn parse_some_micros(text: &str) -> Result<u64, String> {
+    let some = parse_micros(text).ok().filter(|micros| *micros > 0);
+    some.ok_or_else(|| "a whole number of microseconds, from 1".into())
+}
+
+fn parse_micros(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|micros| *micros <= MAX_MICROS)
+        .ok_or_else(|| "a whole number of microseconds, from 0".into())
 }
 
 /// A share in percent, in millionths.

@@ -13,13 +13,13 @@ pub(crate) struct EpollArgs {
     /// Watch the threads of these processes
     ///
     /// It ends when the last of them has ended.
-    #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, required = true)]
+    #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true, required = true)]
     pub(crate) pid: Vec<u32>,
 
     /// Watch for this many seconds
     ///
     /// Fractions are allowed. Without it, until Ctrl-C, SIGTERM, or the end of the last process.
-    #[arg(short, long, value_name = "SECS", value_parser = parse_duration)]
+    #[arg(short, long, value_name = "SECS", value_parser = parse_duration, allow_negative_numbers = true)]
     pub(crate) duration: Option<Duration>,
 
     /// Only the table at the end, without the log

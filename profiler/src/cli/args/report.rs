@@ -6,8 +6,8 @@ use clap::{Args, ValueHint};
 use offwake::report::NamePattern;
 use regex::Regex;
 
-use super::MAX_MICROS;
 use super::output::{GraphArgs, OutputArgs};
+use super::parse_micros;
 
 const CONDITIONS: &str = "Conditions";
 
@@ -49,7 +49,8 @@ pub(crate) struct ReportArgs {
     /// --min-block-time leaves those out while it records.
     #[arg(
         long, value_name = "US", default_value_t = 0, hide_default_value = true,
-        value_parser = clap::value_parser!(u64).range(..=MAX_MICROS), help_heading = CONDITIONS
+        value_parser = parse_micros, allow_negative_numbers = true,
+        help_heading = CONDITIONS
     )]
     pub(crate) min_us: u64,
 
