@@ -81,10 +81,13 @@ fn every_format_is_as_if_just_recorded() {
 }
 
 #[test]
-fn losses_are_on_stderr() {
+fn probe_and_losses_are_on_stderr() {
     let output = offwake(&[&sample(), "-f"]);
-    let error = text(&output.stderr);
-    assert!(error.starts_with("offwake: lost 0 (") && error.contains("unknown_waker 3"), "{error}");
+    let lines: Vec<&str> = text(&output.stderr).lines().collect();
+    let [probe, losses] = lines[..] else { panic!("{lines:?}") };
+    assert_eq!(probe, "offwake: probe: btf");
+    assert!(losses.starts_with("offwake: lost 0 ("), "{losses}");
+    assert!(losses.contains("unknown_waker 3"), "{losses}");
 }
 
 #[test]

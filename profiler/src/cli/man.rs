@@ -32,7 +32,8 @@ const OUTPUT_FORMATS: [Entry; 6] = [
         "folded (.folded)",
         "One line for each merged stack, frames from the sleeper's name to the waker's name joined by \
          semicolons, a space, and the metric (times in microseconds). inferno-flamegraph, flamegraph.pl \
-         and speedscope read it.",
+         and speedscope read it. Lines that are no stacks would be drawn or refused by some of them, so neither \
+         the probe nor the losses are in it: standard error tells both.",
     ),
     (
         "text (.txt)",

@@ -39,6 +39,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
+    let probe = recording.meta.probe.clone();
     let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
     let summary = Summary::of(&recording, &profile);
     let remembered = recording.remembered_stacks;
@@ -48,6 +49,8 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
     });
+    // Also for folded stacks, which cannot tell it.
+    say(format_args!("probe: {probe}"));
     if let Some(figures) = unwind {
         say(format_args!("unwind tables: {}", figures.tables()));
     }

@@ -26,6 +26,7 @@ pub(crate) fn run(job: &Report) -> anyhow::Result<ExitCode> {
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
     });
+    say(format_args!("probe: {}", profile.meta.probe));
     if let Some(sampling) = profile.describe_sampling() {
         say(sampling);
     }

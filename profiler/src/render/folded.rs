@@ -4,6 +4,10 @@
 //! Times are summed in ns before they are rounded to the nearest µs. A stack with any time at all
 //! has at least 1 µs, so that none disappears: parsers drop a 0. A sum over lines is off by less
 //! than 1 µs a line.
+//!
+//! Neither the probe nor the losses are in it, since there are no comments that every reader leaves out: inferno does
+//! where a line begins with `# `, but flamegraph.pl draws such a line if it ends with a number, and else complains, and
+//! difffolded.pl makes a stack of any. The command line tells both on stderr.
 
 use std::io::{self, Write};
 

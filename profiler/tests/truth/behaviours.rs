@@ -163,7 +163,8 @@ fn gives_complete_results(signal: libc::c_int) {
     let intervals = sum(&recorded.profile.waits, |wait| wait.count);
     let said = format!("offwake: {intervals} intervals, ");
     let lines: Vec<&str> = recorded.stderr.lines().collect();
-    let [tables, memory, remembered, figures] = lines[..] else { panic!("{lines:?}") };
+    let [probe, tables, memory, remembered, figures] = lines[..] else { panic!("{lines:?}") };
+    assert!(probe.starts_with("offwake: probe: "), "{probe}");
     assert!(tables.starts_with("offwake: unwind tables: "), "{tables}");
     assert!(memory.starts_with("offwake: memory: "), "{memory}");
     assert!(remembered.starts_with("offwake: stacks not unwound again: "), "{remembered}");
