@@ -193,9 +193,15 @@ fn a_command_that_ends_at_once() {
     if output.status.success() {
         assert_whole(&sandbox.path("out.svg"));
     } else {
-        assert_failed(&output, &["no interval off-CPU was seen", " of true (pid "]);
+        let seen = ["no interval off-CPU was seen of true (pid ", "), which ended after 0."];
+        assert_failed(&output, &seen);
         assert_eq!(sandbox.files(), [""; 0]);
     }
+    // Nothing of it is recorded, whatever it does.
+    sandbox.assert_fails(
+        &["--comm", "nobody has this", "-d", "60", "--", "true"],
+        &["threads named nobody has this, which ended after 0.", "record what runs for longer"],
+    );
 }
 
 #[test]

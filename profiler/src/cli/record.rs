@@ -1,6 +1,7 @@
 //! `offwake [OPTIONS]`: record → symbolize → merge → render.
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use offwake::recording::human_bytes;
@@ -27,7 +28,8 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
     bar.clear();
     let recording = result?;
     if recording.waits.is_empty() {
-        anyhow::bail!(no_interval(&recording, &job.record));
+        let was_stopped = stop.load(Ordering::Relaxed);
+        anyhow::bail!(no_interval(&recording, &job.record, was_stopped));
     }
 
     let bar = progress::symbolizing();

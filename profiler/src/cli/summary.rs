@@ -51,10 +51,23 @@ fn share(part: u64, all: u64) -> String {
     format!("{part} of {all} waits ({percent:.1} %)")
 }
 
-/// Why there is no result, and what to try.
-pub(crate) fn no_interval(recording: &Recording, config: &Config) -> String {
+/// Why there is no result, and what to try. `was_stopped`: by a signal.
+pub(crate) fn no_interval(recording: &Recording, config: &Config, was_stopped: bool) -> String {
     let Recording { meta, losses, .. } = recording;
-    let mut advice = String::from("record for longer, and while the target has work to do");
+    let (seconds, targets) = (meta.duration.as_secs_f64(), meta.targets.join(", "));
+    let is_over = was_stopped || config.duration.is_some_and(|wanted| meta.duration >= wanted);
+    let (what, advice) = if is_over {
+        (
+            format!("no interval off-CPU was seen in {seconds:.1} s of {targets}"),
+            "record for longer, and while the target has work to do",
+        )
+    } else {
+        (
+            format!("no interval off-CPU was seen of {targets}, which ended after {seconds:.3} s"),
+            "record what runs for longer",
+        )
+    };
+    let mut advice = advice.to_owned();
     let all_states = WaitState::ALL.iter().fold(0, |set, state| set | state.bit());
     if !config.min_off.is_zero() || config.max_off.is_some() || config.states != all_states {
         advice += "; -m, -M or --state may leave nothing";
@@ -63,11 +76,7 @@ pub(crate) fn no_interval(recording: &Recording, config: &Config) -> String {
         advice += "; ";
         advice += &losses.describe(false);
     }
-    format!(
-        "no interval off-CPU was seen in {:.1} s of {}: {advice}",
-        meta.duration.as_secs_f64(),
-        meta.targets.join(", "),
-    )
+    format!("{what}: {advice}")
 }
 
 #[cfg(test)]
@@ -151,7 +160,9 @@ mod tests {
 
     #[test]
     fn no_interval_says_how_long_of_whom_and_what_to_do() {
-        let message = no_interval(&recording(), &Config::default());
+        let message = no_interval(&recording(), &Config::default(), true);
+        let for_time = Config { duration: Some(Duration::from_millis(2500)), ..Config::default() };
+        assert_eq!(message, no_interval(&recording(), &for_time, false));
         assert_eq!(
             message,
             "no interval off-CPU was seen in 2.5 s of envoy (pid 4182), thread name wrk:worker_0: \
@@ -160,7 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn no_interval_tells_of_a_target_that_ended() {
+        let longer = Config { duration: Some(Duration::from_secs(60)), ..Config::default() };
+        for config in [Config::default(), longer] {
+            assert_eq!(
+                no_interval(&recording(), &config, false),
+                "no interval off-CPU was seen of envoy (pid 4182), thread name wrk:worker_0, which \
+                 ended after 2.500 s: record what runs for longer"
+            );
+        }
+    }
+
+    #[test]
     fn no_interval_suspects_filters_and_losses_only_where_there_are_any() {
+        let no_interval =
+            |recording: &Recording, config: &Config| no_interval(recording, config, true);
         let plain = no_interval(&recording(), &Config::default());
         let narrow = [
             Config { min_off: Duration::from_micros(5), ..Config::default() },
