@@ -5,6 +5,8 @@
 mod epoll;
 #[path = "bad_input/sandbox.rs"]
 mod sandbox;
+#[path = "bad_input/signals.rs"]
+mod signals;
 
 use std::fs::{self, File};
 use std::io::{self, Read};

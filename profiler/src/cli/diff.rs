@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use offwake::diff::Diff;
 use offwake::profile::Profile;
 use offwake::render::DiffFormat;
 use offwake::{render, report, symbolize};
 
 use super::config::Comparison;
-use super::{results, say, source};
+use super::{results, say, source, stop};
 
 /// What got longer than --fail-above allows.
 const REGRESSION: u8 = 3;
@@ -23,6 +23,7 @@ const REGRESSION: u8 = 3;
 /// When a profile cannot be read or compared. An output that fails is reported at once and leaves the
 /// others alone; it shows in the exit code.
 pub(crate) fn run(job: &Comparison) -> anyhow::Result<ExitCode> {
+    stop::at_once().context("cannot handle signals")?;
     let sinks = results::open(&job.outputs)?;
     let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<Profile>> {
         paths

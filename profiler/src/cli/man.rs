@@ -89,7 +89,7 @@ const SIGNALS: [Entry; 2] = [
     (
         "SIGINT, SIGTERM, SIGHUP",
         "End the recording. Results are complete for the time that was recorded. A second one ends \
-         offwake at once, without results. Under nohup, SIGHUP stays ignored.",
+         offwake at once, without results and without half-written files. Under nohup, SIGHUP stays ignored.",
     ),
     ("SIGPIPE", "Ignored: when the reader of standard output goes away, offwake ends quietly."),
 ];

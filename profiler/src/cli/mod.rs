@@ -19,6 +19,7 @@ mod results;
 mod source;
 mod stop;
 mod summary;
+mod unfinished;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

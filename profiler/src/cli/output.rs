@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use tempfile::NamedTempFile;
 
 use super::config::Destination;
+use super::unfinished;
 
 /// As many symbolic links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -117,16 +118,17 @@ fn replace(
 }
 
 /// A new file in the directory of `path`, with the permissions that any new file gets. Removed
-/// when dropped.
+/// when dropped, and by signals that end the process.
 fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
     // Not `tempfile_in`: it would hide the error's cause, and make the file private to its owner.
-    tempfile::Builder::new()
-        .prefix(".offwake-")
-        .make_in(directory, |path| OpenOptions::new().write(true).create_new(true).open(path))
+    tempfile::Builder::new().prefix(".offwake-").make_in(directory, |path| {
+        unfinished::set(path);
+        OpenOptions::new().write(true).create_new(true).open(path)
+    })
 }
 
 fn write_to(

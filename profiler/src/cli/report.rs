@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use offwake::{render, report, symbolize};
 
 use super::config::Report;
-use super::{results, say, source};
+use super::{results, say, source, stop};
 
 /// Reads the files, and writes the results.
 ///
@@ -14,6 +14,7 @@ use super::{results, say, source};
 /// When a file cannot be read, or nothing is left to show. An output that fails is reported at once
 /// and leaves the others alone; it shows in the exit code.
 pub(crate) fn run(job: &Report) -> anyhow::Result<ExitCode> {
+    stop::at_once().context("cannot handle signals")?;
     let sinks = results::open(&job.outputs)?;
     let profiles =
         job.files.iter().map(|path| source::read(path)).collect::<anyhow::Result<Vec<_>>>()?;

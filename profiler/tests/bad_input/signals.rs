@@ -1,0 +1,76 @@
+//! Signals while results are written.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use super::sandbox::{Sandbox, Target, privileged};
+use super::{bpf_ids, wait_until};
+
+fn signal(process: &Target, signal: libc::c_int) {
+    // SAFETY: takes no pointers.
+    assert_eq!(unsafe { libc::kill(process.0.id() as libc::pid_t, signal) }, 0);
+}
+
+/// Stops offwake while it is writing its result. Whether it was caught at that.
+fn stop_while_writing(sandbox: &Sandbox, offwake: &mut Target) -> bool {
+    let is_writing = || sandbox.files().iter().any(|name| name.starts_with(".offwake-"));
+    let stat = format!("/proc/{}/stat", offwake.pid());
+    let has_state = |state: &str| fs::read_to_string(&stat).unwrap().contains(state);
+    while offwake.0.try_wait().unwrap().is_none() {
+        if !is_writing() {
+            continue;
+        }
+        signal(offwake, libc::SIGSTOP);
+        wait_until("stopped", || has_state(") T ") || has_state(") Z "));
+        if is_writing() {
+            return true;
+        }
+        signal(offwake, libc::SIGCONT);
+    }
+    false
+}
+
+/// Asserts that a signal ends offwake, which is stopped, and that no file is there then but `expected`.
+fn assert_ends(sandbox: &Sandbox, mut offwake: Target, expected: &[&str]) {
+    signal(&offwake, libc::SIGTERM);
+    signal(&offwake, libc::SIGCONT);
+    assert_eq!(offwake.0.wait().unwrap().signal(), Some(libc::SIGTERM));
+    assert_eq!(sandbox.files(), expected);
+}
+
+#[test]
+fn a_second_one_leaves_no_half_written_file() {
+    if !privileged("signals::a_second_one_leaves_no_half_written_file") {
+        return;
+    }
+    let target = Target::sleeping();
+    // Writing takes milliseconds: it is not caught each time.
+    for _ in 0..50 {
+        let sandbox = Sandbox::new();
+        let mut command = sandbox.offwake(&["-o", "out.html", "-p", &target.pid()]);
+        let mut offwake = Target(command.stderr(Stdio::null()).spawn().unwrap());
+        wait_until("attached", || bpf_ids(&offwake.pid(), "link_id:").len() == 4);
+        signal(&offwake, libc::SIGINT);
+        if stop_while_writing(&sandbox, &mut offwake) {
+            return assert_ends(&sandbox, offwake, &[]);
+        }
+    }
+    panic!("never caught while it was writing");
+}
+
+#[test]
+fn the_first_one_ends_a_report_without_a_trace() {
+    let folded: String = (0..50_000).map(|i| format!("a;f{i};--;g{i};b {i}\n")).collect();
+    for arguments in
+        [&["report", "in.folded"][..], &["diff", "--absolute", "in.folded", "in.folded"]]
+    {
+        let sandbox = Sandbox::new();
+        fs::write(sandbox.path("in.folded"), &folded).unwrap();
+        let arguments = [arguments, &["-o", "out.html"]].concat();
+        let offwake = sandbox.offwake(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        let mut offwake = Target(offwake);
+        assert!(stop_while_writing(&sandbox, &mut offwake), "{arguments:?} was too fast");
+        assert_ends(&sandbox, offwake, &["in.folded"]);
+    }
+}
