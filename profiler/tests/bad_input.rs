@@ -3,6 +3,8 @@
 
 #[path = "bad_input/epoll.rs"]
 mod epoll;
+#[path = "bad_input/namespaces.rs"]
+mod namespaces;
 #[path = "bad_input/sandbox.rs"]
 mod sandbox;
 #[path = "bad_input/signals.rs"]

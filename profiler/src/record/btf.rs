@@ -9,6 +9,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use hashbrown::HashMap;
 
+use crate::snapshot::system;
+
+/// As in a chroot or container that was made by hand.
+const NO_SYS: &str = "/sys is not mounted (`mount -t sysfs sysfs /sys`)";
+
 const MAGIC: u16 = 0xeb9f;
 
 const KIND_INT: u32 = 1;
@@ -39,15 +44,22 @@ pub(crate) struct KernelTypes {
     tracepoints: HashMap<String, u32>,
 }
 
+/// What is needed where there are no types.
+pub(super) fn needed() -> String {
+    let needed = "needs the kernel's type information (BTF)";
+    if system::is_sys_mounted() { needed.into() } else { format!("{needed}, and {NO_SYS}") }
+}
+
 impl KernelTypes {
     /// Reads the type information of the running kernel.
     pub(crate) fn of_running_kernel() -> Result<Self> {
         let path = Path::new("/sys/kernel/btf/vmlinux");
         let data = std::fs::read(path).with_context(|| {
-            format!(
-                "cannot read {}: the kernel has no BTF type information (CONFIG_DEBUG_INFO_BTF)",
-                path.display()
-            )
+            let why = match system::is_sys_mounted() {
+                true => "the kernel has no BTF type information (CONFIG_DEBUG_INFO_BTF)",
+                false => NO_SYS,
+            };
+            format!("cannot read {}: {why}", path.display())
         })?;
         Self::parse(data).with_context(|| format!("{} is malformed", path.display()))
     }

@@ -16,7 +16,7 @@ use offwake_shared::{
     Counters, ExistingThread, MAX_UNWIND_RULES, Mark, SourceDetail, ThreadState, UNWIND_CHUNK,
 };
 
-use super::btf::KernelTypes;
+use super::btf::{self, KernelTypes};
 use super::constants::Constants;
 use super::marks::{self, Marks};
 use super::probe::{Flavour, Hook, Probe};
@@ -104,6 +104,12 @@ impl Probes {
     pub(super) fn load(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
         raise_memory_limit();
         let types = KernelTypes::of_running_kernel().ok();
+        if unwind && types.is_none() && config.unwind == UnwindChoice::Cfi {
+            bail!("--unwind cfi {}: use --unwind fp", btf::needed());
+        }
+        if types.is_none() && config.wake_source != SourceDetail::Off {
+            bail!("--wake-source {}", btf::needed());
+        }
         let candidates = Probe::candidates(config.probe);
         let mut tried = Vec::new();
         for &probe in candidates {
@@ -138,9 +144,6 @@ impl Probes {
         unwind: bool,
     ) -> Result<Self> {
         let unwinds = unwind && flavour.has_types;
-        if unwind && !unwinds && config.unwind == UnwindChoice::Cfi {
-            bail!("--unwind cfi needs the kernel's type information (BTF): use --unwind fp");
-        }
         let constants = Constants::new(config, filter, &flavour.words, types, unwinds)?;
         let btf = match types {
             Some(_) => Some(Btf::from_sys_fs().context("cannot read the kernel's BTF")?),
@@ -183,7 +186,7 @@ impl Probes {
                 .map_max_entries("UNWIND_ROWS", chunks(unwind_rows))
                 .map_max_entries("UNWIND_RULES", MAX_UNWIND_RULES);
         }
-        let method = source::Method::choose(config, &flavour)?;
+        let method = source::Method::choose(config);
         let callbacks = method.map_or_else(Vec::new, source::Method::hooks);
         let has_callbacks = u32::from(!callbacks.is_empty());
         loader.override_global("HAS_CALLBACKS", &has_callbacks, true);

@@ -14,7 +14,7 @@ use crate::symbolize::interrupts;
 /// Fails with one clear line when a recording cannot work. What loading finds missing by itself is
 /// not looked for here: it would cost as much again.
 pub(super) fn require() -> Result<()> {
-    match [kernel(), privileges(), lockdown()]
+    match [kernel(), processes(), privileges(), lockdown()]
         .into_iter()
         .find(|it| it.state == CapabilityState::Missing)
     {
@@ -27,7 +27,7 @@ pub(super) fn require() -> Result<()> {
 pub(super) fn check() -> Vec<Capability> {
     let types = KernelTypes::of_running_kernel();
     let known = types.as_ref().ok();
-    let mut found = vec![kernel(), privileges(), lockdown()];
+    let mut found = vec![kernel(), processes(), privileges(), lockdown()];
     found.extend(locked_memory());
     found.push(btf(&types));
     found.extend(probes(known));
@@ -99,6 +99,22 @@ fn kernel() -> Capability {
     }
 }
 
+/// Pids and names are those of `/proc`, which need not show the pid namespace that offwake is in: `unshare --pid`
+/// leaves the one of before.
+fn processes() -> Capability {
+    const NAME: &str = "processes";
+    match system::pid_in_proc() {
+        Ok(Some(pid)) if pid == std::process::id() => ok(NAME, "those of this pid namespace".into()),
+        Ok(_) => missing(
+            NAME,
+            "the mounted /proc shows another pid namespace than that of offwake, so pids and names would be wrong: \
+             run `mount -t proc proc /proc` in a mount namespace of its own (`unshare --mount`) first"
+                .into(),
+        ),
+        Err(_) => missing(NAME, "no /proc is mounted: run `mount -t proc proc /proc` first".into()),
+    }
+}
+
 fn privileges() -> Capability {
     const NAME: &str = "privileges";
     const CAP_DAC_READ_SEARCH: u32 = 2;
@@ -108,7 +124,15 @@ fn privileges() -> Capability {
     const CAP_BPF: u32 = 39;
     let capabilities = effective_capabilities();
     let has = |capability: u32| capabilities >> capability & 1 == 1;
-    if has(CAP_SYS_ADMIN) {
+    if system::is_in_user_namespace().unwrap_or(false) {
+        // `bpf_capable` in include/linux/capability.h asks for those of the initial one.
+        missing(
+            NAME,
+            "offwake is in a user namespace, as that of a rootless container, where no capability counts for \
+             BPF: run it outside, as root"
+                .into(),
+        )
+    } else if has(CAP_SYS_ADMIN) {
         ok(NAME, "CAP_SYS_ADMIN".into())
     } else if !has(CAP_BPF) || !has(CAP_PERFMON) {
         missing(

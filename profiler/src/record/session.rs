@@ -16,7 +16,7 @@ use super::preflight::Unwind;
 use super::probe::Probe;
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
-use super::{Config, Figures, Progress, existing, kernel, memory, preflight};
+use super::{Config, Figures, Progress, btf, existing, kernel, memory, preflight};
 use crate::profile::{Losses, Sampling, Thread, ThreadTotal};
 use crate::recording::{ImageId, Meta, Recording, UnwindFigures};
 
@@ -140,10 +140,8 @@ pub(super) fn record(
         unwinder.as_ref().map(|unwinder| UnwindFigures { bpf_bytes, ..unwinder.figures() });
     let mut warnings = unwinder.as_mut().map(Unwinder::take_warnings).unwrap_or_default();
     let why_not = match how {
-        Unwind::OnlyFp(why) => Some(why),
-        Unwind::Cfi if wants_cfi && !probes.unwinds => {
-            Some("needs the kernel's type information (BTF)")
-        }
+        Unwind::OnlyFp(why) => Some(why.to_owned()),
+        Unwind::Cfi if wants_cfi && !probes.unwinds => Some(btf::needed()),
         _ => None,
     };
     if let (Some(ceiling), Some(spent)) = (config.overhead_ppm, spent_ppm)

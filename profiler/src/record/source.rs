@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use offwake_shared::SourceDetail;
 
 use super::btf::KernelTypes;
-use super::probe::{Flavour, Hook};
+use super::probe::Hook;
 use super::{Config, ProbeChoice};
 use crate::symbolize::kallsyms;
 
@@ -22,20 +22,14 @@ pub(super) enum Method {
 
 impl Method {
     /// The one to use; `None`: nobody wants to know.
-    ///
-    /// # Errors
-    /// When the kernel's types are not known, or `--probe kprobe` asks for probes that are not there.
-    pub(super) fn choose(config: &Config, flavour: &Flavour) -> Result<Option<Self>> {
+    pub(super) fn choose(config: &Config) -> Option<Self> {
         if config.wake_source == SourceDetail::Off {
-            return Ok(None);
+            return None;
         }
-        if !flavour.has_types {
-            bail!("--wake-source needs the kernel's type information (BTF)");
-        }
-        Ok(Some(match config.probe {
+        Some(match config.probe {
             ProbeChoice::Btf | ProbeChoice::Tracepoint => Self::Tracepoints,
             ProbeChoice::Auto | ProbeChoice::Kprobe => Self::of_kernel(),
-        }))
+        })
     }
 
     /// The best that this kernel has.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The inode number of this process's pid namespace; 0 for the initial one.
 ///
@@ -15,6 +15,32 @@ pub fn pid_namespace() -> io::Result<u32> {
     const INITIAL: u64 = 0xefff_fffc;
     let inode = std::fs::metadata("/proc/self/ns/pid")?.ino();
     Ok(if inode == INITIAL { 0 } else { inode as u32 })
+}
+
+/// Which pid this process has in `/proc`; `None` where that shows a pid namespace that the process is not in.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn pid_in_proc() -> io::Result<Option<u32>> {
+    let link = Path::new("/proc/self");
+    link.symlink_metadata()?;
+    // It leads nowhere then (`proc_self_get_link` in fs/proc/self.c).
+    Ok(std::fs::read_link(link).ok().and_then(|pid| pid.to_str()?.parse().ok()))
+}
+
+/// Whether this process is in another user namespace than the initial one.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn is_in_user_namespace() -> io::Result<bool> {
+    /// `PROC_USER_INIT_INO` (include/linux/proc_ns.h).
+    const INITIAL: u64 = 0xefff_fffd;
+    Ok(std::fs::metadata("/proc/self/ns/user")?.ino() != INITIAL)
+}
+
+/// Whether the kernel tells of itself in `/sys`.
+pub fn is_sys_mounted() -> bool {
+    Path::new("/sys/kernel").exists()
 }
 
 /// The kernel's lockdown mode: `none`, `integrity` or `confidentiality`; `None` if it does not tell.
@@ -77,6 +103,8 @@ mod tests {
     #[test]
     fn this_machine() {
         pid_namespace().unwrap();
+        assert_eq!(pid_in_proc().unwrap(), Some(std::process::id()));
+        is_in_user_namespace().unwrap();
         if let Some(path) = cgroup2_mount() {
             assert!(path.join("cgroup.procs").exists());
         }

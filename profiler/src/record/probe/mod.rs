@@ -13,7 +13,7 @@ pub(super) use self::epoll::hooks as epoll_hooks;
 pub(super) use self::hooks::Hook;
 use self::hooks::Point;
 use self::tracefs::Tracefs;
-use super::btf::KernelTypes;
+use super::btf::{self, KernelTypes};
 use super::{ProbeChoice, descriptor, kernel};
 use crate::snapshot::system;
 use crate::symbolize::kallsyms;
@@ -71,10 +71,10 @@ impl Flavour {
     /// # Errors
     /// When this kernel or these privileges do not have it: what is missing.
     pub(super) fn find(probe: Probe, types: Option<&KernelTypes>) -> Result<Self> {
-        let needed = "it needs the kernel's type information (BTF)";
+        let needed = || format!("it {}", btf::needed());
         match probe {
-            Probe::Btf => Self::btf(types.context(needed)?),
-            Probe::Kprobe => Self::kprobe(types.context(needed)?),
+            Probe::Btf => Self::btf(types.with_context(needed)?),
+            Probe::Kprobe => Self::kprobe(types.with_context(needed)?),
             Probe::Tracepoint => Self::tracepoint(types.is_some()),
         }
     }
