@@ -23,7 +23,6 @@ use super::probe::{Flavour, Hook, Probe};
 use super::{
     Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, source, untyped, unwind,
 };
-use crate::snapshot::system;
 
 /// The programs for kernels with `bpf_loop`.
 #[cfg(target_arch = "x86_64")]
@@ -237,16 +236,7 @@ impl Probes {
             let cgroup =
                 File::open(directory).with_context(|| format!("cannot open the cgroup {name}"))?;
             let mut map: CgroupArray<_> = self.map_mut("TARGET_CGROUP").try_into()?;
-            match map.set(0, cgroup, 0) {
-                Err(error) if errno(&error) == Some(libc::EBADF) => {
-                    let mount = system::cgroup2_mount().map_or_else(
-                        || "none is mounted".into(),
-                        |mount| format!("they are below {}", mount.display()),
-                    );
-                    bail!("{name} is not a cgroup v2 directory: {mount} (v1 is not supported)")
-                }
-                result => result.with_context(|| format!("cannot record the cgroup {name}"))?,
-            }
+            map.set(0, cgroup, 0).with_context(|| format!("cannot record the cgroup {name}"))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What to record: checked, described, and watched for its end.
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -38,6 +39,9 @@ impl Targets {
             if !process::is_alive(tid) {
                 bail!("thread {tid} has ended");
             }
+        }
+        if let Some(directory) = &filter.cgroup {
+            check_cgroup(directory)?;
         }
         let mut command = None;
         if let Some(words) = &config.command {
@@ -103,6 +107,21 @@ impl Targets {
             && !self.filter.tids.iter().any(|&tid| process::is_alive(tid));
         no_process || no_thread
     }
+}
+
+/// Makes sure that this is a directory of cgroup v2, whatever kind of probe is going to be told of it.
+fn check_cgroup(directory: &Path) -> Result<()> {
+    let name = directory.display();
+    let opened = File::open(directory).and_then(|file| Ok((file.metadata()?.is_dir(), file)));
+    let (is_dir, file) = opened.with_context(|| format!("cannot open the cgroup {name}"))?;
+    if is_dir && system::is_cgroup2(&file)? {
+        return Ok(());
+    }
+    let mount = system::cgroup2_mount().map_or_else(
+        || "none is mounted".into(),
+        |mount| format!("they are below {}", mount.display()),
+    );
+    bail!("{name} is not a cgroup v2 directory: {mount} (v1 is not supported)")
 }
 
 fn pidfd(pid: u32) -> Result<OwnedFd> {

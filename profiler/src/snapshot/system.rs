@@ -1,7 +1,9 @@
 //! Facts about the machine.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,22 @@ pub fn perf_event_paranoid() -> Option<i32> {
     value.trim().parse().ok()
 }
 
+/// Whether the file is in the cgroup v2 hierarchy.
+///
+/// # Errors
+/// When its file system does not tell.
+pub fn is_cgroup2(file: &File) -> io::Result<bool> {
+    // SAFETY: the type is plain data, for which zeros are valid; the kernel fills it.
+    let (result, found) = unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        (libc::fstatfs(file.as_raw_fd(), &raw mut found), found)
+    };
+    match result {
+        0 => Ok(found.f_type == libc::CGROUP2_SUPER_MAGIC),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Where the cgroup v2 hierarchy is mounted.
 pub fn cgroup2_mount() -> Option<PathBuf> {
     let mounts = std::fs::read("/proc/self/mounts").ok()?;
@@ -106,7 +124,9 @@ mod tests {
         assert_eq!(pid_in_proc().unwrap(), Some(std::process::id()));
         is_in_user_namespace().unwrap();
         if let Some(path) = cgroup2_mount() {
+            assert!(is_cgroup2(&File::open(&path).unwrap()).unwrap());
             assert!(path.join("cgroup.procs").exists());
         }
+        assert!(!is_cgroup2(&File::open("/proc").unwrap()).unwrap());
     }
 }
