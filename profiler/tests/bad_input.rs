@@ -323,8 +323,15 @@ fn small_limits() {
     for limit in ["ulimit -n 64", "ulimit -l 64"] {
         Sandbox::after(limit).assert_records(&["-p", &target.pid(), "-d", "0.2"]);
     }
-    let sandbox = Sandbox::after("ulimit -n 10");
-    sandbox.assert_fails(&["-p", &target.pid(), "-d", "0.2"], &["Too many open files"]);
+    for limit in ["8", "10", "16", "32", "48", "56"] {
+        let sandbox = Sandbox::after(&format!("ulimit -n {limit}"));
+        let expected = [&format!("error: {limit} open files are too few: run `ulimit -n ")[..]];
+        sandbox.assert_fails(&["-p", &target.pid(), "-d", "0.2"], &expected);
+        for subcommand in ["check", "epoll"] {
+            let output = sandbox.offwake(&[subcommand, "-p", &target.pid()]).output().unwrap();
+            assert_failed(&output, &expected);
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,29 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use anyhow::{Context, Result};
 use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr};
+
+/// As many are open at the peak of a recording, beside one for each CPU: maps, programs, and what attaches them. Files
+/// of programs are kept open only as far as there is room for many more.
+const NEEDED: u64 = 55;
+
+/// Makes sure that there is room for as many. Otherwise the first call that finds none would fail, whichever that is,
+/// and aya takes what it cannot try out for what the kernel does not have.
+///
+/// # Errors
+/// When there are fewer. `limit`: of all that are open.
+pub(super) fn require(limit: u64) -> Result<()> {
+    // SAFETY: the call takes no pointers.
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    let needed = NEEDED + u64::try_from(cpus).unwrap_or(1);
+    // SAFETY: the call takes no pointers.
+    let one = |_| owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }.into());
+    (0..needed).map(one).collect::<io::Result<Vec<_>>>().map(drop).with_context(|| {
+        let enough = limit.saturating_add(needed);
+        format!("{limit} open files are too few: run `ulimit -n {enough}` as root first")
+    })
+}
 
 /// The new descriptor that a system call returned, or why it returned none.
 pub(super) fn owned(result: i64) -> io::Result<OwnedFd> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::command::Command;
-use super::descriptor::owned;
+use super::descriptor::{self, owned};
 use super::{Config, Filter};
 use crate::snapshot::{process, system};
 
@@ -61,8 +61,9 @@ impl Targets {
             described.push("all processes".into());
         }
         // The command has started with the limit that it expects.
-        system::raise_file_limit();
+        let limit = system::raise_file_limit();
         let pidfds = filter.pids.iter().map(|&pid| pidfd(pid)).collect::<Result<_>>()?;
+        descriptor::require(limit)?;
         Ok(Self { filter, described, pidfds, command })
     }
 
