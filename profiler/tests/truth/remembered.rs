@@ -83,7 +83,8 @@ fn compare(profile: &Profile, play: &Play) -> u64 {
     let (mut waits, mut strange, mut unknown) = (0, 0, 0);
     for told in &play.paths {
         let mut seen: BTreeMap<(u64, Option<u64>), u64> = BTreeMap::new();
-        for wait in profile.of(told.tid).filter(|wait| wait.state != "preempted") {
+        // Beside the waits for bytes there are a few for the mutex of a pipe, which are not interruptible.
+        for wait in profile.of(told.tid).filter(|wait| wait.state == "interruptible") {
             if let Some(sleeper) = path(&wait.sleeper_stack) {
                 *seen.entry((sleeper, path(&wait.waker_stack))).or_default() += wait.count;
             }
