@@ -1,6 +1,7 @@
 //! The man page offwake(1). Options and commands come from clap; the rest is here.
 
 mod epoll;
+mod json;
 
 use std::io::{self, Write};
 
@@ -147,6 +148,8 @@ pub(crate) fn write(command: Command, out: &mut dyn Write) -> io::Result<()> {
     section(&mut rest, "OUTPUT FORMATS", &OUTPUT_FORMATS);
     rest.control("SS", ["Special frames"]);
     entries(&mut rest, &SPECIAL_FRAMES);
+    rest.control("SS", ["JSON"]);
+    entries(&mut rest, &json::MEMBERS);
     rest.control("SH", ["LOSSES"]);
     rest.text([roman(LOSSES)]);
     section(&mut rest, "OFFWAKE EPOLL", &epoll::EVENTS);
@@ -277,8 +280,33 @@ fn examples(roff: &mut Roff) {
 mod tests {
     use offwake::render::Format;
     use offwake_shared::Loss;
+    use serde_json::Value;
 
     use super::*;
+
+    /// Asserts that the name of each member of a JSON value, and of those within, is in the entries.
+    pub(super) fn assert_explained(entries: &[Entry], value: &Value) {
+        let text: String =
+            entries.iter().flat_map(|(term, text)| [*term, " ", *text, " "]).collect();
+        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        check(value, &words);
+    }
+
+    /// Losses are explained elsewhere.
+    fn check(value: &Value, words: &[&str]) {
+        match value {
+            Value::Object(members) => {
+                for (name, value) in members {
+                    assert!(words.contains(&&**name), "{name} is missing");
+                    if !matches!(name.as_str(), "lost" | "losses") {
+                        check(value, words);
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| check(value, words)),
+            _ => {}
+        }
+    }
 
     #[test]
     fn every_loss_and_every_format_is_explained() {

@@ -113,32 +113,13 @@ pub(super) const JSON: [Entry; 13] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::man::tests::assert_explained;
 
     #[test]
     fn each_member_of_the_golden_file_is_explained() {
         let golden = include_str!("../../../tests/golden/epoll.json");
-        let text: String = JSON.iter().flat_map(|(term, text)| [*term, " ", *text, " "]).collect();
-        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for line in golden.lines() {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
-            check(&value, &words);
-        }
-    }
-
-    fn check(value: &serde_json::Value, words: &[&str]) {
-        match value {
-            serde_json::Value::Object(members) => {
-                for (name, value) in members {
-                    assert!(words.contains(&&**name), "{name} is missing");
-                    if name != "lost" {
-                        check(value, words);
-                    }
-                }
-            }
-            serde_json::Value::Array(values) => {
-                values.iter().for_each(|value| check(value, words));
-            }
-            _ => {}
+            assert_explained(&JSON, &serde_json::from_str(line).unwrap());
         }
     }
 
