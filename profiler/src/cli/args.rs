@@ -114,7 +114,10 @@ pub(crate) enum Subcommand {
     /// missing.
     Check {
         /// Tell what a recording of these processes needs, too: unwind tables and memory
-        #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true)]
+        #[arg(
+            short, long, value_name = "PID,...", value_delimiter = ',',
+            value_parser = parse_id, allow_negative_numbers = true
+        )]
         pid: Vec<u32>,
     },
     /// Print the man page or a shell's completion script
@@ -148,13 +151,19 @@ pub(crate) struct RecordArgs {
     ///
     /// Every thread counts, also those that a process creates later. The recording ends when the
     /// last of the processes has ended. Pids are those of the pid namespace that offwake runs in.
-    #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true, help_heading = TARGETS)]
+    #[arg(
+        short, long, value_name = "PID,...", value_delimiter = ',',
+        value_parser = parse_id, allow_negative_numbers = true, help_heading = TARGETS
+    )]
     pub(crate) pid: Vec<u32>,
 
     /// Record these threads
     ///
     /// As `ps -L` and `top -H` show them. The recording ends when the last of them has ended.
-    #[arg(short, long, value_name = "TID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true, help_heading = TARGETS)]
+    #[arg(
+        short, long, value_name = "TID,...", value_delimiter = ',',
+        value_parser = parse_id, allow_negative_numbers = true, help_heading = TARGETS
+    )]
     pub(crate) tid: Vec<u32>,
 
     /// Record the threads in this cgroup directory and below it
@@ -196,7 +205,10 @@ pub(crate) struct RecordArgs {
     ///
     /// Fractions are allowed. Without it the recording goes on until Ctrl-C, SIGTERM, or the end
     /// of the last target.
-    #[arg(short, long, value_name = "SECS", value_parser = parse_duration, allow_negative_numbers = true, help_heading = RECORDING)]
+    #[arg(
+        short, long, value_name = "SECS",
+        value_parser = parse_duration, allow_negative_numbers = true, help_heading = RECORDING
+    )]
     pub(crate) duration: Option<Duration>,
 
     /// Take at most this share of the machine's CPU time, in percent: sample the waits
@@ -207,7 +219,10 @@ pub(crate) struct RecordArgs {
     /// number of waits of each thread, and their time, stay exact. The ceiling is for the time in BPF
     /// programs, as the kernel measures it. About 0.5 µs a wait is needed for the exact sums
     /// alone: where even this is more than the ceiling, a warning says so.
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, allow_negative_numbers = true, help_heading = RECORDING)]
+    #[arg(
+        long, value_name = "PERCENT",
+        value_parser = parse_percent, allow_negative_numbers = true, help_heading = RECORDING
+    )]
     pub(crate) overhead: Option<u32>,
 
     /// Leave out intervals that are shorter than this many microseconds
@@ -400,16 +415,17 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_some_micros(text: &str) -> Result<u64, String> {
-    let some = parse_micros(text).ok().filter(|micros| *micros > 0);
-    some.ok_or_else(|| "a whole number of microseconds, from 1".into())
+fn parse_micros(text: &str) -> Result<u64, String> {
+    micros(text, 0)
 }
 
-fn parse_micros(text: &str) -> Result<u64, String> {
-    text.parse()
-        .ok()
-        .filter(|micros| *micros <= MAX_MICROS)
-        .ok_or_else(|| "a whole number of microseconds, from 0".into())
+fn parse_some_micros(text: &str) -> Result<u64, String> {
+    micros(text, 1)
+}
+
+fn micros(text: &str, least: u64) -> Result<u64, String> {
+    let micros = text.parse().ok().filter(|micros| (least..=MAX_MICROS).contains(micros));
+    micros.ok_or_else(|| format!("a whole number of microseconds, from {least} to {MAX_MICROS}"))
 }
 
 /// A share in percent, in millionths.

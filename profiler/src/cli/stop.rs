@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::{flag, low_level};
+use signal_hook::low_level;
 
 use super::unfinished;
 
-/// A flag that the first SIGINT, SIGTERM or SIGHUP sets. The next one ends the process, as it would have
-/// without offwake's doing, and without a trace: for a user who does not want to wait for the results. SIGHUP, by which a terminal that goes
-/// away ends its programs, stays ignored under `nohup`.
+/// A flag that the first SIGINT, SIGTERM or SIGHUP sets. The next one ends the process, as it would have without
+/// offwake's doing, but leaves no half-written file: for a user who does not want to wait for the results. SIGHUP, by
+/// which a terminal that goes away ends its programs, stays ignored under `nohup`.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
@@ -19,37 +19,33 @@ pub(crate) fn on_signals() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     // Shells have SIGINT ignored by what they start in the background, which nobody wants for a recording.
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
-        // Before the other: they must still see the flag as the signal found it.
-        end_if(signal, &stop)?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
+    [SIGINT, SIGTERM].into_iter().chain(hangup).try_for_each(|signal| handle(signal, &stop))?;
     Ok(stop)
 }
 
-/// Has each of these signals, where it is not ignored, end the process at once and without a trace: for commands that
+/// Has the first of these signals that is not ignored end the process, without a half-written file: for commands that
 /// would have no result of it.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
 pub(crate) fn at_once() -> io::Result<()> {
-    let always = Arc::new(AtomicBool::new(true));
+    let stop = Arc::new(AtomicBool::new(true));
     let mut signals = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal));
-    signals.try_for_each(|signal| end_if(signal, &always))
+    signals.try_for_each(|signal| handle(signal, &stop))
 }
 
-/// While the flag is set, the signal removes what is half-written, and ends the process.
-fn end_if(signal: libc::c_int, flag: &Arc<AtomicBool>) -> io::Result<()> {
-    let is_set = Arc::clone(flag);
-    let remove = move || {
-        if is_set.load(Ordering::SeqCst) {
+/// Has a signal set the flag. Where it is set already, it ends the process.
+fn handle(signal: libc::c_int, flag: &Arc<AtomicBool>) -> io::Result<()> {
+    let flag = Arc::clone(flag);
+    let action = move || {
+        if flag.swap(true, Ordering::SeqCst) {
             unfinished::remove();
+            // Of these signals it does not return.
+            let _ = low_level::emulate_default_handler(signal);
         }
     };
-    // SAFETY: to load a flag and to call `remove` is allowed in signal handlers.
-    unsafe { low_level::register(signal, remove) }?;
-    flag::register_conditional_default(signal, Arc::clone(flag))?;
-    Ok(())
+    // SAFETY: to swap a flag and to call either function is allowed in signal handlers.
+    unsafe { low_level::register(signal, action) }.map(drop)
 }
 
 fn is_ignored(signal: libc::c_int) -> bool {

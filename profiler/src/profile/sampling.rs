@@ -50,9 +50,14 @@ impl Sampling {
         });
     }
 
-    /// Adds another recording. The ceiling is that of the one with the higher one.
+    /// Adds another recording. The ceiling is that of the one with the higher one. Where one of both is a part of a
+    /// recording, of which nobody knows the threads, nobody knows them of both.
     pub fn add(&mut self, other: Self) {
-        let Self { ceiling_ppm, spent_ppm, threads } = other;
+        let Self { ceiling_ppm, spent_ppm, mut threads } = other;
+        if self.threads.is_empty() || threads.is_empty() {
+            self.threads.clear();
+            threads.clear();
+        }
         self.ceiling_ppm = self.ceiling_ppm.max(ceiling_ppm);
         self.spent_ppm = self.spent_ppm.max(spent_ppm);
         self.threads.extend(threads);
@@ -175,6 +180,24 @@ impl Profile {
         all
     }
 
+    /// Half of the intervals of confidence of 95 %, of the number of all waits and of their time off-CPU in ns. Where the
+    /// exact sums of threads are farther away than that, as wide as they are.
+    pub fn confidence(&self) -> (u64, u64) {
+        let estimate = self.estimate();
+        let (count, off_ns) = (estimate.count_confidence(), estimate.off_confidence_ns());
+        let Some(sampling) = self.meta.sampling.as_ref().filter(|it| !it.threads.is_empty()) else {
+            return (count, off_ns);
+        };
+        let (exact_count, exact_ns) = sampling.totals();
+        let sum = |of: fn(&Wait) -> u64| self.waits.iter().map(of).fold(0, u64::saturating_add);
+        // What one thread has too much of does not make good what another one lacks.
+        let gaps = self.unlike_threads().iter().map(Unlike::gap_ns).fold(0, u64::saturating_add);
+        (
+            count.max(sum(|wait| wait.count).abs_diff(exact_count)),
+            off_ns.max(sum(Wait::off_ns).abs_diff(exact_ns)).max(gaps),
+        )
+    }
+
     /// How the waits were sampled, and how exact the sums are, in one line; `None` where all were counted.
     pub fn describe_sampling(&self) -> Option<String> {
         let sampling = self.meta.sampling.as_ref()?;
@@ -182,18 +205,16 @@ impl Profile {
         let sum = |of: fn(&Wait) -> u64| self.waits.iter().map(of).fold(0, u64::saturating_add);
         let (count, off_ns) = (sum(|wait| wait.count), sum(Wait::off_ns));
         let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
-        let (mut count_error, mut off_error_ns) =
-            (estimate.count_confidence(), estimate.off_confidence_ns());
-        let mut exact = String::new();
+        let (count_error, off_error_ns) = self.confidence();
         // Of a part of a profile nobody knows.
-        if !sampling.threads.is_empty() {
-            let (waits, ns) = sampling.totals();
-            // Where chance does not explain it, the error is what is seen.
-            count_error = count_error.max(count.abs_diff(waits));
-            off_error_ns = off_error_ns.max(off_ns.abs_diff(ns));
-            let (seconds, threads) = (ns as f64 / 1e9, sampling.threads.len());
-            exact = format!("; threads: exact, {waits} waits and {seconds:.3} s of {threads}");
-        }
+        let exact = match sampling.threads.len() {
+            0 => String::new(),
+            threads => {
+                let (waits, ns) = sampling.totals();
+                let seconds = ns as f64 / 1e9;
+                format!("; threads: exact, {waits} waits and {seconds:.3} s of {threads}")
+            }
+        };
         Some(format!(
             "sampled 1 of {:.1} waits (BPF {:.2} % of the CPU, at most {} %), 95 % confidence: time \
              ± {:.2} %, waits ± {:.2} %{exact}",
@@ -266,5 +287,19 @@ mod tests {
             assert_eq!(gap, Some(exact_ns.abs_diff(1000)));
             assert!(text.contains(&format!("time ± {percent} %")), "{text}");
         }
+        // What another thread has less of does not make it good.
+        told(1300);
+        let mut other = profile.waits[0].clone();
+        other.sleeper.tid ^= 1;
+        let total = ThreadTotal {
+            thread: other.sleeper.clone(),
+            count: 10,
+            blocked_ns: 700,
+            runqueue_ns: 0,
+        };
+        profile.waits.push(other);
+        profile.meta.sampling.as_mut().unwrap().threads.push(total);
+        assert_eq!(profile.unlike_threads().len(), 2);
+        assert_eq!(profile.confidence().1, 600);
     }
 }

@@ -6,8 +6,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr};
 
-/// As many are open at the peak of a recording, beside one for each CPU: maps, programs, and what attaches them. Files
-/// of programs are kept open only as far as there is room for many more.
+use crate::snapshot::system;
+
+/// As many are open at the peak of a recording, beside one for each CPU: maps, programs, and what attaches them. The
+/// files of programs leave room for them (snapshot/files.rs).
 const NEEDED: u64 = 55;
 
 /// Makes sure that there is room for as many. Otherwise the first call that finds none would fail, whichever that is,
@@ -16,15 +18,18 @@ const NEEDED: u64 = 55;
 /// # Errors
 /// When there are fewer. `limit`: of all that are open.
 pub(super) fn require(limit: u64) -> Result<()> {
-    // SAFETY: the call takes no pointers.
-    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-    let needed = NEEDED + u64::try_from(cpus).unwrap_or(1);
+    let needed = NEEDED + system::cpus();
     // SAFETY: the call takes no pointers.
     let one = |_| owned(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }.into());
-    (0..needed).map(one).collect::<io::Result<Vec<_>>>().map(drop).with_context(|| {
-        let enough = limit.saturating_add(needed);
-        format!("{limit} open files are too few: run `ulimit -n {enough}` as root first")
-    })
+    let Err(error) = (0..needed).map(one).collect::<io::Result<Vec<_>>>() else { return Ok(()) };
+    let advice = match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            let enough = limit.saturating_add(needed);
+            format!("{limit} open files are too few: run `ulimit -n {enough}` as root first")
+        }
+        _ => format!("cannot open {needed} files"),
+    };
+    Err(error).context(advice)
 }
 
 /// The new descriptor that a system call returned, or why it returned none.

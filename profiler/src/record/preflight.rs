@@ -103,9 +103,9 @@ fn kernel() -> Capability {
 /// leaves the one of before.
 fn processes() -> Capability {
     const NAME: &str = "processes";
-    match system::pid_in_proc() {
-        Ok(Some(pid)) if pid == std::process::id() => ok(NAME, "those of this pid namespace".into()),
-        Ok(_) => missing(
+    match system::proc_is_of_own_namespace() {
+        Ok(true) => ok(NAME, "those of this pid namespace".into()),
+        Ok(false) => missing(
             NAME,
             "the mounted /proc shows another pid namespace than that of offwake, so pids and names would be wrong: \
              run `mount -t proc proc /proc` in a mount namespace of its own (`unshare --mount`) first"

@@ -187,8 +187,8 @@ pub(super) fn record(
 /// See [`super::measure`]. `None`: user stacks are walked by frame pointers.
 pub(super) fn measure(config: &Config) -> Result<Option<UnwindFigures>> {
     preflight::require()?;
+    let targets = Targets::find(config)?;
     if preflight::unwind(config.unwind)? == Unwind::Cfi {
-        let targets = Targets::find(config)?;
         let mut probes = Probes::load(config, &targets.filter, true)?;
         if !probes.unwinds {
             return Ok(None);

@@ -1,7 +1,8 @@
 //! What to record: checked, described, and watched for its end.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -113,9 +114,9 @@ impl Targets {
 /// Makes sure that this is a directory of cgroup v2, whatever kind of probe is going to be told of it.
 fn check_cgroup(directory: &Path) -> Result<()> {
     let name = directory.display();
-    let opened = File::open(directory).and_then(|file| Ok((file.metadata()?.is_dir(), file)));
-    let (is_dir, file) = opened.with_context(|| format!("cannot open the cgroup {name}"))?;
-    if is_dir && system::is_cgroup2(&file)? {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(directory);
+    let file = file.with_context(|| format!("cannot open the cgroup {name}"))?;
+    if system::is_cgroup2(&file)? {
         return Ok(());
     }
     let mount = system::cgroup2_mount().map_or_else(

@@ -20,6 +20,8 @@
 //!     "samples": 20000,               intervals that were recorded; each counts for several
 //!     "count_error": 310,             the standard error of the number of intervals in sum
 //!     "off_error_ns": 12000000,       of their time off-CPU, in ns
+//!     "count_confidence": 608,        1.96 times as much: 95 %; or as far as the exact sums of threads
+//!     "off_confidence_ns": 23520000,  are away, where that is more
 //!     "threads": [{                   all intervals of each thread: exact
 //!       "pid": 1, "tid": 2, "comm": "", "count": 7, "blocked_ns": 5, "runqueue_ns": 3
 //!     }]
@@ -170,6 +172,8 @@ pub(super) struct Sampling<'a> {
     spent_percent: f64,
     #[serde(flatten)]
     estimate: Estimate,
+    count_confidence: u64,
+    off_confidence_ns: u64,
     threads: Vec<ThreadTotal<'a>>,
 }
 
@@ -188,7 +192,10 @@ impl<'a> Sampling<'a> {
                 runqueue_ns: *runqueue_ns,
             }
         });
+        let (count_confidence, off_confidence_ns) = profile.confidence();
         Some(Self {
+            count_confidence,
+            off_confidence_ns,
             ceiling_percent: percent(*ceiling_ppm),
             spent_percent: percent(*spent_ppm),
             estimate: Estimate::new(&profile.estimate()),

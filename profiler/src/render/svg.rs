@@ -151,7 +151,7 @@ pub(super) fn sampling(profile: &Profile) -> String {
     format!(
         "sampled 1 of {:.1}, ± {:.2} % · ",
         sum(|wait| wait.count) as f64 / estimate.samples.max(1) as f64,
-        100.0 * estimate.off_confidence_ns() as f64 / off_ns,
+        100.0 * profile.confidence().1 as f64 / off_ns,
     )
 }
 

@@ -1,5 +1,7 @@
 //! Threads whose waits that were recorded are not like all of them, in words.
 
+use offwake_shared::Loss;
+
 use crate::profile::Profile;
 use crate::render::{escape, human};
 
@@ -10,17 +12,18 @@ pub fn unlike_threads(profile: &Profile) -> Option<String> {
     let thread = &worst.total.thread;
     let more = match others.len() {
         0 => String::new(),
-        count => format!(" (likewise of {count} more)"),
+        count => format!(" (and {count} more threads)"),
     };
     let (told, exact) = (worst.estimate_ns, worst.total.off_ns());
-    let why = if told < exact {
-        "longer waits were not among them"
+    let why = if profile.losses.get(Loss::WaitsFull) > 0 {
+        "waits were lost"
+    } else if told < exact {
+        "longer waits were not among them, a higher --overhead records more"
     } else {
         "to record them made them longer"
     };
     Some(format!(
-        "the recorded waits of {} (tid {}) stand for {} off-CPU, and it was {}{}: {why}, a higher --overhead is nearer \
-         to the truth",
+        "the recorded waits of {} (tid {}) stand for {} off-CPU, and it was {}{}: {why}",
         escape::name(&thread.comm),
         thread.tid,
         human::time(told),

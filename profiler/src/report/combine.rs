@@ -64,8 +64,10 @@ fn with_sampling(mut profile: Profile) -> Profile {
 
 fn add_meta(all: &mut Meta, meta: Meta) {
     let Meta { started, duration, kernel, probe, wake_source, targets, sampling } = meta;
-    if let Some(sampling) = sampling {
-        all.sampling.get_or_insert_default().add(sampling);
+    match (&mut all.sampling, sampling) {
+        (Some(all), Some(sampling)) => all.add(sampling),
+        (all @ None, sampling) => *all = sampling,
+        (Some(_), None) => {}
     }
     all.started = match (all.started, started) {
         // Not known.

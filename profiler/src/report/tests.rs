@@ -5,7 +5,7 @@ use offwake_shared::Loss;
 use regex::Regex;
 
 use super::*;
-use crate::profile::{Estimate, Frame, Histogram, Profile, Sampling, Wait};
+use crate::profile::{Estimate, Frame, Histogram, Profile, Sampling, ThreadTotal, Wait};
 use crate::saved::random::Random;
 
 /// What a wait is, with its frames themselves, and what it adds up to.
@@ -53,7 +53,14 @@ fn nothing_is_lost_when_profiles_become_one() {
 fn what_was_not_sampled_counts_in_full_beside_what_was() {
     let mut random = Random(7);
     let (mut sampled, mut full) = (random.profile(), random.profile());
-    sampled.meta.sampling = Some(Sampling { ceiling_ppm: 10_000, ..Sampling::default() });
+    let total = ThreadTotal {
+        thread: sampled.waits[0].sleeper.clone(),
+        count: 5,
+        blocked_ns: 5,
+        runqueue_ns: 0,
+    };
+    sampled.meta.sampling =
+        Some(Sampling { ceiling_ppm: 10_000, threads: vec![total], ..Sampling::default() });
     sampled.waits.iter_mut().for_each(|wait| wait.estimate.samples = 1);
     full.meta.sampling = None;
     full.waits.iter_mut().for_each(|wait| wait.estimate = Estimate::default());
@@ -62,11 +69,14 @@ fn what_was_not_sampled_counts_in_full_beside_what_was() {
     assert!(waits > 0 && count > 0);
     let all = combine(vec![sampled, full]).unwrap();
     assert_eq!(all.estimate().samples, waits + count);
-    assert_eq!(all.meta.sampling.as_ref().unwrap().totals().0, count);
+    assert_eq!(all.meta.sampling.as_ref().unwrap().totals().0, count + 5);
     // The threads' exact sums are not those of some of their waits.
     let some = Filter { min_us: 1, ..Filter::default() }.apply(all);
     let told = some.describe_sampling().unwrap();
     assert!(told.starts_with("sampled 1 of ") && !told.contains("exact"), "{told}");
+    // Nor are those of another recording those of both.
+    let both = combine(vec![some, random.profile()]).unwrap();
+    assert!(both.meta.sampling.unwrap().threads.is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{root, system};
 use crate::recording::MappedFile;
 use crate::symbolize::{build_id, open_regular};
 
-/// File descriptors that are left for everything else: BPF, outputs, debug files.
+/// File descriptors that are left for everything else, beside one for each CPU: BPF, outputs, debug files.
 const RESERVED: u64 = 256;
 
 /// Files, each once.
@@ -26,7 +26,8 @@ pub(super) struct Files {
 impl Files {
     /// Raises the limit of open files to what is allowed.
     pub(super) fn new() -> Self {
-        Self::with_budget(system::raise_file_limit().saturating_sub(RESERVED))
+        let reserved = RESERVED + system::cpus();
+        Self::with_budget(system::raise_file_limit().saturating_sub(reserved))
     }
 
     fn with_budget(budget: u64) -> Self {

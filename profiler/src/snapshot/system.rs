@@ -19,15 +19,24 @@ pub fn pid_namespace() -> io::Result<u32> {
     Ok(if inode == INITIAL { 0 } else { inode as u32 })
 }
 
-/// Which pid this process has in `/proc`; `None` where that shows a pid namespace that the process is not in.
+/// Whether `/proc` shows the pid namespace that this process is in.
 ///
 /// # Errors
 /// When `/proc` is not mounted.
-pub fn pid_in_proc() -> io::Result<Option<u32>> {
-    let link = Path::new("/proc/self");
-    link.symlink_metadata()?;
-    // It leads nowhere then (`proc_self_get_link` in fs/proc/self.c).
-    Ok(std::fs::read_link(link).ok().and_then(|pid| pid.to_str()?.parse().ok()))
+pub fn proc_is_of_own_namespace() -> io::Result<bool> {
+    Path::new("/proc/self").symlink_metadata()?;
+    // Which leads nowhere if the process is not in the namespace that is shown (`proc_self_get_link` in fs/proc/self.c).
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return Ok(false) };
+    // The process's pids, from the namespace that is shown to its own (`task_state` in fs/proc/array.c).
+    let pids = status.lines().find_map(|line| line.strip_prefix("NStgid:"));
+    Ok(pids.is_some_and(|pids| pids.split_whitespace().count() == 1))
+}
+
+/// How many CPUs there are, also such as are off.
+pub fn cpus() -> u64 {
+    // SAFETY: the call takes no pointers.
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    u64::try_from(cpus).unwrap_or(1)
 }
 
 /// Whether this process is in another user namespace than the initial one.
@@ -121,7 +130,8 @@ mod tests {
     #[test]
     fn this_machine() {
         pid_namespace().unwrap();
-        assert_eq!(pid_in_proc().unwrap(), Some(std::process::id()));
+        assert!(proc_is_of_own_namespace().unwrap());
+        assert!(cpus() > 0);
         is_in_user_namespace().unwrap();
         if let Some(path) = cgroup2_mount() {
             assert!(is_cgroup2(&File::open(&path).unwrap()).unwrap());

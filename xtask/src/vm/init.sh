@@ -58,7 +58,9 @@ debian() {
     mount -t devtmpfs dev /debian/dev
     mount -t tmpfs tmpfs /debian/tmp
     mkdir -p /debian/tmp/cgroup && mount -t cgroup2 cgroup2 /debian/tmp/cgroup
-    mkdir -p /debianWRITABLE /debianMANIFEST/tests /debianMANIFEST/../examples
+    # On the disk, wherever the path leads: with a temporary file system there are no waits for a disk.
+    mkdir -p /debian/writable /debianWRITABLE && mount --bind /debian/writable /debianWRITABLE
+    mkdir -p /debianMANIFEST/tests /debianMANIFEST/../examples
     ln -s /offwake/sources /debianMANIFEST/tests/unwind
     ln -s /offwake/sources/cpp /debianMANIFEST/../examples/cpp
 }

@@ -58,7 +58,8 @@ pub(crate) struct DiffArgs {
     /// Or by the number of anything else that was done in the time of each recording. Repeated runs
     /// take one number each, first those before, then those after.
     #[arg(
-        long, value_name = "N,M", value_parser = parse_per, allow_negative_numbers = true, value_delimiter = ',',
+        long, value_name = "N,M", value_delimiter = ',',
+        value_parser = parse_per, allow_negative_numbers = true,
         conflicts_with = "absolute", help_heading = COMPARISON
     )]
     pub(crate) per: Vec<u64>,
@@ -83,7 +84,10 @@ pub(crate) struct DiffArgs {
     /// All waits in sum, or those of each --path. With repeated runs only what is significant counts,
     /// too: longer than this, and beyond noise. With one run each nothing tells a change from noise:
     /// choose a limit that is above what two runs of the same differ by.
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, allow_negative_numbers = true, help_heading = GATE)]
+    #[arg(
+        long, value_name = "PERCENT",
+        value_parser = parse_percent, allow_negative_numbers = true, help_heading = GATE
+    )]
     pub(crate) fail_above: Option<f64>,
 
     /// Only for --fail-above: the waits with a thread or a function that matches; may be given several

@@ -13,7 +13,10 @@ pub(crate) struct EpollArgs {
     /// Watch the threads of these processes
     ///
     /// It ends when the last of them has ended.
-    #[arg(short, long, value_name = "PID,...", value_delimiter = ',', value_parser = parse_id, allow_negative_numbers = true, required = true)]
+    #[arg(
+        short, long, value_name = "PID,...", value_delimiter = ',',
+        value_parser = parse_id, allow_negative_numbers = true, required = true
+    )]
     pub(crate) pid: Vec<u32>,
 
     /// Watch for this many seconds

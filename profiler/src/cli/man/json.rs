@@ -11,15 +11,15 @@ pub(super) const MEMBERS: [Entry; 11] = [
     ),
     (
         "wake_sources",
-        "With --wake-source: of how many waits the source is named, of those that were woken at all.",
+        "With --wake-source: of how many waits the source is named, and how many were woken at all.",
     ),
     ("losses", "Each cause that LOSSES names, zeros too."),
     (
         "sampling",
         "With --overhead, where the sums of waits are estimates: ceiling_percent and spent_percent of the machine's \
          CPU time; samples: the intervals that were recorded; count_error and off_error_ns: the standard errors of \
-         the number of all intervals and of their time off-CPU, of which 1.96 are 95 % confidence; threads: all \
-         intervals of each, exact, with pid, tid, comm, count, blocked_ns and runqueue_ns.",
+         the number of all intervals and of their time off-CPU; count_confidence and off_confidence_ns: 1.96 of them, \
+         or as far as the exact sums are away, where that is more; threads: all intervals of each, exact, with pid, tid, comm, count, blocked_ns and runqueue_ns.",
     ),
     ("modules", "The programs and libraries of user frames: name, path, and build_id or null."),
     (
@@ -67,7 +67,8 @@ mod tests {
     /// The golden file is of a recording without options.
     #[test]
     fn each_member_that_options_add_is_explained() {
-        let names = "wake_sources named samples count_error off_error_ns sampling ceiling_percent spent_percent \
+        let names = "wake_sources named woken samples count_error off_error_ns sampling ceiling_percent \
+            spent_percent count_confidence off_confidence_ns \
             threads file line inlined softirq";
         let object: serde_json::Map<_, _> =
             names.split_whitespace().map(|name| (name.to_owned(), 0.into())).collect();
