@@ -12,7 +12,8 @@ pub fn unlike_threads(profile: &Profile) -> Option<String> {
     let thread = &worst.total.thread;
     let more = match others.len() {
         0 => String::new(),
-        count => format!(" (and {count} more threads)"),
+        1 => "; there is 1 more thread like it".into(),
+        count => format!("; there are {count} more threads like it"),
     };
     let (told, exact) = (worst.estimate_ns, worst.total.off_ns());
     let why = if profile.losses.get(Loss::WaitsFull) > 0 {
@@ -23,11 +24,10 @@ pub fn unlike_threads(profile: &Profile) -> Option<String> {
         "to record them made them longer"
     };
     Some(format!(
-        "the recorded waits of {} (tid {}) stand for {} off-CPU, and it was {}{}: {why}",
+        "the recorded waits of {} (tid {}) stand for {} off-CPU, and it was {}: {why}{more}",
         escape::name(&thread.comm),
         thread.tid,
         human::time(told),
         human::time(exact),
-        more,
     ))
 }
