@@ -1,24 +1,43 @@
-//! Two threads that wake each other through an eventfd and epoll as fast as they can: a load for who watches epoll.
-//! Every wait is two events, a wake-up and a return. Plays at once, and prints `{"rounds":…}`: how often each waited.
+//! Two threads that wake each other through an eventfd and epoll, as fast as they can or are told to: a load for who
+//! watches epoll. Every wait is two events, a wake-up and a return. Plays at once, and prints `{"rounds":…}`: how often
+//! each waited.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use offwake_examples::args::Args;
+use offwake_examples::args::Length;
 use offwake_examples::sys::check;
 
+/// Events of one round: each thread is woken, and returns.
+const EVENTS: u32 = 4;
+
+/// After so many rounds the pace is looked at.
+const STRIDE: u32 = 100;
+
+#[derive(Parser)]
+#[command(about = "Two threads that wake each other through epoll")]
+struct Args {
+    #[command(flatten)]
+    length: Length,
+
+    /// Events a second, wake-ups and returns together, instead of as many as there can be
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
 fn main() -> Result<()> {
-    let Args { length } = Args::parse();
+    let Args { length, rate } = Args::parse();
     let stop = Arc::new(AtomicBool::new(false));
     let [one, other] = [Side::new()?, Side::new()?];
-    let threads = [(one, other.eventfd), (other, one.eventfd)].map(|(side, partner)| {
+    let sides = [(one, other.eventfd, rate), (other, one.eventfd, None)];
+    let threads = sides.map(|(side, partner, rate)| {
         let stop = Arc::clone(&stop);
-        thread::spawn(move || side.play(partner, &stop))
+        thread::spawn(move || side.play(partner, rate, &stop))
     });
     notify(one.eventfd)?;
     thread::sleep(length.seconds.unwrap_or(Duration::from_secs(5)));
@@ -52,8 +71,11 @@ impl Side {
         Ok(Self { epoll, eventfd })
     }
 
-    fn play(self, partner: RawFd, stop: &AtomicBool) -> Result<u64> {
+    /// `rate`: how many events a second there are to be at most, of both threads.
+    fn play(self, partner: RawFd, rate: Option<u32>, stop: &AtomicBool) -> Result<u64> {
         let mut rounds = 0;
+        let start = Instant::now();
+        let stride = rate.map(|rate| Duration::from_secs(u64::from(EVENTS * STRIDE)) / rate);
         while !stop.load(Relaxed) {
             let mut event = libc::epoll_event { events: 0, u64: 0 };
             // SAFETY: `event` is valid for writing one event.
@@ -64,6 +86,12 @@ impl Side {
             ensure!(read == 8, "read failed");
             notify(partner)?;
             rounds += 1;
+            if let Some(stride) = stride
+                && rounds % u64::from(STRIDE) == 0
+            {
+                let due = stride * (rounds / u64::from(STRIDE)) as u32;
+                thread::sleep(due.saturating_sub(start.elapsed()));
+            }
         }
         Ok(rounds)
     }
