@@ -223,9 +223,9 @@ fn a_shared_listener_has_a_herd() {
         assert!(stories(&events) * 4 >= accepted, "{} of {accepted}", stories(&events));
         let [right, wrong, unknown] = named(&events);
         assert!(right > 100 && wrong * 10_000 <= right, "{right} right, {wrong} wrong");
-        // Where the kernel skipped the program that sees `epoll_ctl`, which is counted.
-        let has_missed = summary["lost"]["probe_misses"] != 0;
-        assert!(unknown * 20 <= right && (unknown == 0 || has_missed), "{unknown}: {summary:#}");
+        // From 6.13 on the kernel skips the program that sees `epoll_ctl` now and then, or preempts it for so long that
+        // what it tells comes too late.
+        assert!(unknown * 100 <= right, "{right} right, {unknown} unknown: {summary:#}");
     }
 }
 
