@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
@@ -18,6 +19,8 @@ pub(crate) fn missed(summary: &Value) -> u64 {
 /// A running `offwake epoll --json`.
 pub(crate) struct Watch {
     child: Child,
+    /// Reads what it writes, as it does: a pipe that is full would hold it up.
+    reader: JoinHandle<String>,
 }
 
 impl Watch {
@@ -27,6 +30,12 @@ impl Watch {
         command.args(["epoll", "--json", "-p", &pid.to_string()]).args(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("offwake starts");
+        let mut stdout = child.stdout.take().expect("a pipe");
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).expect("UTF-8");
+            text
+        });
         until("offwake to watch", || {
             if child.try_wait().expect("a child").is_some() {
                 let mut told = String::new();
@@ -35,7 +44,7 @@ impl Watch {
             }
             is_recording(child.id()).then_some(())
         });
-        Self { child }
+        Self { child, reader }
     }
 
     /// Ends it as Ctrl-C does, and returns all that it told, and the summary.
@@ -43,7 +52,7 @@ impl Watch {
         signal(self.child.id(), libc::SIGINT);
         let output = self.child.wait_with_output().expect("a child");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let text = self.reader.join().expect("it reads");
         let mut events: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let summary = events.pop().expect("a summary");
