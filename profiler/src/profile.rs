@@ -119,6 +119,11 @@ impl Profile {
 }
 
 impl Profile {
+    /// The sum of something over all waits.
+    pub fn sum(&self, of: fn(&Wait) -> u64) -> u64 {
+        sum(self.waits.iter().map(of))
+    }
+
     /// Of how many waits the source is known, and of how many there is one.
     pub fn sources(&self) -> (u64, u64) {
         let woken = self.waits.iter().filter(|wait| wait.is_woken());

@@ -18,6 +18,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use offwake::snapshot::system;
 use sandbox::{Sandbox, Target, assert_failed, assert_whole, privileged, stderr};
 
 /// `nobody`
@@ -316,19 +317,13 @@ fn a_program_that_was_deleted() {
     assert!(summary.contains("process_gone 0"), "{summary}");
 }
 
-/// How many CPUs there are.
-fn cpus() -> usize {
-    // SAFETY: takes no pointers.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) }).unwrap()
-}
-
 #[test]
 fn small_limits() {
     if !privileged("small_limits") {
         return;
     }
     let target = Target::sleeping();
-    for limit in [&*format!("ulimit -n {}", 62 + cpus()), "ulimit -l 64"] {
+    for limit in [&*format!("ulimit -n {}", 62 + system::cpus()), "ulimit -l 64"] {
         Sandbox::after(limit).assert_records(&["-p", &target.pid(), "-d", "0.2"]);
     }
     for limit in ["8", "10", "16", "32", "48", "56"] {

@@ -9,7 +9,7 @@ use offwake::snapshot::memory;
 use offwake::{merge, record, render, symbolize};
 
 use super::config::Job;
-use super::summary::{Summary, no_interval};
+use super::summary::{Summary, no_interval, say_probe, say_sampling};
 use super::{progress, results, say, stop};
 
 /// Records, and writes the results.
@@ -41,18 +41,15 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("warning: {warning}"));
     }
     let profile = merge::merge(&recording, &symbols);
-    let probe = recording.meta.probe.clone();
     let (unwind, bpf_bytes) = (recording.unwind, recording.bpf_bytes);
     let summary = Summary::of(&recording, &profile);
     let remembered = recording.remembered_stacks;
     drop(recording);
-    let (sampling, unlike) = (profile.describe_sampling(), render::unlike_threads(&profile));
 
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
     });
-    // Also for folded stacks, which cannot tell it.
-    say(format_args!("probe: {probe}"));
+    say_probe(&profile);
     if let Some(figures) = unwind {
         say(format_args!("unwind tables: {}", figures.tables()));
     }
@@ -60,12 +57,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         let (peak, maps) = (human_bytes(peak), human_bytes(bpf_bytes));
         say(format_args!("memory: {peak} at its peak, and {maps} of BPF maps"));
     }
-    if let Some(sampling) = sampling {
-        say(sampling);
-    }
-    if let Some(unlike) = unlike {
-        say(format_args!("warning: {unlike}"));
-    }
+    say_sampling(&profile);
     if remembered != 0 {
         say(format_args!("stacks not unwound again: {remembered}"));
     }

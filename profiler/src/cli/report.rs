@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use offwake::{render, report, symbolize};
 
 use super::config::Report;
+use super::summary::{say_probe, say_sampling};
 use super::{results, say, source, stop};
 
 /// Reads the files, and writes the results.
@@ -27,13 +28,8 @@ pub(crate) fn run(job: &Report) -> anyhow::Result<ExitCode> {
     let exit = results::write(sinks, &job.outputs, |format, out| {
         render::write(format, &profile, &job.render, out)
     });
-    say(format_args!("probe: {}", profile.meta.probe));
-    if let Some(sampling) = profile.describe_sampling() {
-        say(sampling);
-    }
-    if let Some(unlike) = render::unlike_threads(&profile) {
-        say(format_args!("warning: {unlike}"));
-    }
+    say_probe(&profile);
+    say_sampling(&profile);
     say(profile.losses.describe(true));
     Ok(exit)
 }

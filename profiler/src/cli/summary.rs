@@ -1,4 +1,4 @@
-//! The line at the end of a recording.
+//! The lines at the end of a recording or a report.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,10 @@ use std::time::Duration;
 use offwake::profile::{Losses, Profile};
 use offwake::record::Config;
 use offwake::recording::Recording;
+use offwake::render;
 use offwake_shared::WaitState;
+
+use super::say;
 
 /// What was recorded, in figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,21 @@ impl fmt::Display for Summary {
 fn share(part: u64, all: u64) -> String {
     let percent = if all == 0 { 0.0 } else { 100.0 * part as f64 / all as f64 };
     format!("{part} of {all} waits ({percent:.1} %)")
+}
+
+/// Says which probe there was, for those who read folded stacks, too, which cannot tell it.
+pub(crate) fn say_probe(profile: &Profile) {
+    say(format_args!("probe: {}", profile.meta.probe));
+}
+
+/// Says how the waits were sampled, if they were, and where that is not like all waits.
+pub(crate) fn say_sampling(profile: &Profile) {
+    if let Some(sampling) = profile.describe_sampling() {
+        say(sampling);
+    }
+    if let Some(unlike) = render::unlike_threads(profile) {
+        say(format_args!("warning: {unlike}"));
+    }
 }
 
 /// Why there is no result, and what to try. `was_stopped`: by a signal.

@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::sum;
 use crate::profile::{Profile, Thread, Wait};
 
 /// How the intervals were sampled, and what all of them are together.
@@ -189,12 +190,11 @@ impl Profile {
             return (count, off_ns);
         };
         let (exact_count, exact_ns) = sampling.totals();
-        let sum = |of: fn(&Wait) -> u64| self.waits.iter().map(of).fold(0, u64::saturating_add);
         // What one thread has too much of does not make good what another one lacks.
-        let gaps = self.unlike_threads().iter().map(Unlike::gap_ns).fold(0, u64::saturating_add);
+        let gaps = sum(self.unlike_threads().iter().map(Unlike::gap_ns));
         (
-            count.max(sum(|wait| wait.count).abs_diff(exact_count)),
-            off_ns.max(sum(Wait::off_ns).abs_diff(exact_ns)).max(gaps),
+            count.max(self.sum(|wait| wait.count).abs_diff(exact_count)),
+            off_ns.max(self.sum(Wait::off_ns).abs_diff(exact_ns)).max(gaps),
         )
     }
 
@@ -202,8 +202,7 @@ impl Profile {
     pub fn describe_sampling(&self) -> Option<String> {
         let sampling = self.meta.sampling.as_ref()?;
         let estimate = self.estimate();
-        let sum = |of: fn(&Wait) -> u64| self.waits.iter().map(of).fold(0, u64::saturating_add);
-        let (count, off_ns) = (sum(|wait| wait.count), sum(Wait::off_ns));
+        let (count, off_ns) = (self.sum(|wait| wait.count), self.sum(Wait::off_ns));
         let percent = |part: u64, of: u64| 100.0 * part as f64 / of.max(1) as f64;
         let (count_error, off_error_ns) = self.confidence();
         // Of a part of a profile nobody knows.

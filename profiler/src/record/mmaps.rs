@@ -14,6 +14,7 @@ use aya_obj::generated::{perf_event_mmap_page, perf_event_type, perf_sw_ids, per
 use hashbrown::HashSet;
 
 use super::descriptor;
+use crate::snapshot::system;
 
 /// Pages of one ring, beside the one of its header: a power of two. A record has the name of a file:
 /// there is room for hundreds.
@@ -28,9 +29,7 @@ impl Mmaps {
     /// Asks for the news on all CPUs. Where the kernel refuses there are none: then mappings are looked
     /// at once a second.
     pub(super) fn open() -> Self {
-        // SAFETY: the call takes no pointers.
-        let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-        let cpus = i32::try_from(cpus).unwrap_or(1);
+        let cpus = i32::try_from(system::cpus()).unwrap_or(1);
         // A CPU that is not online has none.
         Self { rings: (0..cpus).filter_map(|cpu| Ring::open(cpu).ok()).collect() }
     }

@@ -146,11 +146,10 @@ pub(super) fn sampling(profile: &Profile) -> String {
         return String::new();
     }
     let estimate = profile.estimate();
-    let sum = |of: fn(&Wait) -> u64| profile.waits.iter().map(of).fold(0, u64::saturating_add);
-    let off_ns = sum(Wait::off_ns).max(1) as f64;
+    let off_ns = profile.sum(Wait::off_ns).max(1) as f64;
     format!(
         "sampled 1 of {:.1}, ± {:.2} % · ",
-        sum(|wait| wait.count) as f64 / estimate.samples.max(1) as f64,
+        profile.sum(|wait| wait.count) as f64 / estimate.samples.max(1) as f64,
         100.0 * profile.confidence().1 as f64 / off_ns,
     )
 }

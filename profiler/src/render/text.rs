@@ -43,7 +43,7 @@ pub(super) fn write(
 }
 
 fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write) -> io::Result<()> {
-    let Profile { meta, losses, frames: _, waits, modules: _ } = profile;
+    let Profile { meta, losses, frames: _, waits: _, modules: _ } = profile;
     if let Some(title) = &options.title {
         writeln!(out, "{}", escape::name(title))?;
     }
@@ -57,14 +57,13 @@ fn write_header(profile: &Profile, options: &RenderOptions, out: &mut dyn Write)
         escape::name(&meta.kernel),
         escape::name(&meta.probe)
     )?;
-    let sum = |of: fn(&Wait) -> u64| waits.iter().map(of).sum::<u64>();
     writeln!(
         out,
         "waits: {}, {} off-CPU ({} blocked, {} run queue)",
-        human::count(sum(|wait| wait.count)),
-        human::time(sum(Wait::off_ns)),
-        human::time(sum(|wait| wait.blocked_ns)),
-        human::time(sum(|wait| wait.runqueue_ns)),
+        human::count(profile.sum(|wait| wait.count)),
+        human::time(profile.sum(Wait::off_ns)),
+        human::time(profile.sum(|wait| wait.blocked_ns)),
+        human::time(profile.sum(|wait| wait.runqueue_ns)),
     )?;
     if let Some(sampling) = profile.describe_sampling() {
         writeln!(out, "{sampling}")?;

@@ -64,10 +64,9 @@ fn with_sampling(mut profile: Profile) -> Profile {
 
 fn add_meta(all: &mut Meta, meta: Meta) {
     let Meta { started, duration, kernel, probe, wake_source, targets, sampling } = meta;
-    match (&mut all.sampling, sampling) {
-        (Some(all), Some(sampling)) => all.add(sampling),
-        (all @ None, sampling) => *all = sampling,
-        (Some(_), None) => {}
+    // All have it, or none: `with_sampling`.
+    if let (Some(all), Some(sampling)) = (&mut all.sampling, sampling) {
+        all.add(sampling);
     }
     all.started = match (all.started, started) {
         // Not known.

@@ -28,6 +28,12 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// A place where this is not mounted.
+fn without(directory: &str) -> Sandbox {
+    let unmount = format!("umount -l {directory} && exec \"$@\"");
+    Sandbox::after(&format!("set -- unshare --mount sh -c '{unmount}' sh \"$@\""))
+}
+
 #[test]
 fn processes_of_another_pid_namespace() {
     if !privileged("namespaces::processes_of_another_pid_namespace") {
@@ -37,15 +43,8 @@ fn processes_of_another_pid_namespace() {
     let outer = Sandbox::after("set -- unshare --pid --fork \"$@\"");
     assert_missing(&outer, "processes", &expected);
     // In there, nobody knows of offwake.
-    let namespace = Target::start(&[
-        "unshare",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "sleep",
-        "600",
-    ]);
+    let unshare = "unshare --pid --fork --kill-child --mount-proc sleep 600";
+    let namespace = Target::start(&unshare.split(' ').collect::<Vec<_>>());
     let mut inside = String::new();
     wait_until("sleep in the namespace", || {
         let pid = namespace.pid();
@@ -88,8 +87,7 @@ fn no_processes() {
     if !privileged("namespaces::no_processes") {
         return;
     }
-    let sandbox =
-        Sandbox::after("set -- unshare --mount sh -c 'umount -l /proc && exec \"$@\"' sh \"$@\"");
+    let sandbox = without("/proc");
     assert_missing(
         &sandbox,
         "processes",
@@ -102,8 +100,7 @@ fn no_kernel_objects() {
     if !privileged("namespaces::no_kernel_objects") {
         return;
     }
-    let sandbox =
-        Sandbox::after("set -- unshare --mount sh -c 'umount -l /sys && exec \"$@\"' sh \"$@\"");
+    let sandbox = without("/sys");
     let target = Target::sleeping();
     let pid = target.pid();
     let said = "/sys is not mounted (`mount -t sysfs sysfs /sys`)";

@@ -44,8 +44,9 @@ pub(super) const TABLE: &str = "\
     or a thread that was not woken itself accepted; ACCEPTED: connections; p50, p99, MAX: from the wake-up to the \
     return; BYTES: read and written. A listener of which one in ten wake-ups is for nothing, and which woke several \
     threads, more often than there were connections, is named as a thundering herd, with the cause as the flags of \
-    the socket and of the epoll instances have it. Not seen are: events when the ring buffer was full (events_full), waits of too many threads (waiters_full), bytes of \
-    too many descriptors (bytes_full), and what happened while the kernel skipped a program (probe_misses).";
+    the socket and of the epoll instances have it. Not seen are: events when the ring buffer was full \
+    (events_full), waits of too many threads (waiters_full), bytes of too many descriptors (bytes_full), and what \
+    happened while the kernel skipped a program (probe_misses).";
 
 /// The members of the objects of `--json`.
 pub(super) const JSON: [Entry; 13] = [

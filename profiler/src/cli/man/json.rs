@@ -19,7 +19,8 @@ pub(super) const MEMBERS: [Entry; 11] = [
         "With --overhead, where the sums of waits are estimates: ceiling_percent and spent_percent of the machine's \
          CPU time; samples: the intervals that were recorded; count_error and off_error_ns: the standard errors of \
          the number of all intervals and of their time off-CPU; count_confidence and off_confidence_ns: 1.96 of them, \
-         or as far as the exact sums are away, where that is more; threads: all intervals of each, exact, with pid, tid, comm, count, blocked_ns and runqueue_ns.",
+         or as far as the exact sums are away, where that is more; threads: all intervals of each, exact, with pid, \
+         tid, comm, count, blocked_ns and runqueue_ns.",
     ),
     ("modules", "The programs and libraries of user frames: name, path, and build_id or null."),
     (
@@ -68,8 +69,7 @@ mod tests {
     #[test]
     fn each_member_that_options_add_is_explained() {
         let names = "wake_sources named woken samples count_error off_error_ns sampling ceiling_percent \
-            spent_percent count_confidence off_confidence_ns \
-            threads file line inlined softirq";
+            spent_percent count_confidence off_confidence_ns threads file line inlined softirq";
         let object: serde_json::Map<_, _> =
             names.split_whitespace().map(|name| (name.to_owned(), 0.into())).collect();
         assert_explained(&MEMBERS, &object.into());
