@@ -74,6 +74,12 @@ impl Ledger {
         add(&self.sleeps, 1);
     }
 
+    /// The calling thread was awake since then: what it would have waited for came first.
+    #[inline(always)]
+    pub fn stayed_awake(&self, since: Since) {
+        add(&self.slept_at, since.moment.wrapping_neg());
+    }
+
     /// The sleeper is woken now.
     #[inline(always)]
     pub fn wake(&self) {
@@ -124,6 +130,15 @@ mod tests {
         }
         let sums = ledger.sums().unwrap();
         assert_eq!((sums.count, sums.blocked_ns), (2, wakes));
+    }
+
+    #[test]
+    fn who_stays_awake_does_not_sleep() {
+        let ledger = Ledger::default();
+        let since = ledger.sleep();
+        ledger.stayed_awake(since);
+        let sums = ledger.sums().unwrap();
+        assert_eq!((sums.count, sums.blocked_ns), (0, 0));
     }
 
     #[test]

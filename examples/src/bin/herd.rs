@@ -21,7 +21,7 @@ use offwake_examples::feed::listener;
 use offwake_examples::shared::{Shareable, shared};
 use offwake_examples::stage::Stage;
 use offwake_examples::sys::{check, pipe, write_byte};
-use offwake_examples::task::Role;
+use offwake_examples::task::{Role, own_voluntary_switches};
 use serde_json::json;
 
 /// How threads share a port.
@@ -128,10 +128,10 @@ fn main() -> Result<()> {
 fn work(epoll: RawFd, listener: RawFd, counts: &Counts) -> Result<()> {
     loop {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        let before = switches();
+        let before = own_voluntary_switches();
         // SAFETY: `event` is valid for writing one event.
         let ready = unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
-        let slept = switches() - before;
+        let slept = own_voluntary_switches() - before;
         ensure!(ready == 1, "epoll_wait: {}", io::Error::last_os_error());
         if event.u64 == END {
             // The last sleep was ended by this.
@@ -197,13 +197,4 @@ fn asleep(workers: &[&'static Role]) -> Result<()> {
             return Ok(());
         }
     }
-}
-
-/// The voluntary switches of the calling thread.
-fn switches() -> u64 {
-    // SAFETY: plain old data.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: valid for writing. The call cannot fail with these arguments.
-    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
-    usage.ru_nvcsw as u64
 }

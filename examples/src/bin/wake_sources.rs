@@ -21,7 +21,7 @@ use offwake_examples::feed::{
 use offwake_examples::rng::Rng;
 use offwake_examples::stage::Stage;
 use offwake_examples::sys::{self, check};
-use offwake_examples::task::Role;
+use offwake_examples::task::{Role, own_voluntary_switches};
 use offwake_examples::watch::Watch;
 
 type Wait = Box<dyn FnMut() -> bool + Send>;
@@ -263,23 +263,14 @@ fn timed(name: &'static str, wait: impl Fn() -> bool + Send + 'static) -> Group 
     let mut feed = Feed::new("timeout", -1, Box::new(|| true));
     let counts = counted(&mut feed);
     let wait = move || {
-        let before = voluntary_switches();
+        let before = own_voluntary_switches();
         let is_over = wait();
-        let slept = voluntary_switches() > before;
+        let slept = own_voluntary_switches() > before;
         let count = if slept { &counts.slept } else { &counts.did_not_sleep };
         count.fetch_add(1, Ordering::Relaxed);
         is_over
     };
     Group { name, waits: vec![Box::new(wait)], feeds: vec![feed] }
-}
-
-/// How often this thread has gone to sleep.
-fn voluntary_switches() -> u64 {
-    // SAFETY: plain old data, for which zeros are valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: `usage` is valid for writing.
-    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
-    usage.ru_nvcsw as u64
 }
 
 /// A wait in `poll` that a signal interrupts.
