@@ -10,6 +10,7 @@ use offwake_shared::{
 
 use super::batch::{Buffers, Plain};
 use super::load::Probes;
+use super::probe::Probe;
 use super::unwind::Unwinder;
 use super::{Config, existing};
 use crate::recording::{ImageId, RawStack, StackId, Waits};
@@ -100,7 +101,7 @@ impl Found {
 
     /// Adds the intervals that have not ended, as far as they were recorded: up to `now`, in ns.
     ///
-    /// `asleep`: threads that did not run a moment ago, while the programs were attached. Any other
+    /// `asleep`: threads that did not run a moment ago, while the programs were attached, and pass the filter. Any other
     /// thread with a wait from [`Self::added`] woke before the programs knew of it, and has not been
     /// switched out since, or has ended.
     pub(super) fn add_open_intervals(
@@ -117,12 +118,17 @@ impl Found {
             config.min_off.as_nanos()..=config.max_off.map_or(u128::MAX, |max| max.as_nanos());
         let mut buffers = Buffers::new();
         let samples = config.overhead_ppm.is_some();
+        // Others are asked for their cgroup as they are switched out.
+        let is_asked_at_end = probes.probe() == Probe::Kprobe && config.filter.cgroup.is_some();
         let visit = |&tid: &u32, thread: &ThreadState| {
+            let is_elsewhere = asleep.is_some_and(|asleep| !asleep.contains_key(&tid));
+            if is_elsewhere && is_asked_at_end {
+                return;
+            }
             if samples {
                 accounts.entry(thread.sleeper).or_default().add(&account_of(thread));
             }
-            let stale = asleep.is_some_and(|asleep| !asleep.contains_key(&tid))
-                && added.get(&tid) == Some(&thread.off_since);
+            let stale = is_elsewhere && added.get(&tid) == Some(&thread.off_since);
             if thread.off_since == 0 || stale {
                 return;
             }

@@ -94,7 +94,7 @@ pub(super) fn record(
     }
 
     let (duration, now) = (clock.elapsed(), monotonic_ns());
-    let asleep = threads_asleep(&mut probes);
+    let asleep = threads_asleep(&targets, &mut probes);
     let spent_ppm = budget.map(Budget::finish);
     probes.detach();
     let mut snapshots = notices.finish();
@@ -284,9 +284,9 @@ fn add_existing_threads(
     Ok(())
 }
 
-/// The threads that exist and do not run, by their keys; `None` if the kernel does not tell.
-fn threads_asleep(probes: &mut Probes) -> Option<HashMap<u32, ExistingThread>> {
-    let threads = probes.existing_threads().ok()?.into_iter();
+/// The threads that exist, pass the filter and do not run, by their keys; `None` if the kernel does not tell.
+fn threads_asleep(targets: &Targets, probes: &mut Probes) -> Option<HashMap<u32, ExistingThread>> {
+    let threads = matching_threads(targets, probes).ok()?.map(|(thread, _)| thread);
     Some(threads.filter(|thread| thread.on_cpu == 0).map(|thread| (thread.key, thread)).collect())
 }
 
