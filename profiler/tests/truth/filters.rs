@@ -7,6 +7,7 @@ use crate::support::check::{Floor, check, never};
 use crate::support::profile::{Profile, sum};
 use crate::support::recorder::Recorder;
 use crate::support::skip;
+use crate::support::speed::is_slow;
 use crate::support::target::Target;
 
 /// Asserts that every wait is one of this thread.
@@ -103,8 +104,11 @@ fn short_and_long_waits_are_left_out() {
     // A short sleep can become a long one when its CPU is taken.
     let short_told = told("sleep_short").count;
     let (early, late) = (seen(&short, "sleep_short"), seen(&long, "sleep_short"));
-    assert_eq!(early + late, short_told);
-    assert!(late <= 1 + short_told / 20, "{late} of {short_told} short sleeps took 20 ms");
+    // Each recording has a clock of its own: a wait of just so long may be in both, or in none.
+    let both = if is_slow() { 2 } else { 0 };
+    assert!((early + late).abs_diff(short_told) <= both, "{early} and {late} of {short_told}");
+    let share = if is_slow() { 4 } else { 20 };
+    assert!(late <= 1 + short_told / share, "{late} of {short_told} short sleeps took 20 ms");
 }
 
 #[test]

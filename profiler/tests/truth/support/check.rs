@@ -136,10 +136,7 @@ fn check_sleeper(
     let told: u64 = truths.iter().map(|truth| truth.count).sum();
     check_spinlocks(&spinlocks, told, &what);
     let seen = sum(waits.iter().copied(), |wait| wait.count);
-    // Without types nobody can compute an end that was not seen.
-    let untyped = !profile.recording.probe.starts_with("btf ");
-    let hidden_ends = if untyped { profile.lost("switch_in_missed") } else { 0 };
-    let missed = profile.lost("probe_misses") + hidden_ends;
+    let missed = profile.missed();
     assert!(
         (told.saturating_sub(missed)..=told).contains(&seen),
         "{what}: {seen} of {told}: {:?}; elsewhere: {}",

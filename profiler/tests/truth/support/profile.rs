@@ -104,6 +104,13 @@ impl Profile {
         self.losses[cause]
     }
 
+    /// How many waits may be missing, as offwake says: what the kernel did not run the probes for. And without types
+    /// nobody can compute an end that was not seen.
+    pub(crate) fn missed(&self) -> u64 {
+        let is_typed = self.recording.probe.starts_with("btf ");
+        self.lost("probe_misses") + if is_typed { 0 } else { self.lost("switch_in_missed") }
+    }
+
     /// The waits of a thread.
     pub(crate) fn of(&self, tid: u32) -> impl Iterator<Item = &Wait> {
         self.waits.iter().filter(move |wait| wait.sleeper.tid == tid)
