@@ -2,8 +2,12 @@
 //!
 //! Without one, `SAMPLE` is 0 and the verifier drops all that is here.
 
+use core::hint::black_box;
+
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
-use offwake_shared::{Sampling, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind};
+use offwake_shared::{
+    Sampling, TaskId, ThreadState, UserRegisters, WaitKey, WaitState, WaitStats, WakerKind,
+};
 
 use crate::maps::{QUOTA, SAMPLE, SCRATCH, SWITCH, THREADS};
 use crate::wait;
@@ -14,29 +18,83 @@ pub fn is_on() -> bool {
     SAMPLE.load() != 0
 }
 
-/// Whether the interval of a thread that is open or comes next is not recorded.
+/// Whether the interval of a thread that is open is not recorded.
 #[inline(always)]
 pub fn skips(thread: &ThreadState) -> bool {
     is_on() && thread.sampling.weight == 0
 }
 
-/// The same of the thread `tid`. One that is not known yet is recorded.
+/// Decides whether the interval of the thread `tid` that begins `now` is recorded. Returns whether it is not. One that
+/// is not known yet is recorded.
 #[inline(always)]
-pub fn skips_thread(tid: u32) -> bool {
-    // SAFETY: the value is in the map; nobody but the thread's own CPU writes what is read here.
-    is_on() && THREADS.get_ptr(tid).is_some_and(|thread| skips(unsafe { &*thread }))
+pub fn skips_next(tid: u32, state: WaitState, registers: &UserRegisters, now: u64) -> bool {
+    if !is_on() {
+        return false;
+    }
+    let Some(thread) = THREADS.get_ptr_mut(tid) else { return false };
+    // SAFETY: the value is in the map; nobody but the thread's own CPU writes what is written here.
+    let thread = unsafe { &mut *thread };
+    decide(thread, state, registers, now);
+    skips(thread)
 }
 
 /// Begins an interval of a thread of which nothing has changed, if it is one that is not recorded. Whether it did so:
 /// this is the cheap way of what `wait` does for all.
 #[inline(always)]
-pub fn begin_unrecorded(thread: &mut ThreadState, state: WaitState, now: u64) -> bool {
+pub fn begin_unrecorded(
+    thread: &mut ThreadState,
+    state: WaitState,
+    registers: &UserRegisters,
+    now: u64,
+) -> bool {
+    if !is_on() {
+        return false;
+    }
+    decide(thread, state, registers, now);
     if !skips(thread) || thread.off_since != 0 {
         return false;
     }
     thread.state = state as u32;
     thread.off_since = now;
     true
+}
+
+/// Decides whether the interval that begins `now` is recorded. Not if an interval is open, whose end was not seen, nor
+/// if the thread was woken already: then its waker has decided.
+#[inline(always)]
+fn decide(thread: &mut ThreadState, state: WaitState, registers: &UserRegisters, now: u64) {
+    if thread.off_since != 0 || thread.woken_at != 0 {
+        return;
+    }
+    // A thread may be preempted anywhere.
+    let place = if state as u32 == WaitState::Preempted as u32 {
+        ANYWHERE
+    } else {
+        Sampling::place(registers.ip, registers.sp, registers.argument)
+    };
+    decide_at(thread, place, now);
+}
+
+/// The place of intervals of which nobody asks where they are.
+const ANYWHERE: usize = 0;
+
+/// A thread is woken that is not switched out yet. Decides whether the interval that begins then is recorded.
+#[inline(always)]
+pub fn decide_ahead(thread: &mut ThreadState, now: u64) {
+    if is_on() && thread.off_since == 0 {
+        decide_at(thread, ANYWHERE, now);
+    }
+}
+
+#[inline(always)]
+fn decide_at(thread: &mut ThreadState, place: usize, now: u64) {
+    let Some(&quota) = QUOTA.get(0) else { return };
+    // The verifier does not see that the number is small; a mask does, if it is there.
+    let place = &mut thread.sampling.places[black_box(place) & (Sampling::PLACES - 1)];
+    let weight = place.next_weight(now, quota);
+    // SAFETY: the helper takes nothing.
+    let [round, keep] = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
+    thread.sampling.decide(weight, round, keep);
 }
 
 /// A thread becomes known: its first interval is recorded.
@@ -114,19 +172,19 @@ pub fn add(sum: &mut WaitStats, off_ns: u64, runqueue_ns: u64, weight: u64) {
     }
 }
 
-/// An interval has ended: decides about the next one.
+/// An interval has ended: what it took to record it is no part of the next one.
 #[inline(always)]
-pub fn next(thread: &mut ThreadState, now: u64) {
-    if !is_on() {
-        return;
+pub fn over(thread: &mut ThreadState) {
+    if is_on() {
+        thread.sampling.sleeper_cost_ns = 0;
+        thread.sampling.waker_cost_ns = 0;
     }
-    let Some(&quota) = QUOTA.get(0) else { return };
-    let weight = thread.sampling.next_weight(now, quota);
-    // SAFETY: the helper takes nothing.
-    let [round, keep] = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
-    thread.sampling.decide(weight, round, keep);
-    thread.sampling.sleeper_cost_ns = 0;
-    thread.sampling.waker_cost_ns = 0;
+}
+
+/// Whether a waker that was seen has told who it is. One that decided just as its sleeper did may not have.
+#[inline(always)]
+pub fn has_told(thread: &ThreadState) -> bool {
+    !is_on() || thread.waker_kind != WakerKind::None as u32
 }
 
 /// The thread is another one from now on, or ends: what it has waited for in all goes into the sums, under

@@ -3,7 +3,8 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use offwake_shared::{
-    Loss, Mark, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
+    Loss, Mark, TaskId, ThreadState, UserRegisters, WaitKey, WaitState, WaitStats, WakerKind,
+    filter,
 };
 
 use crate::maps::{
@@ -36,10 +37,11 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
+    let registers = prev.own_registers();
     // SAFETY: see `Scratch`; only a waker writes to what is known of the thread at the same time, and to other fields.
     let sleeper = unsafe {
         if let Some(thread) = unchanged(prev, tid).map(|known| &mut *known) {
-            if sample::begin_unrecorded(thread, state, now) {
+            if sample::begin_unrecorded(thread, state, &registers, now) {
                 return;
             }
             (*scratch).sleeper = thread.sleeper;
@@ -49,14 +51,13 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
                 return;
             }
             (*scratch).sleeper = prev.id(ids);
+            if sample::skips_next(tid, state, &registers, now) {
+                return open(scratch, prev, &(*scratch).sleeper, [0, 0], state, now);
+            }
         }
         // From memory: the verifier forgets where it comes from, and looks at what follows once.
         (&raw const (*scratch).sleeper).read_volatile()
     };
-    if sample::skips_thread(tid) {
-        return open(scratch, prev, &sleeper, [0, 0], state, now);
-    }
-    let registers = prev.own_registers();
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
     let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
     open(scratch, prev, &sleeper, [kernel, user], state, now);
@@ -90,6 +91,8 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
+    // Its registers are nobody's to read now: all its places are one.
+    sample::skips_next(tid, state, &UserRegisters::default(), now);
     let sleeper = prev.id_named(ids, prev.comm());
     open(scratch, prev, &sleeper, [0, 0], state, now);
 }
@@ -208,7 +211,9 @@ pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
             let Some(scratch) = scratch(SWITCH) else { return };
             let ids = Ids { tgid: thread.sleeper.tgid, tid: thread.sleeper.tid };
             // Its name may be another one by now.
-            thread.sleeper = current.id(ids);
+            let sleeper = current.id(ids);
+            sample::settle(thread, Some(&sleeper));
+            thread.sleeper = sleeper;
             let registers = current.own_registers();
             thread.sleeper_kernel = stack::kernel(ctx, scratch, current, &registers);
             thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper, &registers);
@@ -246,7 +251,7 @@ fn finish(thread: &mut ThreadState, end: u64) {
     }
     thread.off_since = 0;
     thread.woken_at = 0;
-    sample::next(thread, end);
+    sample::over(thread);
 }
 
 #[inline(always)]
@@ -273,7 +278,10 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
     key.sleeper_kernel = thread.sleeper_kernel;
     key.sleeper_user = thread.sleeper_user;
     key.state = thread.state;
-    if has_waker {
+    if has_waker && !sample::has_told(thread) {
+        count::lost(Loss::UnknownWaker);
+    }
+    if has_waker && sample::has_told(thread) {
         key.waker = thread.waker;
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;

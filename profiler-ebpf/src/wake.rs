@@ -41,6 +41,7 @@ pub fn record(ctx: &impl EbpfContext, tid: u32, task: Option<Task>, state: u32, 
         return;
     }
     let now = unsafe { bpf_ktime_get_ns() };
+    sample::decide_ahead(thread, now);
     thread.woken_from = state;
     thread.woken_at = now;
     if sample::skips(thread) {

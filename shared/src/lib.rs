@@ -33,7 +33,7 @@ pub use key::{WaitKey, WaitStats, WakerKind};
 pub use loss::Loss;
 pub use mark::{MARKS_CHUNK, Mark, MarksChunk};
 pub use notice::{Notice, NoticeKind, Program};
-pub use sample::{Sampling, Variance};
+pub use sample::{Place, Sampling, Variance};
 pub use source::{SOURCE_NAME_LEN, Source, SourceDetail, SourceKind};
 pub use stack::{MAX_FRAMES, Stack, StackContext, StackRecord};
 pub use state::{TASK_WAKING, WaitState};

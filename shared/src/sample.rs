@@ -3,8 +3,8 @@ use crate::assert_packed;
 /// Which interval of a thread is recorded with its stacks, while the cost of the recording has a ceiling,
 /// and what all its intervals are together: that is exact.
 ///
-/// A thread has a quota of intervals for each window of time. Below it each interval is recorded; with `n`
-/// intervals in the window before this, or so far in this one, each is recorded with a probability of quota
+/// Each [`Place`] of a thread has a quota of intervals for each window of time. Below it each interval is recorded; with
+/// `n` intervals in the window before this, or so far in this one, each is recorded with a probability of quota
 /// / `n`, and then counts `n` / quota times. So what waits rarely, which may be long, is exact, and the sums
 /// of all are unbiased: the probability depends on what was before only.
 ///
@@ -13,30 +13,43 @@ use crate::assert_packed;
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Sampling {
-    /// How often the interval that is open or comes next counts; 0: it is not recorded.
+    /// How often the interval that is open or comes next counts; 0: it is not recorded. The thread's own CPU decides as
+    /// it switches out, or a waker that comes before.
     pub weight: u32,
-    /// The number of the window.
-    pub window: u32,
-    /// Intervals in it.
-    pub in_window: u32,
-    /// Intervals in the window before it.
-    pub in_last: u32,
     /// How long it took to take the sleeper's stacks, in ns.
     pub sleeper_cost_ns: u32,
     /// How long it took to take the waker's; belongs to the second half of [`crate::ThreadState`].
     pub waker_cost_ns: u32,
+    /// Padding.
+    pub unused: u32,
     /// Finished intervals that are in no sum yet, recorded or not.
     pub count: u64,
     /// Their time off-CPU in ns.
     pub off_ns: u64,
     /// Of it, that on the run queue.
     pub runqueue_ns: u64,
+    /// The places where it waits.
+    pub places: [Place; Sampling::PLACES],
 }
-assert_packed!(Sampling, 48);
+assert_packed!(Sampling, 40 + 12 * Sampling::PLACES);
+
+/// Where a thread waits, as far as its registers tell: intervals of several places that share one of a few numbers
+/// have one quota.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the window.
+    pub window: u32,
+    /// Intervals in it.
+    pub in_window: u32,
+    /// Intervals in the window before it.
+    pub in_last: u32,
+}
+assert_packed!(Place, 12);
 
 impl Sampling {
-    /// How many bits of a time in ns are within a window: 134 ms.
-    pub const WINDOW_BITS: u32 = 27;
+    /// How many bits of a time in ns are within a window: 1.07 s.
+    pub const WINDOW_BITS: u32 = 30;
 
     /// A quota of one interval: it has as many bits behind the point.
     pub const ONE: u64 = 1 << 16;
@@ -44,11 +57,36 @@ impl Sampling {
     /// The most that an interval counts.
     pub const MAX_WEIGHT: u64 = 1 << 20;
 
-    /// Counts an interval that has ended `now`. Returns how often the next one is to count, if it is
+    /// How many places of a thread are told apart.
+    pub const PLACES: usize = 1 << Self::PLACE_BITS;
+
+    const PLACE_BITS: u32 = 4;
+
+    /// The number of the place with these registers. The second one is the first argument of the system call: the
+    /// descriptor or the lock that it waits for, in most of them.
+    #[inline(always)]
+    pub const fn place(ip: u64, sp: u64, argument: u64) -> usize {
+        let mixed = ip ^ sp.rotate_left(20) ^ argument.rotate_left(40);
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::PLACE_BITS)) as usize
+    }
+
+    /// Decides whether the interval that begins now in a place, of which [`Place::next_weight`] is the weight, is
+    /// recorded. `round` and `keep` are random.
+    #[inline(always)]
+    pub fn decide(&mut self, weight: u64, round: u32, keep: u32) {
+        // A whole number, up or down by chance.
+        let weight = (weight + (round & 0xffff) as u64) >> 16;
+        let is_kept = (keep as u64 * weight) >> 32 == 0;
+        self.weight = if is_kept { weight as u32 } else { 0 };
+    }
+}
+
+impl Place {
+    /// Counts an interval that begins `now`. Returns how often it is to count, if it is
     /// recorded, as a number with 16 bits behind the point; at least one.
     #[inline(always)]
     pub fn next_weight(&mut self, now: u64, quota: u64) -> u64 {
-        let window = (now >> Self::WINDOW_BITS) as u32;
+        let window = (now >> Sampling::WINDOW_BITS) as u32;
         if window != self.window {
             let follows = window == self.window.wrapping_add(1);
             self.in_last = if follows { self.in_window } else { 0 };
@@ -58,17 +96,7 @@ impl Sampling {
         self.in_window = self.in_window.wrapping_add(1);
         let many = if self.in_last > self.in_window { self.in_last } else { self.in_window };
         let weight = ((many as u64) << 32) / if quota == 0 { 1 } else { quota };
-        weight.clamp(Self::ONE, Self::MAX_WEIGHT << 16)
-    }
-
-    /// Decides whether the next interval is recorded. `weight`: of [`Self::next_weight`]; the other two are
-    /// random.
-    #[inline(always)]
-    pub fn decide(&mut self, weight: u64, round: u32, keep: u32) {
-        // A whole number, up or down by chance.
-        let weight = (weight + (round & 0xffff) as u64) >> 16;
-        let is_kept = (keep as u64 * weight) >> 32 == 0;
-        self.weight = if is_kept { weight as u32 } else { 0 };
+        weight.clamp(Sampling::ONE, Sampling::MAX_WEIGHT << 16)
     }
 }
 
@@ -144,12 +172,27 @@ mod tests {
 
     #[test]
     fn within_the_quota_each_interval_counts_once() {
-        let mut sampling = Sampling::default();
+        let mut place = Place::default();
         for i in 0..100 {
-            let weight = sampling.next_weight(1000 + i, 100 * Sampling::ONE);
+            let weight = place.next_weight(1000 + i, 100 * Sampling::ONE);
             assert_eq!(weight, Sampling::ONE, "{i}");
         }
-        assert!(sampling.next_weight(2000, 100 * Sampling::ONE) > Sampling::ONE);
+        assert!(place.next_weight(2000, 100 * Sampling::ONE) > Sampling::ONE);
+    }
+
+    #[test]
+    fn places_that_differ_in_one_register_are_mostly_told_apart() {
+        let one = [0x7f12_3456_789a, 0x7ffe_1234_5670, 5];
+        let number = |[ip, sp, argument]: [u64; 3]| Sampling::place(ip, sp, argument);
+        for register in 0..3 {
+            let others = (1..=100).map(|i| {
+                let mut other = one;
+                other[register] += 16 * i;
+                number(other)
+            });
+            let alike = others.filter(|&other| other == number(one)).count();
+            assert!(alike < 20, "{alike} of 100 by register {register}");
+        }
     }
 
     /// A generator of numbers that are as good as random.
@@ -167,16 +210,16 @@ mod tests {
         let mut state = 1;
         let (mut sum, mut squares, mut told) = (0.0, 0.0, 0.0);
         for _round in 0..ROUNDS {
-            let mut sampling = Sampling { weight: 1, ..Sampling::default() };
+            let (mut place, mut sampling) = (Place::default(), Sampling::default());
             let (mut estimate, mut variance) = (0u64, Variance::default());
             for i in 0..N {
                 let off_ns = 1000 + i % 7 * 300;
+                let weight = place.next_weight(i * 100_000, 37 * Sampling::ONE);
+                sampling.decide(weight, random(&mut state), random(&mut state));
                 if sampling.weight > 0 {
                     estimate += off_ns * u64::from(sampling.weight);
                     variance.add_interval(off_ns, sampling.weight.into());
                 }
-                let weight = sampling.next_weight(i * 100_000, 37 * Sampling::ONE);
-                sampling.decide(weight, random(&mut state), random(&mut state));
             }
             let error = estimate as f64 - exact as f64;
             sum += error;

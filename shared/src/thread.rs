@@ -78,7 +78,7 @@ impl ThreadState {
         self.woken_at != 0 && self.woken_at.wrapping_add(RACE_NS) > self.off_since
     }
 }
-assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 8 + 32 + 16 + 16 + 48);
+assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 8 + 32 + 16 + 16 + size_of::<Sampling>());
 
 #[cfg(test)]
 mod tests {

@@ -160,8 +160,8 @@ pub struct UserRegisters {
     pub fp: u64,
     /// The other register that is followed, see [`UnwindRule`].
     pub other: u64,
-    /// `rdi` on x86-64; 0 on aarch64.
-    pub di: u64,
+    /// That of the first argument, `rdi` or `x0`: as it was where a system call began.
+    pub argument: u64,
     /// 1 in a system call: `ip` is behind its instruction.
     pub in_syscall: u64,
 }

@@ -6,7 +6,7 @@
 
 use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 
-use crate::maps::constants;
+use crate::maps::{REGS_ARGUMENT_0, constants};
 use crate::memory::read_at;
 use crate::source::Call;
 use crate::unwind::{Step, Walk, read, read_word, saved_at, unreadable};
@@ -66,7 +66,7 @@ pub fn user_registers(register: impl Fn(u32) -> u64, half: impl Fn(u32) -> i32) 
         sp: register(REGS_SP.load()),
         fp: register(REGS_FP.load()),
         other: register(REGS_FP.load() + 8),
-        di: 0,
+        argument: register(REGS_ARGUMENT_0.load()),
         in_syscall: u64::from(syscall >= 0),
     }
 }

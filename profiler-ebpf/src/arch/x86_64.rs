@@ -7,7 +7,7 @@ use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use offwake_shared::{CfaKind, SavedKind, StackEnd, UnwindRule, UserRegisters};
 
-use crate::maps::constants;
+use crate::maps::{REGS_ARGUMENT_0, constants};
 use crate::memory::read_at;
 use crate::source::Call;
 use crate::unwind::{Step, Walk, read, read_word, saved_at, unreadable};
@@ -21,8 +21,6 @@ constants! {
     REGS_FP: u32 = 0;
     /// Byte offset in `pt_regs` of `rbx`.
     REGS_BX: u32 = 0;
-    /// Byte offset in `pt_regs` of `rdi`.
-    REGS_DI: u32 = 0;
     /// Byte offset in `pt_regs` of the number of the system call, -1 in none.
     REGS_SYSCALL: u32 = 0;
     /// Byte offset in `pt_regs` of the code segment.
@@ -68,7 +66,7 @@ pub fn user_registers(read: impl Fn(u32) -> u64, _: impl Fn(u32) -> i32) -> User
         sp: register(&REGS_SP),
         fp: register(&REGS_FP),
         other: register(&REGS_BX),
-        di: register(&REGS_DI),
+        argument: register(&REGS_ARGUMENT_0),
         in_syscall: u64::from(register(&REGS_SYSCALL) as i64 >= 0),
     }
 }
@@ -118,7 +116,7 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
     if kind == CfaKind::ReturnInDi as u8 && is_innermost {
         walk.used.uncertain();
         let sp = walk.sp.wrapping_add(offset);
-        return go_to(walk, walk.di, sp, walk.fp, walk.other, 0);
+        return go_to(walk, walk.argument, sp, walk.fp, walk.other, 0);
     }
     let uses_fp = kind == CfaKind::Fp as u8
         || kind == CfaKind::FpDeref as u8

@@ -34,7 +34,7 @@ pub struct Walk {
     /// The other register that is followed, see [`UnwindRule`](offwake_shared::UnwindRule).
     pub other: u64,
     /// Of the innermost frame.
-    pub di: u64,
+    pub argument: u64,
     /// Whose stack it is; of generation 0 where nothing is known of it.
     pub program: UnwindProgram,
     /// The mapping that was used last.
@@ -65,7 +65,7 @@ pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters) {
     walk.sp = from.sp;
     walk.fp = from.fp;
     walk.other = from.other;
-    walk.di = from.di;
+    walk.argument = from.argument;
     walk.mapping.start = 0;
     walk.mapping.end = 0;
     walk.used.begin(from.sp);

@@ -32,7 +32,6 @@ pub(super) static FACTS: Facts = Facts {
             ("REGS_SP", "sp", 0),
             ("REGS_FP", "bp", 0),
             ("REGS_BX", "bx", 0),
-            ("REGS_DI", "di", 0),
             ("REGS_SYSCALL", "orig_ax", 0),
             ("REGS_CS", "cs", 0),
             ("SYSCALL_ARGUMENT_0", "di", 0),

@@ -214,7 +214,7 @@ pub(crate) struct RecordArgs {
     /// Take at most this share of the machine's CPU time, in percent: sample the waits
     ///
     /// For production: 1 is a good choice. As long as the recording costs less, each wait is recorded. Beyond,
-    /// those of threads that wait often are sampled: each that is recorded counts for several, so that every
+    /// those in places where a thread waits often are sampled: each that is recorded counts for several, so that every
     /// sum is unbiased, and every output tells how many were recorded, and how exact the sums are. The
     /// number of waits of each thread, and their time, stay exact. The ceiling is for the time in BPF
     /// programs, as the kernel measures it. About 0.5 µs a wait is needed for the exact sums

@@ -21,8 +21,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// No interval that is recorded costs less, in ns: bounds what a thread that had been idle may cost before
 /// the next look.
 const LEAST_COST: u64 = 1000;
-/// The smallest quota, seven intervals of a thread in a second: few enough that only the account of intervals
-/// costs something, and as many as it takes for the error to be known, which a handful tells nothing of.
+/// The smallest quota, about one interval of a thread and place in a second: few enough that only the account of
+/// intervals costs something, and as many as it takes for what is rare to be recorded in full.
 const LEAST: u64 = Sampling::ONE;
 
 /// The thread that keeps a recording under its ceiling.
@@ -146,10 +146,10 @@ fn ppm(ns: u64, elapsed: Duration, cpus: u64) -> u64 {
     u64::try_from(u128::from(ns) * 1_000_000 / all).unwrap_or(u64::MAX)
 }
 
-/// How many intervals of a thread are recorded in a window.
+/// How many intervals of a thread in one place are recorded in a window.
 struct Control {
     ceiling_ppm: u64,
-    /// What is spent with hardly any interval recorded, as far as that is known to be beyond the ceiling.
+    /// What is spent with hardly any interval recorded, as far as that was ever seen to be beyond the ceiling.
     floor_ppm: f64,
     quota: f64,
     most: f64,
@@ -173,14 +173,18 @@ impl Control {
     /// that the quota comes near where it belongs step by step, and never beyond.
     ///
     /// Where that part alone is beyond the ceiling, recording next to nothing would not help: then a tenth
-    /// more is spent, so that there is something to see.
+    /// more is spent, so that there is something to see. That part is known then, and the quota is about the rest.
     fn look(&mut self, cost_ppm: u64) {
         let (cost, ceiling) = (cost_ppm.max(1) as f64, self.ceiling_ppm as f64);
-        self.floor_ppm *= 0.99;
+        if cost < self.floor_ppm {
+            // By steps: one look may find less than the next.
+            self.floor_ppm -= (self.floor_ppm - cost) / 8.0;
+        }
         if self.quota <= LEAST as f64 && cost > ceiling {
             self.floor_ppm = cost;
         }
-        let ratio = ceiling.max(1.1 * self.floor_ppm) / cost;
+        let floor = if self.floor_ppm > ceiling { self.floor_ppm } else { 0.0 };
+        let ratio = (ceiling.max(1.1 * floor) - floor) / (cost - floor).max(1.0);
         self.quota = (self.quota * ratio.clamp(1.0 / 64.0, 1.5)).clamp(LEAST as f64, self.most);
     }
 }
@@ -239,7 +243,30 @@ mod tests {
 
     #[test]
     fn where_the_account_alone_costs_more_than_the_ceiling_little_is_added() {
-        let cost = settled(50_000.0, 500.0);
-        assert!((50_000.0..60_000.0).contains(&cost), "{cost}");
+        let mut control = Control::new(10_000, 2);
+        let (mut added, mut looks) = (0.0, 0);
+        for tick in 0..200 {
+            // No two looks are alike.
+            let floor = [47_000.0, 53_000.0, 50_000.0, 51_000.0][tick % 4];
+            let recorded = 2.0 * control.quota / Sampling::ONE as f64;
+            control.look((floor + recorded) as u64);
+            if tick >= 40 {
+                (added, looks) = (added + recorded, looks + 1);
+            }
+        }
+        let added = added / f64::from(looks);
+        assert!((1_000.0..10_000.0).contains(&added), "{added}");
+    }
+
+    #[test]
+    fn a_load_that_ends_leaves_no_trace() {
+        let mut control = Control::new(10_000, 2);
+        for _ in 0..100 {
+            control.look(50_000);
+        }
+        for _ in 0..100 {
+            control.look(100);
+        }
+        assert_eq!(control.quota, control.most);
     }
 }

@@ -448,8 +448,8 @@ fn walk_thread<'a>(
     registers: &UserRegisters,
     place_of: impl FnMut(u64) -> Option<Place<'a>>,
 ) -> (Vec<u64>, StackEnd) {
-    let &UserRegisters { ip, sp, fp, other, di, in_syscall } = registers;
-    let registers = Registers { pc: ip, sp, fp, other, di, in_syscall: in_syscall != 0 };
+    let &UserRegisters { ip, sp, fp, other, argument, in_syscall } = registers;
+    let registers = Registers { pc: ip, sp, fp, other, di: argument, in_syscall: in_syscall != 0 };
     let read = |address, words: &mut [u64]| read_words(tid, address, words);
     walk(Architecture::OWN, registers, place_of, read)
 }
