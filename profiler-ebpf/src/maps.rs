@@ -35,7 +35,7 @@ pub static WAITS_1: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
 #[btf_map]
 pub static CONTROL: Array<u32, 1> = Array::new();
 
-/// How many intervals of a thread are recorded in a window, with `SAMPLE`; see
+/// How many intervals of a thread in one place are recorded in a window, with `SAMPLE`; see
 /// [`offwake_shared::Sampling`].
 #[btf_map]
 pub static QUOTA: Array<u64, 1> = Array::new();

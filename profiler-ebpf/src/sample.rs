@@ -10,6 +10,7 @@ use offwake_shared::{
 };
 
 use crate::maps::{QUOTA, SAMPLE, SCRATCH, SWITCH, THREADS};
+use crate::task::Task;
 use crate::wait;
 
 /// Whether intervals are sampled.
@@ -25,32 +26,27 @@ pub fn skips(thread: &ThreadState) -> bool {
 }
 
 /// Decides whether the interval of the thread `tid` that begins `now` is recorded. Returns whether it is not. One that
-/// is not known yet is recorded.
+/// is not known yet is recorded. `task`: the thread, if it is the current one.
 #[inline(always)]
-pub fn skips_next(tid: u32, state: WaitState, registers: &UserRegisters, now: u64) -> bool {
+pub fn skips_next(tid: u32, task: Option<Task>, state: WaitState, now: u64) -> bool {
     if !is_on() {
         return false;
     }
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return false };
-    // SAFETY: the value is in the map; nobody but the thread's own CPU writes what is written here.
+    // SAFETY: the value is in the map.
     let thread = unsafe { &mut *thread };
-    decide(thread, state, registers, now);
+    decide(thread, task, state, now);
     skips(thread)
 }
 
-/// Begins an interval of a thread of which nothing has changed, if it is one that is not recorded. Whether it did so:
-/// this is the cheap way of what `wait` does for all.
+/// Begins an interval of the current thread, of which nothing has changed, if it is one that is not recorded. Whether
+/// it did so: this is the cheap way of what `wait` does for all.
 #[inline(always)]
-pub fn begin_unrecorded(
-    thread: &mut ThreadState,
-    state: WaitState,
-    registers: &UserRegisters,
-    now: u64,
-) -> bool {
+pub fn begin_unrecorded(thread: &mut ThreadState, task: Task, state: WaitState, now: u64) -> bool {
     if !is_on() {
         return false;
     }
-    decide(thread, state, registers, now);
+    decide(thread, Some(task), state, now);
     if !skips(thread) || thread.off_since != 0 {
         return false;
     }
@@ -60,30 +56,47 @@ pub fn begin_unrecorded(
 }
 
 /// Decides whether the interval that begins `now` is recorded. Not if an interval is open, whose end was not seen, nor
-/// if the thread was woken already: then its waker has decided.
+/// if the thread was woken already: then its waker has decided, or what was decided last counts once more.
 #[inline(always)]
-fn decide(thread: &mut ThreadState, state: WaitState, registers: &UserRegisters, now: u64) {
-    if thread.off_since != 0 || thread.woken_at != 0 {
+fn decide(thread: &mut ThreadState, task: Option<Task>, state: WaitState, now: u64) {
+    if thread.off_since != 0 {
+        return;
+    }
+    // Before it is asked for a waker: that one looks at this after it has said that it is there.
+    // SAFETY: a member of the value in the map.
+    unsafe { (&raw mut thread.sampling.decided).write_volatile(1) };
+    if thread.is_woken_ahead(now) {
         return;
     }
     // A thread may be preempted anywhere.
-    let place = if state as u32 == WaitState::Preempted as u32 {
-        ANYWHERE
-    } else {
-        Sampling::place(registers.ip, registers.sp, registers.argument)
-    };
+    let task = task.filter(|_| state as u32 != WaitState::Preempted as u32);
+    let place = task.map_or(Sampling::ANYWHERE, |task| {
+        let UserRegisters { ip, sp, argument, .. } = task.own_registers();
+        Sampling::place(ip, sp, argument)
+    });
     decide_at(thread, place, now);
 }
 
-/// The place of intervals of which nobody asks where they are.
-const ANYWHERE: usize = 0;
-
-/// A thread is woken that is not switched out yet. Decides whether the interval that begins then is recorded.
+/// The thread `tid` is being woken: its `woken_at` says so. If it is not being switched out yet, and this is the first
+/// time since it ran last, decides whether the interval that begins then is recorded.
 #[inline(always)]
-pub fn decide_ahead(thread: &mut ThreadState, now: u64) {
-    if is_on() && thread.off_since == 0 {
-        decide_at(thread, ANYWHERE, now);
+pub fn decide_ahead(thread: &ThreadState, tid: u32, is_first: bool, now: u64) {
+    // SAFETY: a member of the value in the map.
+    let decided = || unsafe { (&raw const thread.sampling.decided).read_volatile() };
+    if is_on() && thread.off_since == 0 && is_first && decided() == 0 {
+        offwake_decide_ahead(tid.into(), now);
     }
+}
+
+/// A global function: what it needs of the stack is not its caller's, which has no more.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_decide_ahead(tid: u64, now: u64) -> u32 {
+    if let Some(thread) = THREADS.get_ptr_mut(tid as u32) {
+        // SAFETY: the value is in the map. The thread may be switched out at the same time: then it may decide again.
+        decide_at(unsafe { &mut *thread }, Sampling::ANYWHERE, now);
+    }
+    0
 }
 
 #[inline(always)]
@@ -172,10 +185,11 @@ pub fn add(sum: &mut WaitStats, off_ns: u64, runqueue_ns: u64, weight: u64) {
     }
 }
 
-/// An interval has ended: what it took to record it is no part of the next one.
+/// An interval has ended: what was decided, and what it took to record it, is no part of the next one.
 #[inline(always)]
 pub fn over(thread: &mut ThreadState) {
     if is_on() {
+        thread.sampling.decided = 0;
         thread.sampling.sleeper_cost_ns = 0;
         thread.sampling.waker_cost_ns = 0;
     }

@@ -3,8 +3,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use offwake_shared::{
-    Loss, Mark, TaskId, ThreadState, UserRegisters, WaitKey, WaitState, WaitStats, WakerKind,
-    filter,
+    Loss, Mark, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
 };
 
 use crate::maps::{
@@ -37,11 +36,11 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
-    let registers = prev.own_registers();
-    // SAFETY: see `Scratch`; only a waker writes to what is known of the thread at the same time, and to other fields.
+    // SAFETY: see `Scratch`; only a waker writes to what is known of the thread at the same time, and to other fields, but
+    // for those of `Sampling`.
     let sleeper = unsafe {
         if let Some(thread) = unchanged(prev, tid).map(|known| &mut *known) {
-            if sample::begin_unrecorded(thread, state, &registers, now) {
+            if sample::begin_unrecorded(thread, prev, state, now) {
                 return;
             }
             (*scratch).sleeper = thread.sleeper;
@@ -51,13 +50,14 @@ pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: 
                 return;
             }
             (*scratch).sleeper = prev.id(ids);
-            if sample::skips_next(tid, state, &registers, now) {
+            if sample::skips_next(tid, Some(prev), state, now) {
                 return open(scratch, prev, &(*scratch).sleeper, [0, 0], state, now);
             }
         }
         // From memory: the verifier forgets where it comes from, and looks at what follows once.
         (&raw const (*scratch).sleeper).read_volatile()
     };
+    let registers = prev.own_registers();
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
     let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
     open(scratch, prev, &sleeper, [kernel, user], state, now);
@@ -91,8 +91,8 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
-    // Its registers are nobody's to read now: all its places are one.
-    sample::skips_next(tid, state, &UserRegisters::default(), now);
+    // It is not the current one: all its places are one.
+    sample::skips_next(tid, None, state, now);
     let sleeper = prev.id_named(ids, prev.comm());
     open(scratch, prev, &sleeper, [0, 0], state, now);
 }
@@ -181,6 +181,9 @@ pub fn end(tid: u32, now: u64) {
     let thread = unsafe { &mut *thread };
     if thread.off_since != 0 {
         finish(thread, now);
+    } else {
+        // It ended a wait that is not recorded.
+        thread.woken_at = 0;
     }
 }
 
@@ -197,6 +200,8 @@ pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
     // SAFETY: as in `end`.
     let thread = unsafe { &mut *thread };
     if thread.off_since == 0 {
+        // It ended a wait that is not recorded.
+        thread.woken_at = 0;
         return;
     }
     // A new thread has no stacks yet, and its creator's cgroup was looked at.

@@ -41,9 +41,10 @@ pub fn record(ctx: &impl EbpfContext, tid: u32, task: Option<Task>, state: u32, 
         return;
     }
     let now = unsafe { bpf_ktime_get_ns() };
-    sample::decide_ahead(thread, now);
+    let is_first = thread.woken_at == 0;
     thread.woken_from = state;
     thread.woken_at = now;
+    sample::decide_ahead(thread, tid, is_first, now);
     if sample::skips(thread) {
         thread.waker_kind = WakerKind::None as u32;
         return;

@@ -20,15 +20,15 @@ pub struct Sampling {
     pub sleeper_cost_ns: u32,
     /// How long it took to take the waker's; belongs to the second half of [`crate::ThreadState`].
     pub waker_cost_ns: u32,
-    /// Padding.
-    pub unused: u32,
+    /// 1: the thread is being switched out, and has decided.
+    pub decided: u32,
     /// Finished intervals that are in no sum yet, recorded or not.
     pub count: u64,
     /// Their time off-CPU in ns.
     pub off_ns: u64,
     /// Of it, that on the run queue.
     pub runqueue_ns: u64,
-    /// The places where it waits.
+    /// The places where it waits; the first is [`Self::ANYWHERE`].
     pub places: [Place; Sampling::PLACES],
 }
 assert_packed!(Sampling, 40 + 12 * Sampling::PLACES);
@@ -57,17 +57,20 @@ impl Sampling {
     /// The most that an interval counts.
     pub const MAX_WEIGHT: u64 = 1 << 20;
 
-    /// How many places of a thread are told apart.
-    pub const PLACES: usize = 1 << Self::PLACE_BITS;
+    /// How many places of a thread are told apart; a power of two.
+    pub const PLACES: usize = 16;
 
-    const PLACE_BITS: u32 = 4;
+    /// The place of intervals of which nobody asks where they are: where the thread is preempted, or woken before it is
+    /// switched out.
+    pub const ANYWHERE: usize = 0;
 
-    /// The number of the place with these registers. The second one is the first argument of the system call: the
-    /// descriptor or the lock that it waits for, in most of them.
+    /// The number of the place with these registers; never [`Self::ANYWHERE`]. The third one is the first argument of
+    /// the system call: the descriptor or the lock that it waits for, in most of them.
     #[inline(always)]
     pub const fn place(ip: u64, sp: u64, argument: u64) -> usize {
         let mixed = ip ^ sp.rotate_left(20) ^ argument.rotate_left(40);
-        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::PLACE_BITS)) as usize
+        let hash = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        1 + (hash * (Self::PLACES as u64 - 1) >> 32) as usize
     }
 
     /// Decides whether the interval that begins now in a place, of which [`Place::next_weight`] is the weight, is
@@ -183,7 +186,11 @@ mod tests {
     #[test]
     fn places_that_differ_in_one_register_are_mostly_told_apart() {
         let one = [0x7f12_3456_789a, 0x7ffe_1234_5670, 5];
-        let number = |[ip, sp, argument]: [u64; 3]| Sampling::place(ip, sp, argument);
+        let number = |[ip, sp, argument]: [u64; 3]| {
+            let place = Sampling::place(ip, sp, argument);
+            assert!((1..Sampling::PLACES).contains(&place), "{place}");
+            place
+        };
         for register in 0..3 {
             let others = (1..=100).map(|i| {
                 let mut other = one;

@@ -30,7 +30,7 @@ assert_packed!(TaskId, 32);
 /// tid in the initial pid namespace.
 ///
 /// The thread's own CPU writes the first half as it switches out, a waker writes the second half
-/// under the thread's `pi_lock`; the two may run at the same time and share no field. Both are
+/// under the thread's `pi_lock`; the two may run at the same time and share no field but those of [`Sampling`]. Both are
 /// complete before the thread can be switched in again.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug)]
@@ -63,7 +63,7 @@ pub struct ThreadState {
     pub source: u64,
     /// The address of its `task_struct`; 0: not known. Of the first half.
     pub task: u64,
-    /// Used only while the cost of the recording has a ceiling; belongs to the first half.
+    /// Used only while the cost of the recording has a ceiling.
     pub sampling: Sampling,
 }
 
@@ -72,10 +72,16 @@ pub struct ThreadState {
 const RACE_NS: u64 = 10_000_000;
 
 impl ThreadState {
+    /// Whether a wake-up is under way as the thread is switched out, at `now`.
+    #[inline(always)]
+    pub const fn is_woken_ahead(&self, now: u64) -> bool {
+        self.woken_at != 0 && self.woken_at.wrapping_add(RACE_NS) > now
+    }
+
     /// Whether a wake-up was seen that ends the open interval.
     #[inline(always)]
     pub const fn is_woken(&self) -> bool {
-        self.woken_at != 0 && self.woken_at.wrapping_add(RACE_NS) > self.off_since
+        self.is_woken_ahead(self.off_since)
     }
 }
 assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 8 + 32 + 16 + 16 + size_of::<Sampling>());

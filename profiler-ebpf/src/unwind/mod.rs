@@ -33,7 +33,7 @@ pub struct Walk {
     pub fp: u64,
     /// The other register that is followed, see [`UnwindRule`](offwake_shared::UnwindRule).
     pub other: u64,
-    /// Of the innermost frame.
+    /// The register of the first argument, in the innermost frame.
     pub argument: u64,
     /// Whose stack it is; of generation 0 where nothing is known of it.
     pub program: UnwindProgram,

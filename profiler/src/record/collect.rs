@@ -121,19 +121,19 @@ impl Found {
         // Others are asked for their cgroup as they are switched out.
         let is_asked_at_end = probes.probe() == Probe::Kprobe && config.filter.cgroup.is_some();
         let visit = |&tid: &u32, thread: &ThreadState| {
-            let is_elsewhere = asleep.is_some_and(|asleep| !asleep.contains_key(&tid));
-            if is_elsewhere && is_asked_at_end {
-                return;
-            }
             if samples {
                 accounts.entry(thread.sleeper).or_default().add(&account_of(thread));
             }
-            let stale = is_elsewhere && added.get(&tid) == Some(&thread.off_since);
-            if thread.off_since == 0 || stale {
+            let is_elsewhere = asleep.is_some_and(|asleep| !asleep.contains_key(&tid));
+            let is_stale = is_asked_at_end || added.get(&tid) == Some(&thread.off_since);
+            if thread.off_since == 0 || is_elsewhere && is_stale {
                 return;
             }
             let (mut key, mut stats) = open_interval(thread, now);
             stats.variance.samples = samples.into();
+            if samples && thread.sampling.weight == 0 {
+                forget_stacks(&mut key);
+            }
             if let (0, 0, Some(at_end)) = (key.sleeper_kernel, key.sleeper_user, at_end.get(&tid)) {
                 key.sleeper_kernel = at_end.sleeper_kernel;
                 key.sleeper_user = at_end.sleeper_user;
@@ -219,6 +219,19 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
     let mut stats = WaitStats::default();
     stats.add_interval(off_ns, runqueue_ns);
     (key, stats)
+}
+
+/// An interval that is not recorded has the stacks of one before it, and of its waker.
+fn forget_stacks(key: &mut WaitKey) {
+    key.sleeper_kernel = 0;
+    key.sleeper_user = 0;
+    if key.waker_kind != WakerKind::NotWoken as u32 {
+        key.waker_kind = WakerKind::None as u32;
+        key.waker = TaskId::default();
+        key.waker_kernel = 0;
+        key.waker_user = 0;
+        key.source = 0;
+    }
 }
 
 /// What waits ended by, by the key that each has.

@@ -149,7 +149,7 @@ pub(super) fn record(
     {
         warnings.push(format!(
             "the recording took {:.2} % of the CPU instead of {} %: to look at each switch of threads, and to \
-             record a few waits of each thread, takes more here",
+             record a few waits of each thread and place, takes more here",
             f64::from(spent) / 1e4,
             f64::from(ceiling) / 1e4,
         ));

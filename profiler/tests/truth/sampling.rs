@@ -7,13 +7,20 @@ use crate::support::target::{Target, Truth};
 /// As many standard errors an estimate is almost never from the truth.
 const FAR: u64 = 5;
 
+/// A share of two CPUs, in percent of this machine.
+fn ceiling(percent: f64) -> String {
+    let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    // No less is allowed.
+    format!("{:.4}", (percent * 2.0 / cpus as f64).max(0.01))
+}
+
 /// Records a target under a ceiling, only what sleeps as its truths do. Returns also whether offwake said that what it
 /// recorded is not like all that there was.
-fn recorded(target: &str, args: &[&str], ceiling: &str) -> (Profile, Vec<Truth>, bool) {
+fn recorded(target: &str, args: &[&str], percent: f64) -> (Profile, Vec<Truth>, bool) {
     let mut target = Target::start(target, args);
     let recorder = Recorder::start_with(
         &["out.txt", "out.svg", "out.pb.gz"],
-        &["-p", &target.players(), "--state", "interruptible", "--overhead", ceiling],
+        &["-p", &target.players(), "--state", "interruptible", "--overhead", &ceiling(percent)],
     );
     let play = target.play();
     let recorded = recorder.stop();
@@ -44,13 +51,16 @@ fn assert_unbiased(profile: &Profile, truths: &[Truth], is_unlike: bool) {
             sum(waits(), |wait| wait.count),
             sum(waits(), |wait| wait.blocked_ns + wait.runqueue_ns),
         );
-        let near = |what: &str, told: u64, seen: u64, error: u64| {
+        let near = |what: &str, told: u64, seen: u64, error: u64, slack: u64| {
             eprintln!("{what} of {tid}: {seen} ± {error} of {told}");
-            assert!(told.abs_diff(seen) <= FAR * error + 1, "{what}: {seen} ± {error} of {told}");
+            let far = FAR * error + slack;
+            assert!(told.abs_diff(seen) <= far, "{what}: {seen} ± {error} of {told}");
         };
-        near("waits", exact, count, squares(waits(), |wait| wait.count_error));
+        near("waits", exact, count, squares(waits(), |wait| wait.count_error), 1);
         if !is_unlike || estimate > off_ns {
-            near("time", off_ns, estimate, squares(waits(), |wait| wait.off_error_ns));
+            // What it takes to take the stacks of a short wait may be part of the wait, or come beside it.
+            let error = squares(waits(), |wait| wait.off_error_ns);
+            near("time", off_ns, estimate, error, off_ns / 8);
         }
         let samples: u64 = waits().map(|wait| wait.samples.unwrap_or(0)).sum();
         assert!(samples > 0 && samples <= exact, "{samples} of {exact}");
@@ -66,7 +76,7 @@ fn squares<'a>(waits: impl Iterator<Item = &'a Wait>, error: fn(&Wait) -> Option
 #[test]
 fn a_storm_is_sampled_and_its_threads_are_exact() {
     let _turn = turn!();
-    let (profile, truths, _) = recorded("switch_storm", &["--seconds", "4"], "1");
+    let (profile, truths, _) = recorded("switch_storm", &["--seconds", "4"], 1.0);
     assert_unbiased(&profile, &truths, false);
     let sampling = profile.sampling.as_ref().expect("it was sampled");
     let recorded: u64 = profile.waits.iter().filter_map(|wait| wait.samples).sum();
@@ -77,15 +87,17 @@ fn a_storm_is_sampled_and_its_threads_are_exact() {
 #[test]
 fn locks_are_estimated_without_bias() {
     let _turn = turn!();
-    let (profile, truths, is_unlike) = recorded("condvar", &["--count", "2000"], "0.05");
+    let (profile, truths, is_unlike) = recorded("condvar", &["--count", "2000"], 0.05);
     assert!(!is_unlike, "its waits are alike");
     assert_unbiased(&profile, &truths, false);
+    let recorded: u64 = profile.waits.iter().filter_map(|wait| wait.samples).sum();
+    assert!(recorded < truths[0].count / 2, "{recorded} were recorded");
 }
 
 #[test]
 fn many_stacks_are_estimated_without_bias() {
     let _turn = turn!();
-    let (profile, truths, is_unlike) = recorded("many_stacks", &[], "2");
+    let (profile, truths, is_unlike) = recorded("many_stacks", &[], 2.0);
     assert_unbiased(&profile, &truths, is_unlike);
 }
 
@@ -93,18 +105,21 @@ fn many_stacks_are_estimated_without_bias() {
 #[test]
 fn what_is_rare_in_a_busy_thread_is_recorded_in_full() {
     let _turn = turn!();
-    let (profile, truths, _) = recorded("rare", &[], "0.2");
+    let (profile, truths, _) = recorded("rare", &[], 0.2);
     let [often, rarely] = &truths[..] else { panic!("{truths:?}") };
     fn waits<'a>(profile: &'a Profile, truth: &'a Truth) -> impl Iterator<Item = &'a Wait> {
         profile.waits_in(truth.sleeper.thread.tid, &truth.sleeper.function)
     }
     let samples = |truth| waits(&profile, truth).filter_map(|wait| wait.samples).sum::<u64>();
     assert!(samples(often) < often.count / 2, "{} of {}", samples(often), often.count);
-    assert!(samples(rarely) >= rarely.count / 2, "{} of {}", samples(rarely), rarely.count);
     eprintln!("{} of {} rare waits", samples(rarely), rarely.count);
+    // Kprobes tell no places apart.
+    let told = if profile.recording.probe.starts_with("kprobe") { 0 } else { rarely.count };
+    assert!(samples(rarely) >= told / 2, "{} of {}", samples(rarely), rarely.count);
     for truth in [often, rarely] {
         let count = sum(waits(&profile, truth), |wait| wait.count);
         let error = squares(waits(&profile, truth), |wait| wait.count_error);
-        assert!(truth.count.abs_diff(count) <= FAR * error, "{count} ± {error} of {}", truth.count);
+        let far = FAR * error + profile.missed();
+        assert!(truth.count.abs_diff(count) <= far, "{count} ± {error} of {}", truth.count);
     }
 }
