@@ -70,7 +70,7 @@ impl Sampling {
     pub const fn place(ip: u64, sp: u64, argument: u64) -> usize {
         let mixed = ip ^ sp.rotate_left(20) ^ argument.rotate_left(40);
         let hash = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        1 + (hash * (Self::PLACES as u64 - 1) >> 32) as usize
+        1 + ((hash * (Self::PLACES as u64 - 1)) >> 32) as usize
     }
 
     /// Decides whether the interval that begins now in a place, of which [`Place::next_weight`] is the weight, is
