@@ -31,7 +31,7 @@ pub fn record(ctx: &impl EbpfContext, tid: u32, task: Option<Task>, state: u32, 
     }
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: wakers of a thread exclude each other by its `pi_lock`, or nearly so; the thread's own CPU
-    // writes other fields.
+    // writes other fields, but for those of `Sampling`.
     let thread = unsafe { &mut *thread };
     let off_since = thread.off_since;
     if off_since != 0
