@@ -56,10 +56,10 @@ fn assert_unbiased(profile: &Profile, truths: &[Truth], is_unlike: bool) {
             let far = FAR * error + slack;
             assert!(told.abs_diff(seen) <= far, "{what}: {seen} ± {error} of {told}");
         };
-        near("waits", exact, count, squares(waits(), |wait| wait.count_error), 1);
+        near("waits", exact, count, error_of_sum(waits(), |wait| wait.count_error), 1);
         if !is_unlike || estimate > off_ns {
             // What it takes to take the stacks of a short wait may be part of the wait, or come beside it.
-            let error = squares(waits(), |wait| wait.off_error_ns);
+            let error = error_of_sum(waits(), |wait| wait.off_error_ns);
             near("time", off_ns, estimate, error, off_ns / 8);
         }
         let samples: u64 = waits().map(|wait| wait.samples.unwrap_or(0)).sum();
@@ -68,7 +68,7 @@ fn assert_unbiased(profile: &Profile, truths: &[Truth], is_unlike: bool) {
 }
 
 /// The standard error of a sum.
-fn squares<'a>(waits: impl Iterator<Item = &'a Wait>, error: fn(&Wait) -> Option<u64>) -> u64 {
+fn error_of_sum<'a>(waits: impl Iterator<Item = &'a Wait>, error: fn(&Wait) -> Option<u64>) -> u64 {
     let squares = waits.filter_map(error).map(|error| (error as f64).powi(2));
     squares.sum::<f64>().sqrt() as u64
 }
@@ -118,7 +118,7 @@ fn what_is_rare_in_a_busy_thread_is_recorded_in_full() {
     assert!(samples(rarely) >= told / 2, "{} of {}", samples(rarely), rarely.count);
     for truth in [often, rarely] {
         let count = sum(waits(&profile, truth), |wait| wait.count);
-        let error = squares(waits(&profile, truth), |wait| wait.count_error);
+        let error = error_of_sum(waits(&profile, truth), |wait| wait.count_error);
         let far = FAR * error + profile.missed();
         assert!(truth.count.abs_diff(count) <= far, "{count} ± {error} of {}", truth.count);
     }
