@@ -6,10 +6,11 @@ use core::hint::black_box;
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use offwake_shared::{
-    Sampling, TaskId, ThreadState, UserRegisters, WaitKey, WaitState, WaitStats, WakerKind,
+    Sampling, TASK_WAKING, TaskId, ThreadState, UserRegisters, WaitKey, WaitState, WaitStats,
+    WakerKind,
 };
 
-use crate::maps::{QUOTA, SAMPLE, SCRATCH, SWITCH, THREADS};
+use crate::maps::{HAS_TYPES, QUOTA, SAMPLE, SCRATCH, SWITCH, THREADS};
 use crate::task::Task;
 use crate::wait;
 
@@ -65,7 +66,14 @@ fn decide(thread: &mut ThreadState, task: Option<Task>, state: WaitState, now: u
     // Before it is asked for a waker: that one looks at this after it has said that it is there.
     // SAFETY: a member of the value in the map.
     unsafe { (&raw mut thread.sampling.decided).write_volatile(1) };
-    if thread.is_woken_ahead(now) {
+    let is_woken = match task {
+        // The wake-up of a sleep that was called off left it runnable.
+        Some(task) if HAS_TYPES.load() != 0 => {
+            thread.woken_at != 0 && task.state() & TASK_WAKING != 0
+        }
+        _ => thread.is_woken_ahead(now),
+    };
+    if is_woken {
         return;
     }
     // A thread may be preempted anywhere.
