@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::shared::{Shareable, shared};
-use crate::task::Role;
+use crate::task::{Role, own_voluntary_switches};
 
 /// The sums over all waits of one kind. Sleeper and waker each keep their own half; neither needs to
 /// know the other's times, as the blocked time is the sum of all wakes minus the sum of all sleeps.
@@ -74,10 +74,21 @@ impl Ledger {
         add(&self.sleeps, 1);
     }
 
-    /// The calling thread was awake since then: what it would have waited for came first.
+    /// The calling thread sleeps in `wait` until a timer wakes it after `ns`. Returns how long that took, in ns; `None`:
+    /// the timer fired before the thread slept, since the machine stood still, and there was no wait.
     #[inline(always)]
-    pub fn stayed_awake(&self, since: Since) {
-        add(&self.slept_at, since.moment.wrapping_neg());
+    pub fn timed(&self, ns: u64, wait: impl FnOnce()) -> Option<u64> {
+        let switches = own_voluntary_switches();
+        let since = self.sleep();
+        wait();
+        let back = clock::now();
+        if own_voluntary_switches() == switches {
+            add(&self.slept_at, since.moment.wrapping_neg());
+            return None;
+        }
+        self.wake_at(since.moment + ns);
+        self.slept(since);
+        Some(back - since.moment)
     }
 
     /// The sleeper is woken now.
@@ -135,8 +146,7 @@ mod tests {
     #[test]
     fn who_stays_awake_does_not_sleep() {
         let ledger = Ledger::default();
-        let since = ledger.sleep();
-        ledger.stayed_awake(since);
+        assert_eq!(ledger.timed(1000, || ()), None);
         let sums = ledger.sums().unwrap();
         assert_eq!((sums.count, sums.blocked_ns), (0, 0));
     }

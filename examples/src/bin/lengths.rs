@@ -7,11 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use offwake_examples::args::Args;
-use offwake_examples::clock::now;
 use offwake_examples::ledger::Ledger;
 use offwake_examples::report::{Line, Waker};
 use offwake_examples::stage::Stage;
-use offwake_examples::task::own_voluntary_switches;
 use offwake_examples::{oracle_fn, oracle_name, sys};
 
 /// In ns. Octaves begin at 524 µs, 2.1 ms, 8.4 ms, 34 ms and 134 ms.
@@ -37,19 +35,11 @@ fn main() -> Result<()> {
         for turn in 1u64.. {
             let more = budget.spend();
             let ns = LENGTHS[LENGTHS.len().min(1 + turn.trailing_zeros() as usize) - 1];
-            let switches = own_voluntary_switches();
-            let since = ledger.sleep();
-            ensure!(oracle_measured_sleep(ns) == 0, "clock_nanosleep failed");
-            let back = now();
-            // Where the machine stands still, the timer may fire before the thread sleeps.
-            if own_voluntary_switches() == switches {
-                ledger.stayed_awake(since);
-            } else {
-                ledger.wake_at(since.moment + ns);
-                ledger.slept(since);
-                let told = (ns, back - since.moment);
-                lengths.lock().unwrap_or_else(PoisonError::into_inner).push(told);
-            }
+            let mut error = 0;
+            let took = ledger.timed(ns, || error = oracle_measured_sleep(ns));
+            ensure!(error == 0, "clock_nanosleep failed");
+            let told = took.map(|took| (ns, took));
+            lengths.lock().unwrap_or_else(PoisonError::into_inner).extend(told);
             if !more {
                 break;
             }

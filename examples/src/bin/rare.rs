@@ -2,7 +2,6 @@
 //! nobody unlocks, until a timer ends it.
 
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
@@ -10,11 +9,11 @@ use offwake_examples::args::Args;
 use offwake_examples::ledger::Ledger;
 use offwake_examples::report::Waker;
 use offwake_examples::stage::Stage;
-use offwake_examples::task::own_voluntary_switches;
 use offwake_examples::{oracle_fn, oracle_name, sys};
 
-const SHORT: Duration = Duration::from_micros(50);
-const LONG: Duration = Duration::from_millis(150);
+/// Lengths in ns.
+const SHORT: u64 = 50_000;
+const LONG: u64 = 150_000_000;
 /// How many short ones come before each long one.
 const SHORT_ONES: usize = 400;
 const LOCKS: usize = 8;
@@ -37,8 +36,8 @@ oracle_fn! {
     }
 }
 
-const fn timespec(length: Duration) -> libc::timespec {
-    libc::timespec { tv_sec: 0, tv_nsec: length.as_nanos() as libc::c_long }
+const fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec { tv_sec: 0, tv_nsec: ns as libc::c_long }
 }
 
 fn main() -> Result<()> {
@@ -51,9 +50,9 @@ fn main() -> Result<()> {
         for lock in LOCKED.iter().cycle() {
             let more = budget.spend();
             for _ in 0..SHORT_ONES {
-                timed(often, SHORT, oracle_often);
+                often.timed(SHORT, oracle_often);
             }
-            timed(rarely, LONG, || oracle_rarely(lock));
+            rarely.timed(LONG, || oracle_rarely(lock));
             if !more {
                 break;
             }
@@ -71,17 +70,4 @@ fn main() -> Result<()> {
         played.tell_sums(sums, syscall, (sleeper, function), Waker::Irq, "interruptible")?;
     }
     played.finish()
-}
-
-/// A wait that a timer ends after `length`, if it does not do so before the thread sleeps.
-fn timed(ledger: &Ledger, length: Duration, wait: impl FnOnce()) {
-    let switches = own_voluntary_switches();
-    let since = ledger.sleep();
-    wait();
-    if own_voluntary_switches() == switches {
-        ledger.stayed_awake(since);
-    } else {
-        ledger.wake_at(since.moment + length.as_nanos() as u64);
-        ledger.slept(since);
-    }
 }

@@ -129,11 +129,9 @@ impl Found {
             if thread.off_since == 0 || is_elsewhere && is_stale {
                 return;
             }
-            let (mut key, mut stats) = open_interval(thread, now);
+            let is_recorded = !samples || thread.sampling.weight > 0;
+            let (mut key, mut stats) = open_interval(thread, is_recorded, now);
             stats.variance.samples = samples.into();
-            if samples && thread.sampling.weight == 0 {
-                forget_stacks(&mut key);
-            }
             if let (0, 0, Some(at_end)) = (key.sleeper_kernel, key.sleeper_user, at_end.get(&tid)) {
                 key.sleeper_kernel = at_end.sleeper_kernel;
                 key.sleeper_user = at_end.sleeper_user;
@@ -188,14 +186,15 @@ fn account_of(thread: &ThreadState) -> WaitStats {
     WaitStats { count, blocked_ns: off_ns - runqueue_ns, runqueue_ns, ..WaitStats::default() }
 }
 
-/// An interval that has begun, as if it ended now.
-fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
+/// An interval that has begun, as if it ended now. One that is not recorded has no stacks: those of the thread are of one
+/// before it.
+fn open_interval(thread: &ThreadState, is_recorded: bool, now: u64) -> (WaitKey, WaitStats) {
     let off_ns = now.saturating_sub(thread.off_since);
     let mut key = WaitKey {
         sleeper: thread.sleeper,
         waker: Default::default(),
-        sleeper_kernel: thread.sleeper_kernel,
-        sleeper_user: thread.sleeper_user,
+        sleeper_kernel: if is_recorded { thread.sleeper_kernel } else { 0 },
+        sleeper_user: if is_recorded { thread.sleeper_user } else { 0 },
         waker_kernel: 0,
         waker_user: 0,
         source: 0,
@@ -207,11 +206,14 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
         off_ns
     } else if thread.woken_at >= thread.off_since {
         // One that had raced the switch-out would have the thread running by now.
-        key.waker = thread.waker;
-        key.waker_kernel = thread.waker_kernel;
-        key.waker_user = thread.waker_user;
-        key.waker_kind = thread.waker_kind;
-        key.source = thread.source;
+        key.waker_kind = WakerKind::None as u32;
+        if is_recorded {
+            key.waker = thread.waker;
+            key.waker_kernel = thread.waker_kernel;
+            key.waker_user = thread.waker_user;
+            key.waker_kind = thread.waker_kind;
+            key.source = thread.source;
+        }
         now.saturating_sub(thread.woken_at)
     } else {
         0
@@ -219,19 +221,6 @@ fn open_interval(thread: &ThreadState, now: u64) -> (WaitKey, WaitStats) {
     let mut stats = WaitStats::default();
     stats.add_interval(off_ns, runqueue_ns);
     (key, stats)
-}
-
-/// An interval that is not recorded has the stacks of one before it, and of its waker.
-fn forget_stacks(key: &mut WaitKey) {
-    key.sleeper_kernel = 0;
-    key.sleeper_user = 0;
-    if key.waker_kind != WakerKind::NotWoken as u32 {
-        key.waker_kind = WakerKind::None as u32;
-        key.waker = TaskId::default();
-        key.waker_kernel = 0;
-        key.waker_user = 0;
-        key.source = 0;
-    }
 }
 
 /// What waits ended by, by the key that each has.
@@ -256,27 +245,36 @@ mod tests {
 
     #[test]
     fn a_thread_that_still_sleeps_is_blocked_until_now() {
-        let (key, stats) = open_interval(&thread(WaitState::Interruptible, 0), 150);
+        let (key, stats) = open_interval(&thread(WaitState::Interruptible, 0), true, 150);
         assert_eq!(key.waker_kind, WakerKind::NotWoken as u32);
         assert_eq!((stats.blocked_ns, stats.runqueue_ns, stats.max_ns), (50, 0, 50));
     }
 
     #[test]
     fn a_woken_thread_that_has_not_run_is_on_the_run_queue() {
-        let (_, stats) = open_interval(&thread(WaitState::Interruptible, 130), 150);
+        let (_, stats) = open_interval(&thread(WaitState::Interruptible, 130), true, 150);
         assert_eq!((stats.blocked_ns, stats.runqueue_ns), (30, 20));
     }
 
     #[test]
     fn a_wake_up_from_before_is_of_a_sleep_that_was_called_off() {
-        let (key, stats) = open_interval(&thread(WaitState::Interruptible, 90), 150);
+        let (key, stats) = open_interval(&thread(WaitState::Interruptible, 90), true, 150);
         assert_eq!(key.waker_kind, WakerKind::NotWoken as u32);
         assert_eq!((stats.blocked_ns, stats.runqueue_ns), (50, 0));
     }
 
     #[test]
+    fn what_is_not_recorded_has_no_stacks_of_before() {
+        let mut before = thread(WaitState::Interruptible, 130);
+        (before.sleeper_kernel, before.sleeper_user, before.waker_kernel) = (1, 2, 3);
+        let (key, stats) = open_interval(&before, false, 150);
+        assert_eq!([key.sleeper_kernel, key.sleeper_user, key.waker_kernel], [0; 3]);
+        assert_eq!((stats.blocked_ns, stats.runqueue_ns), (30, 20));
+    }
+
+    #[test]
     fn a_preempted_thread_has_no_waker() {
-        let (key, stats) = open_interval(&thread(WaitState::Preempted, 130), 150);
+        let (key, stats) = open_interval(&thread(WaitState::Preempted, 130), true, 150);
         assert_eq!(key.waker_kind, WakerKind::None as u32);
         assert_eq!((stats.blocked_ns, stats.runqueue_ns), (0, 50));
     }

@@ -62,9 +62,14 @@ fn assert_unbiased(profile: &Profile, truths: &[Truth], is_unlike: bool) {
             let error = error_of_sum(waits(), |wait| wait.off_error_ns);
             near("time", off_ns, estimate, error, off_ns / 8);
         }
-        let samples: u64 = waits().map(|wait| wait.samples.unwrap_or(0)).sum();
+        let samples = samples(waits());
         assert!(samples > 0 && samples <= exact, "{samples} of {exact}");
     }
+}
+
+/// How many waits were recorded.
+fn samples<'a>(waits: impl IntoIterator<Item = &'a Wait>) -> u64 {
+    waits.into_iter().filter_map(|wait| wait.samples).sum()
 }
 
 /// The standard error of a sum.
@@ -79,7 +84,7 @@ fn a_storm_is_sampled_and_its_threads_are_exact() {
     let (profile, truths, _) = recorded("switch_storm", &["--seconds", "4"], 1.0);
     assert_unbiased(&profile, &truths, false);
     let sampling = profile.sampling.as_ref().expect("it was sampled");
-    let recorded: u64 = profile.waits.iter().filter_map(|wait| wait.samples).sum();
+    let recorded = samples(&profile.waits);
     let all: u64 = sampling.threads.iter().map(|total| total.count).sum();
     assert!(recorded < all / 2, "{recorded} of {all} were recorded");
 }
@@ -90,7 +95,7 @@ fn locks_are_estimated_without_bias() {
     let (profile, truths, is_unlike) = recorded("condvar", &["--count", "2000"], 0.05);
     assert!(!is_unlike, "its waits are alike");
     assert_unbiased(&profile, &truths, false);
-    let recorded: u64 = profile.waits.iter().filter_map(|wait| wait.samples).sum();
+    let recorded = samples(&profile.waits);
     assert!(recorded < truths[0].count / 2, "{recorded} were recorded");
 }
 
@@ -110,7 +115,7 @@ fn what_is_rare_in_a_busy_thread_is_recorded_in_full() {
     fn waits<'a>(profile: &'a Profile, truth: &'a Truth) -> impl Iterator<Item = &'a Wait> {
         profile.waits_in(truth.sleeper.thread.tid, &truth.sleeper.function)
     }
-    let samples = |truth| waits(&profile, truth).filter_map(|wait| wait.samples).sum::<u64>();
+    let samples = |truth| samples(waits(&profile, truth));
     assert!(samples(often) < often.count / 2, "{} of {}", samples(often), often.count);
     eprintln!("{} of {} rare waits", samples(rarely), rarely.count);
     // Kprobes tell no places apart.

@@ -1,6 +1,7 @@
 //! The JSON output, read back by its documentation (`profiler/src/render/json.rs`).
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
@@ -109,6 +110,11 @@ impl Profile {
     pub(crate) fn missed(&self) -> u64 {
         let is_typed = self.recording.probe.starts_with("btf ");
         self.lost("probe_misses") + if is_typed { 0 } else { self.lost("switch_in_missed") }
+    }
+
+    /// How many waits may have been seen where there were so many.
+    pub(crate) fn possible(&self, told: u64) -> RangeInclusive<u64> {
+        told.saturating_sub(self.missed())..=told
     }
 
     /// The waits of a thread.
