@@ -1,14 +1,15 @@
 //! Stacks of all shapes that a compiler or a program can give them.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::harness::compare::{
-    Compared, Share, assert_complete, compare, compare_share, is_at, is_recorded, stacks_asleep,
-    user_frames,
+    Compared, LOOKS, Share, assert_complete, compare, compare_share, is_at, is_recorded,
+    stacks_asleep, user_frames,
 };
-use crate::harness::gdb::stacks;
+use crate::harness::gdb::{looks, stacks};
 use crate::harness::program::{Program, compile, pause, source};
 use crate::support::profile::{Frame, Profile, names, sum};
 use crate::support::recorder::Recorder;
@@ -145,20 +146,20 @@ fn page_faults_in_prologues_and_the_vdso_and_linkage_stubs() {
     let program = Program::start(Command::new(path).arg(library));
     let profile = program.record(&[]);
     let pid = program.pid();
-    // That gdb finds the thread in a stack that was recorded is likely, and not certain.
-    let found = (0..10).any(|_| {
-        let threads = stacks(pid);
-        let (&tid, stack) = threads.iter().find(|(_, stack)| stack.comm == "growing").unwrap();
-        if !is_recorded(&profile, tid, stack) {
-            return false;
-        }
+    let all = [("vdso", "ask_time"), ("plt", "call_far"), ("growing", "descend_from")];
+    let mut found = BTreeSet::<(&str, &str)>::new();
+    for mut threads in (0..4).flat_map(|_| looks(pid, 2 * LOOKS)) {
+        // That its stack was recorded, of so many, is likely, and not certain. The server wakes the others, and gdb may
+        // find one just woken.
+        threads.retain(|&tid, stack| stack.comm != "growing" || is_recorded(&profile, tid, stack));
         let compared = compare_share(&profile, &threads, Share::Any);
         assert_complete(&profile, &threads);
-        // The server wakes the others, and gdb may find one just woken.
-        let all = [("vdso", "ask_time"), ("plt", "call_far"), ("growing", "descend_from")];
-        all.iter().all(|(comm, function)| compared.has(comm, &[function]))
-    });
-    assert!(found, "never found asleep: {:?}", profile.losses);
+        found.extend(all.iter().filter(|(comm, function)| compared.has(comm, &[function])));
+        if found.len() == all.len() {
+            break;
+        }
+    }
+    assert_eq!(found.len(), all.len(), "found asleep: {found:?}; {:?}", profile.losses);
     // What this is about: the vDSO and the stub were innermost.
     let innermost: Vec<&Frame> =
         profile.waits.iter().filter_map(|wait| user_frames(wait).next()).collect();
