@@ -4,7 +4,7 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use offwake_shared::{
     Sampling, TASK_WAKING, TaskId, ThreadState, UserRegisters, WaitKey, WaitState, WaitStats,
     WakerKind,
@@ -36,19 +36,14 @@ pub fn skips_next(tid: u32, task: Option<Task>, state: WaitState, now: u64) -> b
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return false };
     // SAFETY: the value is in the map.
     let thread = unsafe { &mut *thread };
-    decide(thread, task, state, now);
-    skips(thread)
+    decide(thread, task, state, now)
 }
 
 /// Begins an interval of the current thread, of which nothing has changed, if it is one that is not recorded. Whether
 /// it did so: this is the cheap way of what `wait` does for all.
 #[inline(always)]
 pub fn begin_unrecorded(thread: &mut ThreadState, task: Task, state: WaitState, now: u64) -> bool {
-    if !is_on() {
-        return false;
-    }
-    decide(thread, Some(task), state, now);
-    if !skips(thread) || thread.off_since != 0 {
+    if !is_on() || !decide(thread, Some(task), state, now) || thread.off_since != 0 {
         return false;
     }
     thread.state = state as u32;
@@ -56,33 +51,37 @@ pub fn begin_unrecorded(thread: &mut ThreadState, task: Task, state: WaitState, 
     true
 }
 
-/// Decides whether the interval that begins `now` is recorded. Not if an interval is open, whose end was not seen, nor
-/// if the thread was woken already: then its waker has decided, or what was decided last counts once more.
+/// Decides whether the interval that begins `now` is recorded, and returns whether it is not. What was decided before
+/// counts once more if an interval is open, whose end was not seen, or if the thread was woken already.
 #[inline(always)]
-fn decide(thread: &mut ThreadState, task: Option<Task>, state: WaitState, now: u64) {
-    if thread.off_since != 0 {
-        return;
+fn decide(thread: &mut ThreadState, task: Option<Task>, state: WaitState, now: u64) -> bool {
+    if thread.off_since == 0 {
+        // Before it is asked for a waker: that one looks at this after it has said that it is there.
+        // SAFETY: a member of the value in the map.
+        unsafe { (&raw mut thread.sampling.decided).write_volatile(1) };
+        if !is_being_woken(thread, task, now) {
+            // A thread may be preempted anywhere.
+            let task = task.filter(|_| state as u32 != WaitState::Preempted as u32);
+            let place = task.map_or(Sampling::ANYWHERE, |task| {
+                let UserRegisters { ip, sp, argument, .. } = task.own_registers();
+                Sampling::place(ip, sp, argument)
+            });
+            decide_at(thread, place, now);
+        }
     }
-    // Before it is asked for a waker: that one looks at this after it has said that it is there.
-    // SAFETY: a member of the value in the map.
-    unsafe { (&raw mut thread.sampling.decided).write_volatile(1) };
-    let is_woken = match task {
+    skips(thread)
+}
+
+/// Whether a thread that is being switched out has a waker, which has decided.
+#[inline(always)]
+fn is_being_woken(thread: &ThreadState, task: Option<Task>, now: u64) -> bool {
+    match task {
         // The wake-up of a sleep that was called off left it runnable.
         Some(task) if HAS_TYPES.load() != 0 => {
             thread.woken_at != 0 && task.state() & TASK_WAKING != 0
         }
         _ => thread.is_woken_ahead(now),
-    };
-    if is_woken {
-        return;
     }
-    // A thread may be preempted anywhere.
-    let task = task.filter(|_| state as u32 != WaitState::Preempted as u32);
-    let place = task.map_or(Sampling::ANYWHERE, |task| {
-        let UserRegisters { ip, sp, argument, .. } = task.own_registers();
-        Sampling::place(ip, sp, argument)
-    });
-    decide_at(thread, place, now);
 }
 
 /// The thread `tid` is being woken: its `woken_at` says so. If it is not being switched out yet, and this is the first
@@ -135,11 +134,18 @@ fn cost_ns(since: u64) -> u32 {
     if cost < 1_000_000_000 { cost as u32 } else { 0 }
 }
 
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
 /// The waker's stacks of a thread have been taken, by a program that began at `since`.
 #[inline(always)]
 pub fn woke(thread: &mut ThreadState, since: u64) {
     if is_on() {
         thread.sampling.waker_cost_ns = cost_ns(since);
+        thread.sampling.waker_cpu = cpu();
     }
 }
 
@@ -150,23 +156,28 @@ pub fn took(tid: u32, since: u64) {
         return;
     }
     if let Some(thread) = THREADS.get_ptr_mut(tid) {
-        // SAFETY: nobody but the thread's own CPU writes this member.
-        unsafe { (*thread).sampling.sleeper_cost_ns = cost_ns(since) };
+        // SAFETY: nobody but the thread's own CPU writes these members.
+        unsafe {
+            (*thread).sampling.sleeper_cost_ns = cost_ns(since);
+            (*thread).sampling.sleeper_cpu = cpu();
+        }
     }
 }
 
-/// The length of an interval without what it took to record it, and of the time before its wake-up, `blocked_ns` at
-/// most.
+/// The time of an interval before its wake-up and after it, without what it took to record it. `has_waker`: who woke the
+/// thread was seen.
 #[inline(always)]
-pub fn without_cost(thread: &ThreadState, off_ns: u64, blocked_ns: u64) -> (u64, u64) {
+pub fn without_cost(thread: &ThreadState, interval: [u64; 2], has_waker: bool) -> [u64; 2] {
     if !is_on() {
-        return (off_ns, blocked_ns);
+        return interval;
     }
-    let sleeper = u64::from(thread.sampling.sleeper_cost_ns);
-    let both = sleeper + u64::from(thread.sampling.waker_cost_ns);
-    let off_ns = off_ns.saturating_sub(both);
-    let blocked_ns = blocked_ns.saturating_sub(sleeper);
-    (off_ns, if blocked_ns > off_ns { off_ns } else { blocked_ns })
+    let sampling = &thread.sampling;
+    // An interrupt comes when it comes.
+    let is_behind = !has_waker
+        || thread.waker_kind == WakerKind::Task as u32
+            && sampling.sleeper_cpu == sampling.waker_cpu;
+    let ahead_ns = thread.off_since.saturating_sub(thread.woken_at);
+    sampling.without_cost(interval, is_behind, ahead_ns)
 }
 
 /// Adds a finished interval to what its thread has waited for in all. Returns how often it counts; 0: it

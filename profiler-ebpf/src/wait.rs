@@ -273,8 +273,9 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
         count::lost(Loss::UnknownWaker);
         off_ns
     };
-    let (off_ns, blocked_ns) = sample::without_cost(thread, off_ns, blocked_ns);
-    let runqueue_ns = off_ns - blocked_ns;
+    let interval = [blocked_ns, off_ns - blocked_ns];
+    let [blocked_ns, runqueue_ns] = sample::without_cost(thread, interval, has_waker);
+    let off_ns = blocked_ns + runqueue_ns;
     let weight = sample::account(thread, off_ns, runqueue_ns);
     if weight == 0 {
         return;
@@ -283,10 +284,11 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
     key.sleeper_kernel = thread.sleeper_kernel;
     key.sleeper_user = thread.sleeper_user;
     key.state = thread.state;
-    if has_waker && !sample::has_told(thread) {
+    let has_told = has_waker && sample::has_told(thread);
+    if has_waker && !has_told {
         count::lost(Loss::UnknownWaker);
     }
-    if has_waker && sample::has_told(thread) {
+    if has_told {
         key.waker = thread.waker;
         key.waker_kernel = thread.waker_kernel;
         key.waker_user = thread.waker_user;

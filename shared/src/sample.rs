@@ -8,8 +8,8 @@ use crate::assert_packed;
 /// / `n`, and then counts `n` / quota times. So what waits rarely, which may be long, is exact, and the sums
 /// of all are unbiased: the probability depends on what was before only.
 ///
-/// To take stacks takes time, and it is that of the interval: short ones would be several times as long as those that
-/// nobody looked at. So what it took is measured, and is no part of the interval.
+/// To take stacks takes time, and some of it is that of the interval: short ones would be several times as long as those
+/// that nobody looked at. So what it took is measured, and is no part of the interval; see [`Self::without_cost`].
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Sampling {
@@ -22,6 +22,10 @@ pub struct Sampling {
     pub waker_cost_ns: u32,
     /// 1: the thread is being switched out, and has decided.
     pub decided: u32,
+    /// The CPU that took the sleeper's stacks.
+    pub sleeper_cpu: u32,
+    /// The CPU that took the waker's.
+    pub waker_cpu: u32,
     /// Finished intervals that are in no sum yet, recorded or not.
     pub count: u64,
     /// Their time off-CPU in ns.
@@ -31,7 +35,7 @@ pub struct Sampling {
     /// The places where it waits; the first is [`Self::ANYWHERE`].
     pub places: [Place; Sampling::PLACES],
 }
-assert_packed!(Sampling, 40 + 12 * Sampling::PLACES);
+assert_packed!(Sampling, 48 + 12 * Sampling::PLACES);
 
 /// Where a thread waits, as far as its registers tell: intervals of several places that share one of a few numbers
 /// have one quota.
@@ -81,6 +85,29 @@ impl Sampling {
         let weight = (weight + (round & 0xffff) as u64) >> 16;
         let is_kept = (keep as u64 * weight) >> 32 == 0;
         self.weight = if is_kept { weight as u32 } else { 0 };
+    }
+
+    /// The time of an interval before its wake-up and after it, in ns, as if nobody had recorded it.
+    ///
+    /// The CPU that the thread leaves does nothing else while it takes its stacks: whatever it runs then, comes later.
+    /// What other CPUs do does not; but a waker waits until the thread has left its CPU. `is_behind`: what ended the
+    /// interval could not begin before that. `ahead_ns`: how long before the interval its wake-up came.
+    #[inline(always)]
+    pub const fn without_cost(
+        &self,
+        [blocked_ns, runqueue_ns]: [u64; 2],
+        is_behind: bool,
+        ahead_ns: u64,
+    ) -> [u64; 2] {
+        let sleeper = self.sleeper_cost_ns as u64;
+        let waker = (self.waker_cost_ns as u64).saturating_sub(ahead_ns);
+        let after = sleeper.saturating_sub(blocked_ns);
+        if is_behind {
+            let runqueue_ns = runqueue_ns.saturating_sub(waker + after);
+            return [blocked_ns.saturating_sub(sleeper), runqueue_ns];
+        }
+        let longer = if waker > after { waker } else { after };
+        [blocked_ns, runqueue_ns.saturating_sub(longer)]
     }
 }
 
@@ -200,6 +227,27 @@ mod tests {
             let alike = others.filter(|&other| other == number(one)).count();
             assert!(alike < 20, "{alike} of 100 by register {register}");
         }
+    }
+
+    #[test]
+    fn the_time_that_stacks_took_is_no_part_of_an_interval() {
+        let sampling = Sampling { sleeper_cost_ns: 30, waker_cost_ns: 20, ..Sampling::default() };
+        let without =
+            |interval, is_behind, ahead| sampling.without_cost(interval, is_behind, ahead);
+        // The waker ran on the same CPU, or nobody woke it.
+        assert_eq!(without([130, 40], true, 0), [100, 20]);
+        assert_eq!(without([0, 170], true, 0), [0, 120]);
+        // On another CPU it came when it would have come anyway.
+        assert_eq!(without([130, 40], false, 0), [130, 20]);
+        // It came while the sleeper's stacks were taken: the longer of both is too much.
+        assert_eq!(without([5, 40], false, 0), [5, 15]);
+        assert_eq!(without([25, 40], false, 0), [25, 20]);
+        // It came before.
+        assert_eq!(without([0, 40], false, 15), [0, 10]);
+        assert_eq!(
+            Sampling { sleeper_cost_ns: 0, ..sampling }.without_cost([0, 40], false, 15),
+            [0, 35]
+        );
     }
 
     /// A generator of numbers that are as good as random.

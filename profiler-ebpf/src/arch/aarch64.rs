@@ -47,6 +47,9 @@ pub mod syscall {
     pub const EPOLL_PWAIT2: u32 = 441;
 }
 
+/// Bytes of `struct epoll_event`, which is not packed (include/uapi/linux/eventpoll.h), and where its `data` is.
+pub const EPOLL_EVENT: (u64, u64) = (16, 8);
+
 /// How many words are read at once: those of a signal's frame.
 pub const WORDS: usize = 4;
 

@@ -11,11 +11,11 @@ mod x86_64;
 
 #[cfg(bpf_target_arch = "aarch64")]
 pub use self::aarch64::{
-    WORDS, address, before_signal, by_frame_pointer, call, code_address, of_caller, syscall,
-    user_registers,
+    EPOLL_EVENT, WORDS, address, before_signal, by_frame_pointer, call, code_address, of_caller,
+    syscall, user_registers,
 };
 #[cfg(not(bpf_target_arch = "aarch64"))]
 pub use self::x86_64::{
-    WORDS, address, before_signal, by_frame_pointer, call, code_address, of_caller, syscall,
-    user_registers,
+    EPOLL_EVENT, WORDS, address, before_signal, by_frame_pointer, call, code_address, of_caller,
+    syscall, user_registers,
 };

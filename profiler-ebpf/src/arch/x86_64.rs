@@ -46,6 +46,9 @@ pub mod syscall {
     pub const EPOLL_PWAIT2: u32 = 441;
 }
 
+/// Bytes of `struct epoll_event`, which is packed here (include/uapi/linux/eventpoll.h), and where its `data` is.
+pub const EPOLL_EVENT: (u64, u64) = (12, 4);
+
 /// How many words are read below the caller's frame at once: the return address, and what the function
 /// pushed behind it. All six registers that it must save fit.
 pub const WORDS: usize = 8;

@@ -12,6 +12,7 @@ use offwake_shared::{
 
 use super::maps::*;
 use super::{file, send, softirq_of, thread};
+use crate::arch::EPOLL_EVENT;
 use crate::maps::{WAKE, scratch};
 use crate::source::epoll::Item;
 use crate::source::file::File;
@@ -19,13 +20,6 @@ use crate::source::ready::{NOTHING, SEVERAL, offwake_newest_item, offwake_ready_
 use crate::source::reason::{Reason, offwake_wake_reason};
 use crate::stack;
 use crate::task::{self, Task};
-
-/// Bytes of `struct epoll_event`, which is packed on x86-64 alone (include/uapi/linux/eventpoll.h), and where
-/// its `data` is.
-#[cfg(not(bpf_target_arch = "aarch64"))]
-const EVENT: (u64, u64) = (12, 4);
-#[cfg(bpf_target_arch = "aarch64")]
-const EVENT: (u64, u64) = (16, 8);
 
 /// The current thread begins to wait.
 #[inline(always)]
@@ -169,7 +163,7 @@ fn returned(kind: EpollKind, waiter: &EpollWaiter, woken_at: u64, running_at: u6
             out.len = if left < EPOLL_READY as u32 { left } else { EPOLL_READY as u32 };
             for index in 0..EPOLL_READY {
                 out.ready[index] = if (index as u32) < out.len {
-                    event(waiter.events + EVENT.0 * (u64::from(first) + index as u64))
+                    event(waiter.events + EPOLL_EVENT.0 * (u64::from(first) + index as u64))
                 } else {
                     EpollReady::default()
                 };
@@ -181,7 +175,7 @@ fn returned(kind: EpollKind, waiter: &EpollWaiter, woken_at: u64, running_at: u6
 /// A `struct epoll_event` of the current program.
 #[inline(always)]
 pub fn event(address: u64) -> EpollReady {
-    EpollReady { events: user(address), data: user(address + EVENT.1), reserved: 0 }
+    EpollReady { events: user(address), data: user(address + EPOLL_EVENT.1), reserved: 0 }
 }
 
 /// A value of the current program; 0 where it cannot be read.
