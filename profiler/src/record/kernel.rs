@@ -32,19 +32,35 @@ pub(super) fn why_no_bpf_loop() -> Option<&'static str> {
     }
 }
 
+/// Whether programs with `bpf_loop` are used. `unwinds`: user stacks are walked by call frame information.
+pub(super) fn uses_bpf_loop(unwinds: bool) -> bool {
+    why_no_bpf_loop().is_none() && version().may_read_into_maps(unwinds)
+}
+
 impl Version {
     /// Whether this kernel has `bpf_task_pt_regs`.
     pub(super) fn has_task_registers(self) -> bool {
         self >= Self(5, 15, 0)
     }
 
-    /// Whether reading user memory from BPF may freeze this kernel: with hardened usercopy it looks up
+    /// Whether the memory of BPF maps and programs counts as locked memory, which is limited for each user.
+    pub(super) fn limits_locked_memory(self) -> bool {
+        self < Self(5, 11, 0)
+    }
+
+    /// Whether reading user memory from BPF into a map may freeze this kernel: with hardened usercopy it looks up
     /// where the bytes go, and takes a lock for it that whoever was interrupted may hold
-    /// (`check_heap_object` in mm/usercopy.c; repaired in 6.1.36, 6.3.10 and 6.4).
+    /// (`check_heap_object` in mm/usercopy.c; repaired in 6.1.36, 6.3.10 and 6.4). It does not for a stack of its own.
     pub(super) fn may_freeze(self) -> bool {
         let affected = Self(5, 19, 0)..Self(6, 4, 0);
         let repaired = [Self(6, 1, 36)..Self(6, 2, 0), Self(6, 3, 10)..Self(6, 4, 0)];
         affected.contains(&self) && !repaired.iter().any(|range| range.contains(&self))
+    }
+
+    /// Whether programs may read user memory into maps, as those with `bpf_loop` do: where that may freeze the kernel,
+    /// only for what cannot be had without.
+    fn may_read_into_maps(self, unwinds: bool) -> bool {
+        unwinds || !self.may_freeze()
     }
 }
 
@@ -108,6 +124,8 @@ mod tests {
             (Version(6, 4, 0), false),
         ] {
             assert_eq!(version.may_freeze(), may, "{version:?}");
+            assert_eq!(version.may_read_into_maps(false), !may, "{version:?} by frame pointers");
+            assert!(version.may_read_into_maps(true), "{version:?}: that is forced");
         }
     }
 }

@@ -19,18 +19,18 @@ use offwake_shared::{
 use super::btf::{self, KernelTypes};
 use super::constants::Constants;
 use super::marks::{self, Marks};
-use super::probe::{Flavour, Hook, Probe};
+use super::probe::{Candidates, Flavour, Hook, Probe};
 use super::{
     Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, source, untyped, unwind,
 };
 
-/// The programs for kernels with `bpf_loop`.
+/// The programs with `bpf_loop`.
 #[cfg(target_arch = "x86_64")]
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64.bpf.o");
 #[cfg(target_arch = "aarch64")]
 static OBJECT: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64.bpf.o");
-/// The programs for kernels without it ([`kernel::why_no_bpf_loop`]), which would not even take its callback
-/// as dead code.
+/// The programs without it ([`kernel::uses_bpf_loop`]): kernels that have none would not even take its callback as
+/// dead code.
 #[cfg(target_arch = "x86_64")]
 static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-no-loop.bpf.o");
 #[cfg(target_arch = "aarch64")]
@@ -41,7 +41,7 @@ static OBJECT_NO_LOOP: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64
 static OBJECT_SOURCE: &[u8] = include_bytes_aligned!("../../bpf/offwake-x86_64-source.bpf.o");
 #[cfg(target_arch = "aarch64")]
 static OBJECT_SOURCE: &[u8] = include_bytes_aligned!("../../bpf/offwake-aarch64-source.bpf.o");
-/// The same for kernels without `bpf_loop`.
+/// The same without `bpf_loop`.
 #[cfg(target_arch = "x86_64")]
 static OBJECT_SOURCE_NO_LOOP: &[u8] =
     include_bytes_aligned!("../../bpf/offwake-x86_64-source-no-loop.bpf.o");
@@ -49,9 +49,10 @@ static OBJECT_SOURCE_NO_LOOP: &[u8] =
 static OBJECT_SOURCE_NO_LOOP: &[u8] =
     include_bytes_aligned!("../../bpf/offwake-aarch64-source-no-loop.bpf.o");
 
-/// The one for the running kernel. `tells_sources`: somebody wants to know wake-up sources.
-pub(super) fn object(tells_sources: bool) -> &'static [u8] {
-    match (tells_sources, kernel::why_no_bpf_loop().is_none()) {
+/// The one for the running kernel. `tells_sources`: somebody wants to know wake-up sources; `unwinds`: user stacks are
+/// walked by call frame information.
+pub(super) fn object(tells_sources: bool, unwinds: bool) -> &'static [u8] {
+    match (tells_sources, kernel::uses_bpf_loop(unwinds)) {
         (false, true) => OBJECT,
         (false, false) => OBJECT_NO_LOOP,
         (true, true) => OBJECT_SOURCE,
@@ -87,20 +88,23 @@ pub(super) struct Probes {
     pub(super) wake_source: Option<String>,
     /// Dropping one detaches its program.
     links: Vec<Box<dyn Any>>,
-    /// Why this kind of probe, for people.
-    pub(super) why: String,
     /// Whether user stacks are walked by call frame information.
     pub(super) unwinds: bool,
     filter: Filter,
 }
 
 impl Probes {
-    /// Loads everything; nothing runs yet. `filter` is that of `config`, with the command in it.
-    /// `unwind`: walk user stacks by call frame information, if the kind of probe can.
+    /// Loads everything, for the first of the candidates that can be loaded; nothing runs yet. `filter` is that of
+    /// `config`, with the command in it. `unwind`: walk user stacks by call frame information, if the kind of probe can.
     ///
     /// # Errors
-    /// When none of the kinds of probe that are wanted works here: what was tried, and why not.
-    pub(super) fn load(config: &Config, filter: &Filter, unwind: bool) -> Result<Self> {
+    /// When none of the kinds of probe that are left works here: what was tried, and why not.
+    pub(super) fn load(
+        candidates: &mut Candidates,
+        config: &Config,
+        filter: &Filter,
+        unwind: bool,
+    ) -> Result<Self> {
         raise_memory_limit();
         let types = KernelTypes::of_running_kernel().ok();
         if unwind && types.is_none() && config.unwind == UnwindChoice::Cfi {
@@ -109,30 +113,16 @@ impl Probes {
         if types.is_none() && config.wake_source != SourceDetail::Off {
             bail!("--wake-source {}", btf::needed());
         }
-        let candidates = Probe::candidates(config.probe);
-        let mut tried = Vec::new();
-        for &probe in candidates {
-            let types = types.as_ref();
+        let types = types.as_ref();
+        loop {
+            let probe = candidates.take_next()?;
             let loaded = Flavour::find(probe, types)
                 .and_then(|flavour| Self::load_flavour(flavour, types, config, filter, unwind));
             match loaded {
-                Ok(mut probes) => {
-                    probes.why = match (candidates.len(), tried.is_empty()) {
-                        (1, _) => "as asked".into(),
-                        (_, true) => "auto: the cheapest".into(),
-                        (_, false) => format!("auto; {}", tried.join("; ")),
-                    };
-                    return Ok(probes);
-                }
-                Err(error) if candidates.len() == 1 => {
-                    return Err(
-                        error.context(format!("--probe {} does not work here", probe.name()))
-                    );
-                }
-                Err(error) => tried.push(format!("{}: {error:#}", probe.name())),
+                Ok(probes) => return Ok(probes),
+                Err(error) => candidates.failed(probe, &error),
             }
         }
-        bail!("no kind of probe works here: {}", tried.join("; "))
     }
 
     fn load_flavour(
@@ -195,7 +185,7 @@ impl Probes {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let mut bpf = loader.load(object(method.is_some())).map_err(no_maps)?;
+        let mut bpf = loader.load(object(method.is_some(), unwinds)).map_err(no_maps)?;
         for hook in flavour.hooks.iter().chain(&callbacks) {
             let loaded = hook.load(&mut bpf, btf.as_ref());
             loaded.map_err(|error| rejected(hook.program, &error))?;
@@ -212,7 +202,6 @@ impl Probes {
             callbacks,
             wake_source: method.map(|method| method.describe(config.wake_source)),
             links: Vec::new(),
-            why: String::new(),
             unwinds,
             filter: filter.clone(),
         };
@@ -413,7 +402,7 @@ fn existing(bpf: &mut Ebpf) -> &mut Iter {
     bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator")
 }
 
-/// Before 5.11 the memory of maps counts as locked memory, which is limited. Without the privilege to raise
+/// Before 5.11 the memory of maps and programs counts as locked memory, which is limited. Without the privilege to raise
 /// the limit it stays as it is: it may do. Returns the limit that holds then.
 pub(super) fn raise_memory_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
@@ -427,15 +416,26 @@ pub(super) fn raise_memory_limit() -> u64 {
 }
 
 pub(super) fn no_maps(error: EbpfError) -> anyhow::Error {
-    let denied = matches!(&error, EbpfError::MapError(error) if errno(error) == Some(libc::EPERM));
+    let errno = match &error {
+        EbpfError::MapError(error) => errno(error),
+        _ => None,
+    };
     let error = anyhow::Error::from(error);
-    if denied && kernel::version() < kernel::Version(5, 11, 0) {
-        return error.context(
-            "cannot create the BPF maps: the limit of locked memory is too small and cannot be \
-             raised: run `ulimit -l unlimited` first, or offwake with CAP_SYS_RESOURCE",
-        );
+    match may_lock_too_little(errno) {
+        Some(what_to_do) => error.context(format!("cannot create the BPF maps: {what_to_do}")),
+        None => error.context("cannot create the BPF maps"),
     }
-    error.context("cannot create the BPF maps")
+}
+
+/// What to do where the kernel refused memory with this error because of [`raise_memory_limit`].
+fn may_lock_too_little(errno: Option<i32>) -> Option<&'static str> {
+    let is_limit = errno == Some(libc::EPERM)
+        && kernel::version().limits_locked_memory()
+        && raise_memory_limit() != libc::RLIM_INFINITY;
+    is_limit.then_some(
+        "the limit of locked memory is too small and cannot be raised: run `ulimit -l unlimited` first, or offwake \
+         with CAP_SYS_RESOURCE",
+    )
 }
 
 /// The verifier's log runs to thousands of lines, of which the last before its figures says why.
@@ -458,6 +458,11 @@ pub(super) fn rejected(name: &str, error: &ProgramError) -> anyhow::Error {
             "the kernel is locked down (confidentiality): nobody may read its memory by BPF; boot \
              with lockdown=integrity, or without ({reason})"
         );
+    }
+    if let Some(what_to_do) = may_lock_too_little(io_error.raw_os_error())
+        && log.is_empty()
+    {
+        return anyhow!("cannot load the BPF program {name}: {what_to_do}");
     }
     anyhow!("the kernel rejected the BPF program {name}: {io_error}: {reason}")
 }

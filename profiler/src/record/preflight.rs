@@ -166,10 +166,10 @@ pub(super) fn why_no_names() -> Option<String> {
     (found.state == CapabilityState::Degraded).then_some(found.detail)
 }
 
-/// Before 5.11 the memory of maps counts as locked memory.
+/// What [`Version::limits_locked_memory`] is about.
 fn locked_memory() -> Option<Capability> {
     const NAME: &str = "locked memory";
-    if kernel::version() >= Version(5, 11, 0) {
+    if !kernel::version().limits_locked_memory() {
         return None;
     }
     Some(match load::raise_memory_limit() {

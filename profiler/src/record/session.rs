@@ -13,7 +13,7 @@ use super::drain::{Drain, Drainer};
 use super::load::Probes;
 use super::notices::NoticeReader;
 use super::preflight::Unwind;
-use super::probe::Probe;
+use super::probe::{Candidates, Probe};
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
 use super::{Config, Figures, Progress, btf, existing, kernel, memory, preflight};
@@ -35,23 +35,16 @@ pub(super) fn record(
     let how = preflight::unwind(config.unwind)?;
     let mut targets = Targets::find(config)?;
     let wants_cfi = config.user_stacks && how == Unwind::Cfi;
-    let mut probes = Probes::load(config, &targets.filter, wants_cfi)?;
-    let mut notices = NoticeReader::start(probes.take_notices()?)?;
-    let drainer = Drainer::start(Drain::new(probes.take_drained_maps()?, config.capacity))?;
+    let mut candidates = Candidates::of(config.probe);
+    let Ready { mut probes, mut notices, drainer, unwinder, budget } = loop {
+        let probes = Probes::load(&mut candidates, config, &targets.filter, wants_cfi)?;
+        let mut ready = Ready::new(probes, config, &targets, on_progress)?;
+        match ready.probes.attach() {
+            Ok(()) => break ready,
+            Err(error) => candidates.failed(ready.probes.probe(), &error),
+        }
+    };
     let mut found = Found::default();
-    let mut unwinder = match probes.unwinds {
-        true => Some(Unwinder::new(probes.take_unwind_maps()?, &config.capacity)),
-        false => None,
-    };
-    if let Some(unwinder) = &mut unwinder {
-        prepare(unwinder, &targets, &mut probes, &notices, on_progress)?;
-    }
-
-    let budget = match config.overhead_ppm {
-        Some(ceiling_ppm) => Some(Budget::start(probes.budget()?, ceiling_ppm)?),
-        None => None,
-    };
-    probes.attach()?;
     let started = SystemTime::now();
     let clock = Instant::now();
     let unwinder_now = unwinder.as_ref();
@@ -130,7 +123,7 @@ pub(super) fn record(
         started,
         duration,
         kernel: kernel::release(),
-        probe: format!("{} ({})", probes.probe().name(), probes.why),
+        probe: format!("{} ({})", probes.probe().name(), candidates.why()),
         wake_source: probes.wake_source.clone(),
         targets: targets.described,
         sampling,
@@ -189,7 +182,8 @@ pub(super) fn measure(config: &Config) -> Result<Option<UnwindFigures>> {
     preflight::require()?;
     let targets = Targets::find(config)?;
     if preflight::unwind(config.unwind)? == Unwind::Cfi {
-        let mut probes = Probes::load(config, &targets.filter, true)?;
+        let mut candidates = Candidates::of(config.probe);
+        let mut probes = Probes::load(&mut candidates, config, &targets.filter, true)?;
         if !probes.unwinds {
             return Ok(None);
         }
@@ -200,6 +194,40 @@ pub(super) fn measure(config: &Config) -> Result<Option<UnwindFigures>> {
         return Ok(Some(UnwindFigures { bpf_bytes, ..unwinder.figures() }));
     }
     Ok(None)
+}
+
+/// All that must be there before the first event.
+struct Ready {
+    probes: Probes,
+    notices: NoticeReader,
+    drainer: Drainer,
+    /// `None`: user stacks are walked by frame pointers.
+    unwinder: Option<Unwinder>,
+    budget: Option<Budget>,
+}
+
+impl Ready {
+    fn new(
+        mut probes: Probes,
+        config: &Config,
+        targets: &Targets,
+        on_progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Self> {
+        let notices = NoticeReader::start(probes.take_notices()?)?;
+        let drainer = Drainer::start(Drain::new(probes.take_drained_maps()?, config.capacity))?;
+        let mut unwinder = match probes.unwinds {
+            true => Some(Unwinder::new(probes.take_unwind_maps()?, &config.capacity)),
+            false => None,
+        };
+        if let Some(unwinder) = &mut unwinder {
+            prepare(unwinder, targets, &mut probes, &notices, on_progress)?;
+        }
+        let budget = match config.overhead_ppm {
+            Some(ceiling_ppm) => Some(Budget::start(probes.budget()?, ceiling_ppm)?),
+            None => None,
+        };
+        Ok(Self { probes, notices, drainer, unwinder, budget })
+    }
 }
 
 /// Builds the unwind tables of the programs that are going to be recorded.

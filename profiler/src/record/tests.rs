@@ -21,6 +21,7 @@ use super::collect::Collected;
 use super::drain::Drain;
 use super::load::{Probes, recursion_misses};
 use super::notices::NoticeReader;
+use super::probe::Candidates;
 use super::{Capacity, Config, Filter, record};
 use crate::merge::{LOST_STACK, merge};
 use crate::profile::{Losses, Profile, Waker};
@@ -50,8 +51,12 @@ fn config(targets: &[Child], capacity: Capacity) -> Config {
     Config { filter: Filter { pids, ..Filter::default() }, capacity, ..Config::default() }
 }
 
+fn loaded(config: &Config) -> Probes {
+    Probes::load(&mut Candidates::of(config.probe), config, &config.filter, true).unwrap()
+}
+
 fn attached(config: &Config) -> Probes {
-    let mut probes = Probes::load(config, &config.filter, true).unwrap();
+    let mut probes = loaded(config);
     probes.attach().unwrap();
     probes
 }
@@ -319,7 +324,7 @@ fn unknown_waker() {
     let Some(_guard) = privileged("unknown_waker") else { return };
     let children = sleepers(1);
     let config = config(&children, Capacity::default());
-    let mut probes = Probes::load(&config, &config.filter, true).unwrap();
+    let mut probes = loaded(&config);
     probes.attach_if(|program| program == "sched_switch").unwrap();
     wait_for_loss(&probes, Loss::UnknownWaker);
     wait_for_intervals(&probes, 5);
@@ -356,7 +361,7 @@ fn switch_in_missed() {
     });
     let children = [child];
     let config = config(&children, Capacity::default());
-    let mut probes = Probes::load(&config, &config.filter, true).unwrap();
+    let mut probes = loaded(&config);
     let reached = |progress| {
         wait_until("progress", || shared.progress.load(Ordering::Relaxed) == progress);
     };
@@ -480,7 +485,7 @@ fn a_thread_is_forgotten_when_it_dies_under_another_name() {
 
 /// A reader of notices that are never sent.
 fn notice_reader() -> NoticeReader {
-    let mut probes = Probes::load(&Config::default(), &Filter::default(), true).unwrap();
+    let mut probes = loaded(&Config::default());
     NoticeReader::start(probes.take_notices().unwrap()).unwrap()
 }
 

@@ -98,7 +98,7 @@ impl Programs {
         for (name, value) in &constants.double_words {
             loader.override_global(name, value, true);
         }
-        let mut bpf = loader.load(object(false)).map_err(no_maps)?;
+        let mut bpf = loader.load(object(false, false)).map_err(no_maps)?;
         for hook in &hooks {
             hook.load(&mut bpf, Some(&btf)).map_err(|error| rejected(hook.program, &error))?;
         }

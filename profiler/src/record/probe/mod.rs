@@ -1,5 +1,6 @@
 //! How to stand where threads are switched and woken: three ways, of which each kernel has some.
 
+mod candidates;
 mod epoll;
 mod hooks;
 mod tracefs;
@@ -9,12 +10,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use aya_obj::generated::{perf_sw_ids, perf_type_id};
 
+pub(super) use self::candidates::Candidates;
 pub(super) use self::epoll::hooks as epoll_hooks;
 pub(super) use self::hooks::Hook;
 use self::hooks::Point;
 use self::tracefs::Tracefs;
 use super::btf::{self, KernelTypes};
-use super::{ProbeChoice, descriptor, kernel};
+use super::{descriptor, kernel};
 use crate::snapshot::system;
 use crate::symbolize::kallsyms;
 
@@ -39,16 +41,6 @@ impl Probe {
             Self::Btf => "btf",
             Self::Kprobe => "kprobe",
             Self::Tracepoint => "tracepoint",
-        }
-    }
-
-    /// Which kinds to try, in this order.
-    pub(super) fn candidates(choice: ProbeChoice) -> &'static [Self] {
-        match choice {
-            ProbeChoice::Auto => &Self::ALL,
-            ProbeChoice::Btf => &[Self::Btf],
-            ProbeChoice::Kprobe => &[Self::Kprobe],
-            ProbeChoice::Tracepoint => &[Self::Tracepoint],
         }
     }
 }

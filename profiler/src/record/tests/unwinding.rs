@@ -8,10 +8,9 @@ use offwake_shared::{Loss, UNWIND_CHUNK};
 
 use super::child::Child;
 use super::privileged::privileged;
-use super::{SLEEP, config, sleepers};
-use crate::record::load::Probes;
+use super::{SLEEP, config, loaded, sleepers};
 use crate::record::unwind::{Code, Content, Source, UNUSED, Unwinder, Wanted};
-use crate::record::{Capacity, Config, Filter, record};
+use crate::record::{Capacity, Config, record};
 use crate::recording::{ImageId, Recording};
 use crate::unwind::{Table, build};
 
@@ -60,7 +59,7 @@ fn tables_that_nobody_uses_make_room() {
     let unwind_rows = u32::try_from(large_rows).unwrap();
     let capacity = Capacity { unwind_rows, ..Capacity::default() };
     let config = Config { capacity, ..Config::default() };
-    let mut probes = Probes::load(&config, &Filter::default(), true).unwrap();
+    let mut probes = loaded(&config);
     let mut unwinder = Unwinder::new(probes.take_unwind_maps().unwrap(), &capacity);
 
     let ended = Child::start(|| {}).pid;
