@@ -39,7 +39,7 @@ pub(super) static FACTS: Facts = Facts {
             ("EPOLL_ARGUMENT_2", "regs", 2 * REGISTER),
         ],
         has_signed_addresses: true,
-        is_interrupt_entry,
+        interrupt_entries: &[is_interrupt_entry, was_interrupt_entry],
         // Return addresses are signed, each for its place.
         code: None,
         stack_top: || Architecture::address_mask() + 1,
@@ -62,6 +62,12 @@ fn is_interrupt_entry(name: &str) -> bool {
     matches!(vector, Some("irq" | "fiq"))
 }
 
+/// The same up to 5.13: from the kernel, and what those from programs have in common, behind a label of its own.
+/// Newer kernels have the first name in a hypervisor.
+fn was_interrupt_entry(name: &str) -> bool {
+    matches!(name, "el1_irq" | "el1_fiq" | "el0_irq_naked" | "el0_fiq" | "el0_fiq_naked")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,10 +77,12 @@ mod tests {
         for name in ["el1h_64_irq", "el0t_64_irq", "el0t_32_fiq"] {
             assert!(is_interrupt_entry(name), "{name}");
         }
-        // The C functions behind the vectors lie elsewhere, and every stack has the vector too. The last is
-        // of a hypervisor.
-        for name in ["el1h_64_sync", "el0t_64_error", "el0t_64_irq_handler", "el1_irq"] {
-            assert!(!is_interrupt_entry(name), "{name}");
+        for name in ["el1_irq", "el0_irq_naked"] {
+            assert!(was_interrupt_entry(name) && !is_interrupt_entry(name), "{name}");
+        }
+        // The C functions behind the vectors lie elsewhere, and every stack has the vector too.
+        for name in ["el1h_64_sync", "el0t_64_error", "el0t_64_irq_handler", "el1_sync"] {
+            assert!(!is_interrupt_entry(name) && !was_interrupt_entry(name), "{name}");
         }
     }
 }

@@ -122,8 +122,9 @@ pub(crate) struct Kernel {
     pub(crate) registers: &'static [(&'static str, &'static str, u32)],
     /// Whether the BPF programs need [`Architecture::address_mask`].
     pub(crate) has_signed_addresses: bool,
-    /// Whether a function is where interrupts enter the kernel.
-    pub(crate) is_interrupt_entry: fn(&str) -> bool,
+    /// Whether a function is where interrupts enter the kernel: in one that has a function that passes the first of
+    /// these, or else the second.
+    pub(crate) interrupt_entries: &'static [fn(&str) -> bool],
     /// Where all code of the kernel is, also that of modules and BPF programs, where its unwinder finds callers
     /// in words of the stack that are such addresses or point into the stack. `None`: it does otherwise.
     pub(crate) code: Option<Range<u64>>,

@@ -45,7 +45,7 @@ pub(super) static FACTS: Facts = Facts {
             ("EPOLL_ARGUMENT_2", "dx", 0),
         ],
         has_signed_addresses: false,
-        is_interrupt_entry,
+        interrupt_entries: &[is_interrupt_entry],
         // All of `__START_KERNEL_map` up to the fixed mappings (Documentation/arch/x86/x86_64/mm.rst).
         code: Some(0xffff_ffff_8000_0000..0xffff_ffff_ff00_0000),
         stack_top: || 0x7fff_ffff_f000,

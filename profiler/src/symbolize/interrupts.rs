@@ -13,15 +13,18 @@ use crate::arch::Architecture;
 /// # Errors
 /// When the table cannot be read, or hides addresses (`kernel.kptr_restrict`, `CAP_SYSLOG`).
 pub fn entries() -> Result<Vec<Range<u64>>> {
-    let is_interrupt_entry = Architecture::OWN.facts().kernel.is_interrupt_entry;
+    let are_entries = Architecture::OWN.facts().kernel.interrupt_entries;
     let mut text = Vec::new();
-    kallsyms::for_each_function(|address, name| text.push((address, is_interrupt_entry(name))))?;
+    kallsyms::for_each_function(|address, name| {
+        text.push((address, are_entries.iter().position(|is_entry| is_entry(name))));
+    })?;
     text.sort_unstable();
-    let ranges = ranges(&text);
-    if ranges.is_empty() {
+    let Some(of_kernel) = text.iter().filter_map(|&(_, entry)| entry).min() else {
         bail!("{} names no interrupt entry that is known", kallsyms::TABLE);
-    }
-    Ok(ranges)
+    };
+    let text: Vec<(u64, bool)> =
+        text.into_iter().map(|(address, entry)| (address, entry == Some(of_kernel))).collect();
+    Ok(ranges(&text))
 }
 
 /// Joins symbols, in order of address, into ranges. A symbol ends where the next one begins.

@@ -81,15 +81,12 @@ pub(crate) fn ranges(names: &[&str]) -> Result<Vec<Option<Range<u64>>>> {
     Ok(starts.into_iter().map(|start| range(start?)).collect())
 }
 
-/// Whether the symbol is that of the function as a whole, and not of a part of it (`.cold`, `.part.0`).
+/// Whether the symbol is that of the function as a whole, and not of a part of it: GCC and Clang append what they have
+/// done to it (`.isra.0`, `.constprop.0`, `.lto_priv.0`, `.llvm.123`, `.__uniq.123`).
 fn is_variant(symbol: &str, name: &str) -> bool {
     let Some(suffix) = symbol.strip_prefix(name) else { return false };
-    let words = suffix.split('.').skip(1);
-    suffix.is_empty()
-        || suffix.starts_with('.')
-            && words.clone().all(|word| {
-                matches!(word, "isra" | "constprop") || word.bytes().all(|b| b.is_ascii_digit())
-            })
+    let is_part = |word: &str| matches!(word, "cold" | "part");
+    suffix.is_empty() || suffix.starts_with('.') && !suffix.split('.').any(is_part)
 }
 
 #[cfg(test)]
@@ -102,6 +99,9 @@ mod tests {
             ("finish_task_switch", true),
             ("finish_task_switch.isra.0", true),
             ("finish_task_switch.constprop.0.isra.12", true),
+            ("finish_task_switch.llvm.4213370815", true),
+            ("finish_task_switch.__uniq.98765.llvm.4213370815", true),
+            ("finish_task_switch.lto_priv.0", true),
             ("finish_task_switch.cold", false),
             ("finish_task_switch.isra.0.cold", false),
             ("finish_task_switch.part.0", false),

@@ -31,11 +31,11 @@ pub(crate) struct Kernel {
     pub(crate) has_cfi: bool,
 }
 
-/// Every kernel of Debian has all of them.
-const PROBES: &[&str] = &["btf", "kprobe", "tracepoint"];
+/// All kinds of probe. Every kernel of Debian has all of them.
+pub(crate) const PROBES: &[&str] = &["btf", "kprobe", "tracepoint"];
 
 /// All of them: of x86-64, the oldest first, and then of others.
-pub(crate) const ALL: [Kernel; 6] = [
+pub(crate) const ALL: [Kernel; 7] = [
     Kernel {
         name: "5.10",
         architecture: &X86_64,
@@ -90,6 +90,17 @@ pub(crate) const ALL: [Kernel; 6] = [
         headers: None,
         probes: PROBES,
         has_cfi: true,
+    },
+    Kernel {
+        name: "5.10-arm64",
+        architecture: &AARCH64,
+        suites: &[("debian-security", "bullseye-security"), ("debian", "bullseye")],
+        prefix: "linux-image-5.10.0-",
+        suffix: "-cloud-arm64-unsigned",
+        modules: None,
+        headers: None,
+        probes: PROBES,
+        has_cfi: false,
     },
     Kernel {
         name: "arm64",
