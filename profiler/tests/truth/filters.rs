@@ -99,13 +99,17 @@ fn short_and_long_waits_are_left_out() {
         let waits = profile.waits_in(sleeper.thread.tid, &sleeper.function);
         sum(waits.filter(|wait| wait.state != "preempted"), |wait| wait.count)
     };
-    assert_eq!(seen(&long, "sleep_long"), told("sleep_long").count);
+    let (long_seen, long_told) = (seen(&long, "sleep_long"), told("sleep_long").count);
+    assert!(
+        long.possible(long_told).contains(&long_seen),
+        "{long_seen} of {long_told} long sleeps"
+    );
     assert_eq!(seen(&short, "sleep_long"), 0);
     // A short sleep can become a long one when its CPU is taken.
     let short_told = told("sleep_short").count;
     let (early, late) = (seen(&short, "sleep_short"), seen(&long, "sleep_short"));
     // Each recording has a clock of its own: a wait of just so long may be in both, or in none.
-    let both = if is_slow() { 2 } else { 0 };
+    let both = short.missed() + long.missed() + if is_slow() { 2 } else { 0 };
     assert!((early + late).abs_diff(short_told) <= both, "{early} and {late} of {short_told}");
     let share = if is_slow() { 4 } else { 20 };
     assert!(late <= 1 + short_told / share, "{late} of {short_told} short sleeps took 20 ms");

@@ -1,11 +1,14 @@
 //! Every kind of probe that this kernel has gives the same answer.
 
+use std::collections::BTreeMap;
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
-use crate::support::check::{Floor, check, never};
+use crate::support::check::{Floor, check, is_timer, never};
+use crate::support::profile::{Frame, Profile, Wait, has, names};
 use crate::support::recorder::{Recorded, Recorder};
-use crate::support::target::Play;
+use crate::support::target::{Play, Target, Truth, Waker};
 use crate::support::{example, offwake};
 
 /// Records the same play with offwake as `command` starts it, and compares it with the truth.
@@ -39,22 +42,110 @@ pub(crate) fn under_test() -> Vec<&'static str> {
     available().into_iter().filter(is_chosen).collect()
 }
 
+/// The most frequent stacks of the waits of a play's thread: the sleeper's in the kernel, from `schedule` outward, and in
+/// its program, and the waker's, from `try_to_wake_up` outward. Further in, each kind of probe has its own frames.
+type Answer = [Vec<String>; 2];
+
+/// What a profile says of waits that a thread ends; in the order of the truths.
+fn answers(profile: &Profile, truths: &[Truth]) -> Vec<Answer> {
+    let of_truth = |truth: &Truth| {
+        let Waker::Task(waker) = &truth.waker else { return None };
+        let mut counts = BTreeMap::<Answer, u64>::new();
+        for wait in profile.waits_in(truth.sleeper.thread.tid, &truth.sleeper.function) {
+            if wait.waker.thread.as_ref() == Some(&waker.thread)
+                && has(&wait.waker_stack, &waker.function)
+            {
+                let sleeper = from("schedule", &wait.sleeper_stack);
+                let waker = from("try_to_wake_up", &wait.waker_stack);
+                *counts.entry([sleeper, waker]).or_default() += wait.count;
+            }
+        }
+        counts.into_iter().max_by_key(|(_, count)| *count).map(|(answer, _)| answer)
+    };
+    truths.iter().filter_map(of_truth).collect()
+}
+
+/// The names of a stack from a function outward.
+fn from(function: &str, stack: &[Frame]) -> Vec<String> {
+    let names = names(stack);
+    let start = names.iter().position(|name| *name == function);
+    let start = start.unwrap_or_else(|| panic!("no {function}: {names:?}"));
+    names[start..].iter().map(|&name| name.to_owned()).collect()
+}
+
+/// Each kind is recorded with after the other.
 #[test]
 fn all_give_the_same_answer() {
     let _turn = turn!();
     let probes = available();
-    for probe in &probes {
-        check_play(Command::new(offwake()), probe);
+    let has_kprobes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
+    assert_eq!(probes.len(), if has_kprobes { 3 } else { 2 }, "{probes:?}");
+    for (target, args, floor, is_interrupt) in [
+        ("condvar", ["--count", "200"], Floor::LOCAL, never as fn(&Wait) -> bool),
+        ("mutex", ["--count", "200"], Floor::LOCAL, never),
+        ("pipes", ["--count", "200"], Floor::LOCAL, never),
+        ("epoll_server", ["--count", "200"], Floor::TCP, never),
+        ("sleeps", ["--seconds", "0.7"], Floor::TIMER, is_timer),
+    ] {
+        let told = probes.iter().map(|probe| {
+            let mut target = Target::start(target, &args);
+            let recorder = Recorder::start(&["-p", &target.players(), "--probe", probe]);
+            let play = target.play();
+            let profile = recorder.stop().profile;
+            profile.assert_nothing_lost();
+            check(&profile, &play.truths, floor, is_interrupt);
+            (probe, answers(&profile, &play.truths))
+        });
+        let told: Vec<_> = told.collect();
+        for (probe, answer) in &told {
+            assert_eq!(answer, &told[0].1, "{target}: {probe} and {}", told[0].0);
+        }
     }
-    assert!(probes.len() >= 2, "{probes:?}");
 }
+
+/// offwake where these are hidden.
+fn hiding(mounts: &str) -> Command {
+    let mut command = Command::new("unshare");
+    let script = format!("{mounts}; exec \"$0\" \"$@\"");
+    command.args(["--mount", "sh", "-ec", &script]).arg(offwake());
+    command
+}
+
+const NO_TYPES: &str = "mount -t tmpfs none /sys/kernel/btf";
 
 #[test]
 fn tracepoints_do_without_type_information() {
     let _turn = turn!();
-    let mut command = Command::new("unshare");
-    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$@\"";
-    command.args(["--mount", "sh", "-c", script]).arg(offwake());
-    let Recorded { stderr, .. } = check_play(command, "tracepoint");
+    let Recorded { stderr, .. } = check_play(hiding(NO_TYPES), "tracepoint");
     assert!(stderr.contains("type information (BTF)"), "{stderr}");
+}
+
+#[test]
+fn tracepoints_do_without_a_mounted_tracefs() {
+    let _turn = turn!();
+    check_play(
+        hiding("umount /sys/kernel/tracing /sys/kernel/debug/tracing || true"),
+        "tracepoint",
+    );
+}
+
+#[test]
+fn what_does_not_work_is_told() {
+    let _turn = turn!();
+    let path = example("condvar");
+    let args = ["--probe", "auto", "--", path.to_str().unwrap(), "--count", "20"];
+    let recorded = Recorder::spawn(hiding(NO_TYPES), &[], &args).wait();
+    let used = &recorded.profile.recording.probe;
+    assert!(used.starts_with("tracepoint (auto; btf: it needs "), "{used}");
+    assert!(used.contains("; kprobe: it needs "), "{used}");
+    assert!(recorded.stderr.contains(used), "{}", recorded.stderr);
+
+    let nor_symbols = format!("{NO_TYPES}; mount --bind /dev/null /proc/kallsyms");
+    let output = hiding(&nor_symbols).args(args).output().expect("offwake");
+    assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for part in ["no kind of probe works here: btf: ", "; kprobe: ", "; tracepoint: cannot read"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::check::{Floor, check, is_deferred, is_softirq_thread, is_spinlock, never};
+use crate::support::check::{Floor, check, is_deferred, is_spinlock, is_timer, never};
 use crate::support::cpp_example;
-use crate::support::kernel::{is_realtime, stolen_ns};
+use crate::support::kernel::stolen_ns;
 use crate::support::profile::{Profile, Wait, has, names, sum};
 use crate::support::recorder::Recorder;
 use crate::support::speed::{allowance, is_slow};
@@ -32,18 +32,6 @@ fn sleeps_are_ended_by_the_timer_interrupt() {
     let _turn = turn!();
     let (profile, play) = record(Target::start("sleeps", &["--seconds", "1.5"]));
     check(&profile, &play.truths, Floor::TIMER, is_timer);
-}
-
-fn is_timer(wait: &Wait) -> bool {
-    let is_expected = match wait.waker.kind.as_str() {
-        "irq" => true,
-        "softirq" => wait.waker.softirq.as_deref() == Some("HRTIMER"),
-        _ => false,
-    };
-    // Whoever was interrupted has no part in it.
-    (is_expected && wait.waker.thread.is_none() || is_realtime() && is_softirq_thread(wait))
-        && wait.waker_stack.iter().all(|frame| frame.kernel)
-        && has(&wait.waker_stack, "hrtimer_wakeup")
 }
 
 /// Half of the sleeps are of the first length, a quarter of the next, and so on.

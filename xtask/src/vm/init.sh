@@ -24,6 +24,8 @@ ip link set lo up
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t securityfs securityfs /sys/kernel/security
 mount -t tmpfs tmpfs /tmp
+# As distributions have it: BPF takes capabilities.
+echo 1 >/proc/sys/kernel/unprivileged_bpf_disabled
 
 # A suite: its name, the probe, and what to run for it.
 suite() {

@@ -53,7 +53,7 @@ pub(crate) struct Options {
     )]
     suites: Vec<&'static Suite>,
     /// Only with this probe, not with all that a kernel has; may be repeated
-    #[arg(long = "probe", value_name = "NAME")]
+    #[arg(long = "probe", value_name = "NAME", value_parser = PossibleValuesParser::new(kernels::PROBES))]
     probes: Vec<String>,
     /// Only tests whose names have this in them; may be repeated
     #[arg(long = "test", value_name = "NAME")]

@@ -187,6 +187,19 @@ fn is_woken_by(wait: &Wait, truth: &Truth, is_interrupt: fn(&Wait) -> bool) -> b
     }
 }
 
+/// Whether a timer ended a wait.
+pub(crate) fn is_timer(wait: &Wait) -> bool {
+    let is_expected = match wait.waker.kind.as_str() {
+        "irq" => true,
+        "softirq" => wait.waker.softirq.as_deref() == Some("HRTIMER"),
+        _ => false,
+    };
+    // Whoever was interrupted has no part in it.
+    (is_expected && wait.waker.thread.is_none() || kernel::is_realtime() && is_softirq_thread(wait))
+        && wait.waker_stack.iter().all(|frame| frame.kernel)
+        && has(&wait.waker_stack, "hrtimer_wakeup")
+}
+
 /// No waker is an interrupt.
 pub(crate) fn never(_: &Wait) -> bool {
     false
