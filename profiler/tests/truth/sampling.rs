@@ -2,6 +2,7 @@
 
 use crate::support::profile::{Profile, Wait, sum};
 use crate::support::recorder::Recorder;
+use crate::support::speed::is_slow;
 use crate::support::target::{Target, Truth};
 
 /// As many standard errors an estimate is almost never from the truth.
@@ -43,8 +44,10 @@ fn assert_unbiased(profile: &Profile, truths: &[Truth], is_unlike: bool) {
         let of_thread = || sampling.threads.iter().filter(move |total| total.tid == tid);
         let exact: u64 = of_thread().map(|total| total.count).sum();
         let off_ns: u64 = of_thread().map(|total| total.blocked_ns + total.runqueue_ns).sum();
-        // A thread also waits for the play to begin and to end.
-        let possible = truth.count.saturating_sub(profile.missed())..=truth.count + 10;
+        // A thread also waits for the play to begin and to end, and the kernel counts its waits for locks, which are not
+        // recorded: there are some where CPUs are slow.
+        let locks = if is_slow() { 1 + truth.count / 500 } else { 0 };
+        let possible = truth.count.saturating_sub(profile.missed() + locks)..=truth.count + 10;
         assert!(possible.contains(&exact), "{exact} waits of {tid}, {truth:?}");
         let waits = || profile.of(tid);
         let (count, estimate) = (

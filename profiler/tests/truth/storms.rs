@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::check::{Floor, check, hidden, never};
+use crate::support::check::{Floor, check, hidden, never, possible};
 use crate::support::profile::{Profile, has, names, sum};
 use crate::support::recorder::Recorder;
 use crate::support::speed::amount;
@@ -40,7 +40,7 @@ fn assert_counts_and_wakers(profile: &Profile, truth: &Truth) -> Seen {
         profile.waits_in(tid, function).filter(|wait| wait.state != "preempted").collect();
     let seen = sum(waits.iter().copied(), |wait| wait.count);
     assert!(
-        profile.possible(truth.count).contains(&seen),
+        possible(profile, &truth.sleeper, truth.count).contains(&seen),
         "{seen}: {truth:?}: {:?}",
         profile.losses
     );

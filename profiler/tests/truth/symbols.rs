@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::support::build::compile_c;
-use crate::support::check::{Floor, check, never};
+use crate::support::check::{Floor, check, is_spinlock, never};
 use crate::support::profile::{Wait, has, names, sum};
 use crate::support::recorder::Recorder;
 use crate::support::speed::is_slow;
@@ -23,7 +23,10 @@ fn a_waker_that_lived_for_milliseconds_has_names() {
     let play = target.play();
     let profile = recorder.stop().profile;
     let sleeper = &play.truths[0].sleeper;
-    let waits: Vec<_> = profile.waits_in(sleeper.thread.tid, &sleeper.function).collect();
+    let waits: Vec<_> = profile
+        .waits_in(sleeper.thread.tid, &sleeper.function)
+        .filter(|wait| !is_spinlock(wait))
+        .collect();
     let mut nameless = 0;
     for truth in &play.truths {
         let Waker::Task(waker) = &truth.waker else { panic!("{truth:?}") };
