@@ -105,7 +105,6 @@ impl Probes {
         filter: &Filter,
         unwind: bool,
     ) -> Result<Self> {
-        raise_memory_limit();
         let types = KernelTypes::of_running_kernel().ok();
         if unwind && types.is_none() && config.unwind == UnwindChoice::Cfi {
             bail!("--unwind cfi {}: use --unwind fp", btf::needed());
@@ -125,13 +124,18 @@ impl Probes {
         }
     }
 
-    fn load_flavour(
+    /// Loads everything for a kind of probe; see [`Self::load`].
+    ///
+    /// # Errors
+    /// When it does not work here.
+    pub(super) fn load_flavour(
         flavour: Flavour,
         types: Option<&KernelTypes>,
         config: &Config,
         filter: &Filter,
         unwind: bool,
     ) -> Result<Self> {
+        raise_memory_limit();
         let unwinds = unwind && flavour.has_types;
         let constants = Constants::new(config, filter, &flavour.words, types, unwinds)?;
         let btf = match types {

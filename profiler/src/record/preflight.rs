@@ -5,8 +5,9 @@ use offwake_shared::{MAX_FRAMES, SourceDetail};
 
 use super::btf::KernelTypes;
 use super::kernel::{self, Version};
+use super::load::Probes;
 use super::probe::{Flavour, Probe};
-use super::{Capability, CapabilityState, UnwindChoice, jit, load, source};
+use super::{Capability, CapabilityState, Config, Filter, UnwindChoice, jit, load, source};
 use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
@@ -28,9 +29,10 @@ pub(super) fn check() -> Vec<Capability> {
     let types = KernelTypes::of_running_kernel();
     let known = types.as_ref().ok();
     let mut found = vec![kernel(), processes(), privileges(), lockdown()];
+    let may_load = found.iter().all(|it| it.state != CapabilityState::Missing);
     found.extend(locked_memory());
     found.push(btf(&types));
-    found.extend(probes(known));
+    found.extend(probes(known, may_load));
     found.extend([
         jit(),
         symbols(),
@@ -232,17 +234,27 @@ fn btf(types: &Result<KernelTypes>) -> Capability {
     }
 }
 
-/// Each kind of probe, and which one is used.
-fn probes(types: Option<&KernelTypes>) -> Vec<Capability> {
+/// Each kind of probe, and which one is used. `may_load`: whether the kernel may be asked to take its programs.
+fn probes(types: Option<&KernelTypes>, may_load: bool) -> Vec<Capability> {
+    let unwinds = why_not_unwind().is_none();
+    let describe = |probe: Probe| {
+        let flavour = Flavour::find(probe, types)?;
+        let described = flavour.describe();
+        if may_load {
+            let (config, filter) = (Config::default(), Filter::default());
+            Probes::load_flavour(flavour, types, &config, &filter, unwinds)?;
+        }
+        anyhow::Ok(described)
+    };
     let mut used = None;
     let mut found: Vec<Capability> = Probe::ALL
         .into_iter()
-        .map(|probe| match Flavour::find(probe, types) {
-            Ok(flavour) => {
+        .map(|probe| match describe(probe) {
+            Ok(described) => {
                 let is_first = used.is_none();
                 used.get_or_insert(probe);
                 let note = if is_first { ": used by default" } else { "" };
-                ok(probe_name(probe), format!("{}{note}", flavour.describe()))
+                ok(probe_name(probe), format!("{described}{note}"))
             }
             Err(error) => degraded(probe_name(probe), format!("{error:#}")),
         })
