@@ -20,13 +20,10 @@ use std::time::{Duration, Instant};
 use crate::support::profile::{Frame, Profile, Wait, has, sum};
 use crate::support::recorder::Recorder;
 use crate::support::signal;
-use crate::support::speed::allowance;
 use crate::support::target::{Side, Target, Truth, Waker};
 
 /// It compiles its BPF first, which takes a minute on an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// What one handler costs, which the other one counts as waiting, in ns.
-const HANDLER_NS: u64 = 2_000;
 
 /// A running `offwaketime`.
 struct Bcc(Child);
@@ -163,7 +160,7 @@ fn compare_pair(profile: &Profile, lines: &[Line], truth: &Truth, waker: &Side) 
         .collect();
     let (off, seen) =
         (sum(ours(), Wait::off_ns), theirs.iter().map(|line| line.us * 1000).sum::<u64>());
-    let slack = off / 20 + allowance(HANDLER_NS) * truth.count;
+    let slack = off / 20;
     eprintln!("{what}: offwake {off} ns, BCC {seen} ns, {} waits", truth.count);
     assert!(
         off.abs_diff(seen) <= slack,
