@@ -60,6 +60,8 @@ fn decide(thread: &mut ThreadState, task: Option<Task>, state: WaitState, now: u
         // SAFETY: a member of the value in the map.
         unsafe { (&raw mut thread.sampling.decided).write_volatile(1) };
         if !is_being_woken(thread, task, now) {
+            // That of a waker whose sleep was called off.
+            thread.sampling.waker_cost_ns = 0;
             // A thread may be preempted anywhere.
             let task = task.filter(|_| state as u32 != WaitState::Preempted as u32);
             let place = task.map_or(Sampling::ANYWHERE, |task| {

@@ -105,6 +105,7 @@ pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
     thread.off_since = now;
     thread.woken_at = now;
     sample::begin(thread);
+    sample::woke(thread, now);
     wait::insert(tid, thread);
 }
 

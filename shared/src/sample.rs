@@ -24,7 +24,7 @@ pub struct Sampling {
     pub decided: u32,
     /// The CPU that took the sleeper's stacks.
     pub sleeper_cpu: u32,
-    /// The CPU that took the waker's.
+    /// The CPU that took the waker's; of the second half, too.
     pub waker_cpu: u32,
     /// Finished intervals that are in no sum yet, recorded or not.
     pub count: u64,

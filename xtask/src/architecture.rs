@@ -27,6 +27,8 @@ pub(crate) struct Architecture {
     /// The machine, and a CPU with all that one can have.
     pub(crate) machine: &'static [&'static str],
     pub(crate) console: &'static str,
+    /// What else its kernel is told.
+    pub(crate) parameters: &'static str,
 }
 
 pub(crate) const X86_64: Architecture = Architecture {
@@ -38,6 +40,9 @@ pub(crate) const X86_64: Architecture = Architecture {
     qemu: "qemu-system-x86_64",
     machine: &["-cpu", "max"],
     console: "ttyS0",
+    // Of several emulated CPUs without a constant clock the kernel takes that of none. Then the scheduler's is wrong by
+    // a millisecond for each switch, and to read the time is to ask an emulated device.
+    parameters: "tsc=reliable",
 };
 
 pub(crate) const AARCH64: Architecture = Architecture {
@@ -53,6 +58,7 @@ pub(crate) const AARCH64: Architecture = Architecture {
     // To emulate the usual algorithm of pointer authentication would take half of the time.
     machine: &["-machine", "virt,gic-version=3", "-cpu", "max,pauth-impdef=on"],
     console: "ttyAMA0",
+    parameters: "",
 };
 
 impl Architecture {

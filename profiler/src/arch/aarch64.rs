@@ -62,10 +62,10 @@ fn is_interrupt_entry(name: &str) -> bool {
     matches!(vector, Some("irq" | "fiq"))
 }
 
-/// The same up to 5.13: from the kernel, and what those from programs have in common, behind a label of its own.
-/// Newer kernels have the first name in a hypervisor.
+/// The same up to 5.13: from the kernel, and what those from programs have in common, behind a label of its own, from
+/// which alone they call. Newer kernels have the first name in a hypervisor.
 fn was_interrupt_entry(name: &str) -> bool {
-    matches!(name, "el1_irq" | "el1_fiq" | "el0_irq_naked" | "el0_fiq" | "el0_fiq_naked")
+    matches!(name, "el1_irq" | "el1_fiq" | "el0_irq_naked" | "el0_fiq_naked")
 }
 
 #[cfg(test)]

@@ -122,8 +122,8 @@ pub(crate) struct Kernel {
     pub(crate) registers: &'static [(&'static str, &'static str, u32)],
     /// Whether the BPF programs need [`Architecture::address_mask`].
     pub(crate) has_signed_addresses: bool,
-    /// Whether a function is where interrupts enter the kernel: in one that has a function that passes the first of
-    /// these, or else the second.
+    /// Whether a function is where interrupts enter the kernel: for each generation of kernels, the newest first. A
+    /// kernel is of the first of which it has a function.
     pub(crate) interrupt_entries: &'static [fn(&str) -> bool],
     /// Where all code of the kernel is, also that of modules and BPF programs, where its unwinder finds callers
     /// in words of the stack that are such addresses or point into the stack. `None`: it does otherwise.

@@ -109,7 +109,7 @@ pub(crate) enum Subcommand {
     Epoll(Box<EpollArgs>),
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///
-    /// Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
+    /// Has the kernel verify the programs of each kind of probe, and starts none. Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
     /// line says), or `missing` (nothing can be recorded). The exit code is 1 when something is
     /// missing.
     Check {
@@ -281,7 +281,8 @@ pub(crate) struct RecordArgs {
     /// Call frame information (.eh_frame) gives complete stacks also of code that is compiled without
     /// frame pointers, such as the C library of most distributions. It is read from the programs and
     /// libraries of the targets before the recording begins, and from those of wakers as they are
-    /// seen; it needs Linux 5.17.
+    /// seen; it needs Linux 5.17. Where reading user memory from BPF can freeze the kernel (5.19 to 6.3, but for
+    /// 6.1.36 and 6.3.10), auto takes frame pointers.
     #[arg(long, value_name = "HOW", value_enum, default_value_t, help_heading = RECORDING)]
     pub(crate) unwind: Unwind,
 
@@ -318,12 +319,12 @@ pub(crate) struct RecordArgs {
 /// A [`ProbeChoice`] and its help.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Probe {
-    /// The best that this kernel has
+    /// The first of these that works here
     #[default]
     Auto,
     /// BTF-enabled tracepoints: the cheapest; the kernel needs BTF
     Btf,
-    /// At functions of the scheduler: cheapest with -m, since only intervals that count cost a stack
+    /// At functions of the scheduler: cheap with -m, since sleepers that do not count cost no stack
     Kprobe,
     /// Classic tracepoints: they do without BTF
     Tracepoint,

@@ -68,7 +68,7 @@ impl Default for Config {
 /// these sizes bound memory, not the length of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Threads that exist at the same time, 170 bytes each.
+    /// Threads that exist at the same time, 440 bytes each.
     pub threads: u32,
     /// Distinct waits until the maps are emptied, which begins when they are a quarter to half full; 690
     /// bytes each.
@@ -87,6 +87,21 @@ pub struct Capacity {
     pub unwind_rows: u32,
     /// Distinct sources of wake-ups, 260 bytes each.
     pub sources: u32,
+}
+
+impl Capacity {
+    /// Enough for the kernel to take the programs, and not to record.
+    pub(crate) const LEAST: Self = Self {
+        threads: 1,
+        waits: 1,
+        stacks: 1,
+        stack_bytes: 64 << 10,
+        notices: 64 << 10,
+        unwind_mappings: 1,
+        unwind_pages: 1,
+        unwind_rows: 1,
+        sources: 1,
+    };
 }
 
 impl Default for Capacity {
@@ -127,8 +142,8 @@ pub enum ProbeChoice {
     Auto,
     /// BTF-enabled tracepoints: the cheapest.
     Btf,
-    /// Probes at the beginning of functions of the scheduler: intervals that are too short or too long
-    /// cost least.
+    /// Probes at the beginning of functions of the scheduler: sleepers whose intervals are too short or too long cost no
+    /// stack.
     Kprobe,
     /// Classic tracepoints: they need no BTF.
     Tracepoint,

@@ -166,7 +166,8 @@ impl Probes {
         if config.wake_source != SourceDetail::Off {
             loader.map_max_entries("SOURCES", sources);
         }
-        let remembers = u32::from(config.remember && flavour.can_remember());
+        let can_remember = flavour.can_remember() && kernel::uses_bpf_loop(unwinds);
+        let remembers = u32::from(config.remember && can_remember);
         loader.override_global("REMEMBER", &remembers, true);
         if remembers == 0 {
             loader.map_max_entries("REMEMBERED_KERNEL", 1).map_max_entries("REMEMBERED_USER", 1);
@@ -251,6 +252,18 @@ impl Probes {
         self.flavour.has_types
     }
 
+    /// Has the programs run that see what ends waits, of which those of [`Self::attach`] make use.
+    pub(super) fn attach_callbacks(&mut self) -> Result<()> {
+        let Self { bpf, callbacks, links, .. } = self;
+        for hook in callbacks {
+            let link = hook.attach(bpf);
+            links.push(
+                link.context("--wake-source does not work here; --probe btf does without kprobes")?,
+            );
+        }
+        Ok(())
+    }
+
     /// Starts the recording.
     pub(super) fn attach(&mut self) -> Result<()> {
         self.attach_if(|_| true)
@@ -258,9 +271,8 @@ impl Probes {
 
     /// Attaches those programs whose name passes.
     pub(super) fn attach_if(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let Self { bpf, flavour, callbacks, links, .. } = self;
-        let hooks = callbacks.iter().chain(&flavour.hooks);
-        for hook in hooks.filter(|hook| wanted(hook.program)) {
+        let Self { bpf, flavour, links, .. } = self;
+        for hook in flavour.hooks.iter().filter(|hook| wanted(hook.program)) {
             links.push(hook.attach(bpf)?);
         }
         Ok(())
@@ -431,7 +443,7 @@ pub(super) fn no_maps(error: EbpfError) -> anyhow::Error {
     }
 }
 
-/// What to do where the kernel refused memory with this error because of [`raise_memory_limit`].
+/// What to do if the kernel refused memory with this error because of a limit that [`raise_memory_limit`] could not raise.
 fn may_lock_too_little(errno: Option<i32>) -> Option<&'static str> {
     let is_limit = errno == Some(libc::EPERM)
         && kernel::version().limits_locked_memory()

@@ -7,7 +7,9 @@ use super::btf::KernelTypes;
 use super::kernel::{self, Version};
 use super::load::Probes;
 use super::probe::{Flavour, Probe};
-use super::{Capability, CapabilityState, Config, Filter, UnwindChoice, jit, load, source};
+use super::{
+    Capability, CapabilityState, Capacity, Config, Filter, UnwindChoice, jit, load, source,
+};
 use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
 use crate::symbolize::interrupts;
@@ -179,7 +181,7 @@ fn locked_memory() -> Option<Capability> {
         limit => degraded(
             NAME,
             format!(
-                "{} at most, and BPF maps need more: run `ulimit -l unlimited` first, or offwake \
+                "{} at most, and BPF needs more: run `ulimit -l unlimited` first, or offwake \
                  with CAP_SYS_RESOURCE",
                 human_bytes(limit)
             ),
@@ -241,7 +243,8 @@ fn probes(types: Option<&KernelTypes>, may_load: bool) -> Vec<Capability> {
         let flavour = Flavour::find(probe, types)?;
         let described = flavour.describe();
         if may_load {
-            let (config, filter) = (Config::default(), Filter::default());
+            let config = Config { capacity: Capacity::LEAST, ..Config::default() };
+            let filter = Filter::default();
             Probes::load_flavour(flavour, types, &config, &filter, unwinds)?;
         }
         anyhow::Ok(described)

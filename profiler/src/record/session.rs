@@ -226,6 +226,7 @@ impl Ready {
             Some(ceiling_ppm) => Some(Budget::start(probes.budget()?, ceiling_ppm)?),
             None => None,
         };
+        probes.attach_callbacks()?;
         Ok(Self { probes, notices, drainer, unwinder, budget })
     }
 }

@@ -13,18 +13,25 @@ use crate::arch::Architecture;
 /// # Errors
 /// When the table cannot be read, or hides addresses (`kernel.kptr_restrict`, `CAP_SYSLOG`).
 pub fn entries() -> Result<Vec<Range<u64>>> {
-    let are_entries = Architecture::OWN.facts().kernel.interrupt_entries;
+    let generations = Architecture::OWN.facts().kernel.interrupt_entries;
     let mut text = Vec::new();
     kallsyms::for_each_function(|address, name| {
-        text.push((address, are_entries.iter().position(|is_entry| is_entry(name))));
+        text.push((address, generations.iter().position(|is_entry| is_entry(name))));
     })?;
     text.sort_unstable();
-    let Some(of_kernel) = text.iter().filter_map(|&(_, entry)| entry).min() else {
+    let ranges = ranges(&of_newest(&text));
+    if ranges.is_empty() {
         bail!("{} names no interrupt entry that is known", kallsyms::TABLE);
-    };
-    let text: Vec<(u64, bool)> =
-        text.into_iter().map(|(address, entry)| (address, entry == Some(of_kernel))).collect();
-    Ok(ranges(&text))
+    }
+    Ok(ranges)
+}
+
+/// Whether each symbol is an entry, of symbols with the generation of kernels whose entries they may be: those of the
+/// newest count.
+fn of_newest(text: &[(u64, Option<usize>)]) -> Vec<(u64, bool)> {
+    let newest = text.iter().filter_map(|&(_, generation)| generation).min();
+    let is_entry = |generation: Option<usize>| generation.is_some() && generation == newest;
+    text.iter().map(|&(address, generation)| (address, is_entry(generation))).collect()
 }
 
 /// Joins symbols, in order of address, into ranges. A symbol ends where the next one begins.
@@ -49,6 +56,14 @@ mod tests {
     fn neighbouring_entries_are_one_range() {
         let text = [(10, false), (20, true), (30, true), (40, false), (50, true), (60, false)];
         assert_eq!(ranges(&text), [20..40, 50..60]);
+    }
+
+    #[test]
+    fn names_of_older_kernels_count_where_there_are_no_newer() {
+        let (newer, older) = (Some(0), Some(1));
+        assert_eq!(of_newest(&[(1, older), (2, None)]), [(1, true), (2, false)]);
+        assert_eq!(of_newest(&[(1, older), (2, newer)]), [(1, false), (2, true)]);
+        assert_eq!(of_newest(&[(1, None)]), [(1, false)]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn find(names: &[&str]) -> Result<Vec<Option<String>>> {
     let mut found = vec![None; names.len()];
     for_each_function(|_, symbol| {
         for (name, found) in names.iter().zip(&mut found) {
-            if is_variant(symbol, name) {
+            if is_better(symbol, name, found.is_some()) {
                 *found = Some(symbol.to_owned());
             }
         }
@@ -68,7 +68,7 @@ pub(crate) fn ranges(names: &[&str]) -> Result<Vec<Option<Range<u64>>>> {
     for_each_function(|address, symbol| {
         addresses.push(address);
         for (name, start) in names.iter().zip(&mut starts) {
-            if is_variant(symbol, name) {
+            if is_better(symbol, name, start.is_some()) {
                 *start = Some(address);
             }
         }
@@ -81,12 +81,18 @@ pub(crate) fn ranges(names: &[&str]) -> Result<Vec<Option<Range<u64>>>> {
     Ok(starts.into_iter().map(|start| range(start?)).collect())
 }
 
-/// Whether the symbol is that of the function as a whole, and not of a part of it: GCC and Clang append what they have
-/// done to it (`.isra.0`, `.constprop.0`, `.lto_priv.0`, `.llvm.123`, `.__uniq.123`).
+/// Whether a symbol is that of a function. `has_other`: one that may be was found already; the very name is better.
+fn is_better(symbol: &str, name: &str, has_other: bool) -> bool {
+    symbol == name || !has_other && is_variant(symbol, name)
+}
+
+/// Whether the symbol is that of the function as a whole, and not of a part of it (`.cold`, `.part.0`, `.__part.1`) or of
+/// a jump to it (`.cfi_jt`): GCC and Clang append what else they have done, with a number.
 fn is_variant(symbol: &str, name: &str) -> bool {
+    const DONE: [&str; 5] = ["isra", "constprop", "lto_priv", "llvm", "__uniq"];
     let Some(suffix) = symbol.strip_prefix(name) else { return false };
-    let is_part = |word: &str| matches!(word, "cold" | "part");
-    suffix.is_empty() || suffix.starts_with('.') && !suffix.split('.').any(is_part)
+    let is_known = |word: &str| DONE.contains(&word) || word.bytes().all(|b| b.is_ascii_digit());
+    suffix.is_empty() || suffix.starts_with('.') && suffix.split('.').skip(1).all(is_known)
 }
 
 #[cfg(test)]
@@ -105,10 +111,19 @@ mod tests {
             ("finish_task_switch.cold", false),
             ("finish_task_switch.isra.0.cold", false),
             ("finish_task_switch.part.0", false),
+            ("finish_task_switch.__part.1", false),
+            ("finish_task_switch.cfi_jt", false),
             ("finish_task_switch_old", false),
             ("finish_task", false),
         ] {
             assert_eq!(is_variant(symbol, "finish_task_switch"), is, "{symbol}");
         }
+    }
+
+    #[test]
+    fn the_very_name_is_better_in_any_order() {
+        assert!(is_better("f.isra.0", "f", false));
+        assert!(is_better("f", "f", true));
+        assert!(!is_better("f.isra.0", "f", true));
     }
 }

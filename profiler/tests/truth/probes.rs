@@ -5,7 +5,7 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::check::{Floor, check, is_timer, never};
+use crate::support::check::{Floor, check, is_spinlock, is_timer, never};
 use crate::support::profile::{Frame, Profile, Wait, has, names};
 use crate::support::recorder::{Recorded, Recorder};
 use crate::support::target::{Play, Target, Truth, Waker};
@@ -46,23 +46,25 @@ pub(crate) fn under_test() -> Vec<&'static str> {
 /// its program, and the waker's, from `try_to_wake_up` outward. Further in, each kind of probe has its own frames.
 type Answer = [Vec<String>; 2];
 
-/// What a profile says of waits that a thread ends; in the order of the truths.
+/// What a profile says of the waits of each truth.
 fn answers(profile: &Profile, truths: &[Truth]) -> Vec<Answer> {
     let of_truth = |truth: &Truth| {
-        let Waker::Task(waker) = &truth.waker else { return None };
         let mut counts = BTreeMap::<Answer, u64>::new();
-        for wait in profile.waits_in(truth.sleeper.thread.tid, &truth.sleeper.function) {
-            if wait.waker.thread.as_ref() == Some(&waker.thread)
-                && has(&wait.waker_stack, &waker.function)
-            {
-                let sleeper = from("schedule", &wait.sleeper_stack);
-                let waker = from("try_to_wake_up", &wait.waker_stack);
-                *counts.entry([sleeper, waker]).or_default() += wait.count;
-            }
+        let waits = profile.waits_in(truth.sleeper.thread.tid, &truth.sleeper.function);
+        for wait in waits.filter(|wait| wait.state == truth.state && !is_spinlock(wait)) {
+            let sleeper = from("schedule", &wait.sleeper_stack);
+            let waker = match &truth.waker {
+                Waker::Task(waker) if !has(&wait.waker_stack, &waker.function) => continue,
+                Waker::Task(_) => from("try_to_wake_up", &wait.waker_stack),
+                // An interrupt takes the way of whatever it interrupts.
+                _ => Vec::new(),
+            };
+            *counts.entry([sleeper, waker]).or_default() += wait.count;
         }
-        counts.into_iter().max_by_key(|(_, count)| *count).map(|(answer, _)| answer)
+        let most = counts.into_iter().max_by_key(|(_, count)| *count);
+        most.unwrap_or_else(|| panic!("no wait of {truth:?}")).0
     };
-    truths.iter().filter_map(of_truth).collect()
+    truths.iter().map(of_truth).collect()
 }
 
 /// The names of a stack from a function outward.
@@ -111,6 +113,10 @@ fn hiding(mounts: &str) -> Command {
     command
 }
 
+/// Of two places one need not be there.
+const NO_TRACEFS: &str = "for directory in tracing debug; do
+    ! [ -d /sys/kernel/$directory ] || mount -t tmpfs none /sys/kernel/$directory
+done";
 const NO_TYPES: &str = "mount -t tmpfs none /sys/kernel/btf";
 
 #[test]
@@ -123,10 +129,7 @@ fn tracepoints_do_without_type_information() {
 #[test]
 fn tracepoints_do_without_a_mounted_tracefs() {
     let _turn = turn!();
-    check_play(
-        hiding("umount /sys/kernel/tracing /sys/kernel/debug/tracing || true"),
-        "tracepoint",
-    );
+    check_play(hiding(NO_TRACEFS), "tracepoint");
 }
 
 #[test]

@@ -110,8 +110,8 @@ impl Machine<'_> {
             qemu.arg("-drive").arg(drive);
         }
         qemu.arg("-kernel").arg(&boot.kernel.vmlinuz).arg("-initrd").arg(initrd);
-        let console = self.architecture.console;
-        let append = format!("console={console} panic=-1 loglevel=4 oops=panic");
+        let Architecture { console, parameters, .. } = self.architecture;
+        let append = format!("console={console} panic=-1 loglevel=4 oops=panic {parameters}");
         qemu.arg("-append").arg(append);
         qemu.arg("-serial").arg(format!("file:{}", messages.display()));
         File::create(results)?;

@@ -153,9 +153,10 @@ fn check_sleeper(
     let told: u64 = truths.iter().map(|truth| truth.count).sum();
     check_spinlocks(&spinlocks, told, &what);
     let seen = sum(waits.iter().copied(), |wait| wait.count);
-    let missed = profile.missed();
+    let possible = possible(profile, sleeper, told);
+    let missed = told - possible.start();
     assert!(
-        possible(profile, sleeper, told).contains(&seen),
+        possible.contains(&seen),
         "{what}: {seen} of {told}: {:?}; elsewhere: {}",
         profile.losses,
         elsewhere(profile, sleeper)

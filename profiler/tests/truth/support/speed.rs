@@ -1,5 +1,5 @@
 //! Machines that are slow, because another one emulates them: there, times are allowed to be less exact, and
-//! targets do less. Who slept, who woke whom, and how often stays what it is.
+//! targets do less. Who slept and who woke whom stays what it is; see CONTRIBUTING.md.
 
 use std::env;
 
