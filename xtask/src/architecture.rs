@@ -40,8 +40,8 @@ pub(crate) const X86_64: Architecture = Architecture {
     qemu: "qemu-system-x86_64",
     machine: &["-cpu", "max"],
     console: "ttyS0",
-    // Of several emulated CPUs without a constant clock the kernel takes that of none. Then the scheduler's is wrong by
-    // a millisecond for each switch, and to read the time is to ask an emulated device.
+    // Of several emulated CPUs the kernel trusts the clock of none: to read the time would be to ask an emulated
+    // device, and the scheduler's clock would be put together from ticks.
     parameters: "tsc=reliable",
 };
 
