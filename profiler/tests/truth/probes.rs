@@ -67,12 +67,13 @@ fn answers(profile: &Profile, truths: &[Truth]) -> Vec<Answer> {
     truths.iter().map(of_truth).collect()
 }
 
-/// The names of a stack from a function outward.
+/// The names of a stack from a function outward, but for those of TCP, which has a fast and a slow way.
 fn from(function: &str, stack: &[Frame]) -> Vec<String> {
     let names = names(stack);
     let start = names.iter().position(|name| *name == function);
     let start = start.unwrap_or_else(|| panic!("no {function}: {names:?}"));
-    names[start..].iter().map(|&name| name.to_owned()).collect()
+    let names = names[start..].iter().filter(|name| !name.starts_with("tcp_"));
+    names.map(|&name| name.to_owned()).collect()
 }
 
 /// Each kind is recorded with after the other.

@@ -222,9 +222,10 @@ fn disks_are_waited_for_uninterruptibly() {
     check(&profile, [truth], floor, |wait| match wait.waker.kind.as_str() {
         "irq" => wait.waker.thread.is_none(),
         "softirq" => wait.waker.softirq.as_deref() == Some("BLOCK"),
-        // A busy machine leaves the end of softirqs to a thread, and some drivers to a worker.
+        // A busy machine leaves the end of softirqs to a thread, and some drivers to a worker. With preempt-RT
+        // interrupts have threads.
         "task" => wait.waker.thread.as_ref().is_some_and(|thread| {
-            thread.comm.starts_with("ksoftirqd/") || thread.comm.starts_with("kworker/")
+            ["ksoftirqd/", "kworker/", "irq/"].iter().any(|kind| thread.comm.starts_with(kind))
         }),
         _ => false,
     });
