@@ -10,9 +10,9 @@ use super::output::Sink;
 /// `pids`: processes of which to tell what they need.
 ///
 /// # Errors
-/// When standard output cannot be written, or when these processes cannot be recorded.
+/// When standard output cannot be written, too few files may be open, or these processes cannot be recorded.
 pub(crate) fn run(pids: &[u32]) -> anyhow::Result<ExitCode> {
-    let mut capabilities = record::check();
+    let mut capabilities = record::check()?;
     let is_missing = |found: &Capability| found.state == CapabilityState::Missing;
     if !pids.is_empty() && !capabilities.iter().any(is_missing) {
         capabilities.extend(record::measure(pids)?);

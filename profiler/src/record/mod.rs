@@ -103,7 +103,10 @@ pub fn record(
 }
 
 /// What this kernel and these privileges allow.
-pub fn check() -> Vec<Capability> {
+///
+/// # Errors
+/// When too few files may be open to find out.
+pub fn check() -> anyhow::Result<Vec<Capability>> {
     preflight::check()
 }
 

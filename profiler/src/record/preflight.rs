@@ -8,7 +8,8 @@ use super::kernel::{self, Version};
 use super::load::Probes;
 use super::probe::{Flavour, Probe};
 use super::{
-    Capability, CapabilityState, Capacity, Config, Filter, UnwindChoice, jit, load, source,
+    Capability, CapabilityState, Capacity, Config, Filter, UnwindChoice, descriptor, jit, load,
+    source,
 };
 use crate::recording::{UnwindFigures, human_bytes};
 use crate::snapshot::system;
@@ -27,11 +28,14 @@ pub(super) fn require() -> Result<()> {
 }
 
 /// See [`super::check`].
-pub(super) fn check() -> Vec<Capability> {
+pub(super) fn check() -> Result<Vec<Capability>> {
     let types = KernelTypes::of_running_kernel();
     let known = types.as_ref().ok();
     let mut found = vec![kernel(), processes(), privileges(), lockdown()];
     let may_load = found.iter().all(|it| it.state != CapabilityState::Missing);
+    if may_load {
+        descriptor::require(system::raise_file_limit())?;
+    }
     found.extend(locked_memory());
     found.push(btf(&types));
     found.extend(probes(known, may_load));
@@ -43,7 +47,7 @@ pub(super) fn check() -> Vec<Capability> {
         sources(known),
         cgroup(),
     ]);
-    found
+    Ok(found)
 }
 
 /// How user stacks are walked.
