@@ -289,11 +289,7 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
         count::lost(Loss::UnknownWaker);
     }
     if has_told {
-        key.waker = thread.waker;
-        key.waker_kernel = thread.waker_kernel;
-        key.waker_user = thread.waker_user;
-        key.source = thread.source;
-        key.waker_kind = thread.waker_kind;
+        key.set_waker(thread);
     } else {
         key.waker = TaskId::default();
         key.waker_kernel = 0;

@@ -1,4 +1,4 @@
-use crate::{Histogram, TaskId, Variance, assert_packed};
+use crate::{Histogram, TaskId, ThreadState, Variance, assert_packed};
 
 /// Who ended a wait, as far as the kernel side can tell.
 #[repr(u32)]
@@ -55,6 +55,18 @@ pub struct WaitKey {
     pub waker_kind: u32,
 }
 assert_packed!(WaitKey, 2 * 32 + 5 * 8 + 8);
+
+impl WaitKey {
+    /// The waker is that which the thread's interval has told of.
+    #[inline(always)]
+    pub const fn set_waker(&mut self, thread: &ThreadState) {
+        self.waker = thread.waker;
+        self.waker_kernel = thread.waker_kernel;
+        self.waker_user = thread.waker_user;
+        self.source = thread.source;
+        self.waker_kind = thread.waker_kind;
+    }
+}
 
 /// The sums of the intervals with one [`WaitKey`].
 #[repr(C)]

@@ -109,9 +109,9 @@ pub(crate) enum Subcommand {
     Epoll(Box<EpollArgs>),
     /// Tell what this kernel and these privileges allow, and what a recording will use
     ///
-    /// Has the kernel verify the programs of each kind of probe, and starts none. Prints one line for each capability: `ok`, `degraded` (a recording works without it, as the
-    /// line says), or `missing` (nothing can be recorded). The exit code is 1 when something is
-    /// missing.
+    /// Has the kernel verify the programs of each kind of probe, and starts none. Prints one line for
+    /// each capability: `ok`, `degraded` (a recording works without it, as the line says), or
+    /// `missing` (nothing can be recorded). The exit code is 1 when something is missing.
     Check {
         /// Tell what a recording of these processes needs, too: unwind tables and memory
         #[arg(

@@ -208,11 +208,7 @@ fn open_interval(thread: &ThreadState, is_recorded: bool, now: u64) -> (WaitKey,
         // One that had raced the switch-out would have the thread running by now.
         key.waker_kind = WakerKind::None as u32;
         if is_recorded {
-            key.waker = thread.waker;
-            key.waker_kernel = thread.waker_kernel;
-            key.waker_user = thread.waker_user;
-            key.waker_kind = thread.waker_kind;
-            key.source = thread.source;
+            key.set_waker(thread);
         }
         now.saturating_sub(thread.woken_at)
     } else {

@@ -11,13 +11,12 @@
 //!   leaves out the innermost frame, which is the function that it probes: of a waker, offwake has it.
 //! - **Open waits**: BCC has none; nor has this comparison. The wait at the start gate began before both.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::profile::{Frame, Profile, Wait, has, sum};
+use crate::support::profile::{Frame, Profile, Wait, has, heaviest, sum};
 use crate::support::recorder::Recorder;
 use crate::support::signal;
 use crate::support::target::{Side, Target, Truth, Waker};
@@ -102,13 +101,11 @@ fn is_of_tracing(name: &str) -> bool {
 }
 
 /// The functions of the kernel in the heaviest of some stacks, innermost first.
-fn heaviest(stacks: impl Iterator<Item = (Vec<String>, u64)>) -> Vec<String> {
-    let mut sums: BTreeMap<Vec<String>, u64> = BTreeMap::new();
-    for (stack, weight) in stacks {
-        let stack = stack.into_iter().filter(|name| !is_of_tracing(name)).collect();
-        *sums.entry(stack).or_default() += weight;
-    }
-    sums.into_iter().max_by_key(|(_, weight)| *weight).expect("a stack").0
+fn heaviest_stack(stacks: impl Iterator<Item = (Vec<String>, u64)>) -> Vec<String> {
+    let without_tracing = |stack: Vec<String>| -> Vec<String> {
+        stack.into_iter().filter(|name| !is_of_tracing(name)).collect()
+    };
+    heaviest(stacks.map(|(stack, weight)| (without_tracing(stack), weight))).expect("a stack")
 }
 
 /// The kernel's frames of a stack of BCC's, which does not mark them: up to the entry of the system call.
@@ -168,10 +165,10 @@ fn compare_pair(profile: &Profile, lines: &[Line], truth: &Truth, waker: &Side) 
     );
 
     let stacks = |of: fn(&Wait) -> &[Frame]| {
-        heaviest(ours().map(|wait| (kernel_frames(of(wait)), wait.count)))
+        heaviest_stack(ours().map(|wait| (kernel_frames(of(wait)), wait.count)))
     };
     let their = |of: fn(&Line) -> &[String]| {
-        heaviest(theirs.iter().map(|line| (kernel_part(of(line)), line.us)))
+        heaviest_stack(theirs.iter().map(|line| (kernel_part(of(line)), line.us)))
     };
     assert_eq!(
         stacks(|wait| &wait.sleeper_stack),

@@ -1,12 +1,11 @@
 //! Every kind of probe that this kernel has gives the same answer.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::check::{Floor, check, is_spinlock, is_timer, never};
-use crate::support::profile::{Frame, Profile, Wait, has, names};
+use crate::support::profile::{Frame, Profile, Wait, has, heaviest, names};
 use crate::support::recorder::{Recorded, Recorder};
 use crate::support::target::{Play, Target, Truth, Waker};
 use crate::support::{example, offwake};
@@ -49,20 +48,18 @@ type Answer = [Vec<String>; 2];
 /// What a profile says of the waits of each truth.
 fn answers(profile: &Profile, truths: &[Truth]) -> Vec<Answer> {
     let of_truth = |truth: &Truth| {
-        let mut counts = BTreeMap::<Answer, u64>::new();
         let waits = profile.waits_in(truth.sleeper.thread.tid, &truth.sleeper.function);
-        for wait in waits.filter(|wait| wait.state == truth.state && !is_spinlock(wait)) {
-            let sleeper = from("schedule", &wait.sleeper_stack);
+        let waits = waits.filter(|wait| wait.state == truth.state && !is_spinlock(wait));
+        let answers = waits.filter_map(|wait| {
             let waker = match &truth.waker {
-                Waker::Task(waker) if !has(&wait.waker_stack, &waker.function) => continue,
+                Waker::Task(waker) if !has(&wait.waker_stack, &waker.function) => return None,
                 Waker::Task(_) => from("try_to_wake_up", &wait.waker_stack),
                 // An interrupt takes the way of whatever it interrupts.
                 _ => Vec::new(),
             };
-            *counts.entry([sleeper, waker]).or_default() += wait.count;
-        }
-        let most = counts.into_iter().max_by_key(|(_, count)| *count);
-        most.unwrap_or_else(|| panic!("no wait of {truth:?}")).0
+            Some(([from("schedule", &wait.sleeper_stack), waker], wait.count))
+        });
+        heaviest(answers).unwrap_or_else(|| panic!("no wait of {truth:?}"))
     };
     truths.iter().map(of_truth).collect()
 }

@@ -166,6 +166,15 @@ pub(crate) fn sum<'a>(waits: impl IntoIterator<Item = &'a Wait>, of: impl Fn(&Wa
     waits.into_iter().map(of).sum()
 }
 
+/// Of some things with weights, the one whose weights are most together.
+pub(crate) fn heaviest<T: Ord>(all: impl Iterator<Item = (T, u64)>) -> Option<T> {
+    let mut sums = BTreeMap::<T, u64>::new();
+    for (one, weight) in all {
+        *sums.entry(one).or_default() += weight;
+    }
+    sums.into_iter().max_by_key(|(_, weight)| *weight).map(|(one, _)| one)
+}
+
 /// Whether a function is in a stack.
 pub(crate) fn has(stack: &[Frame], function: &str) -> bool {
     stack.iter().any(|frame| frame.name.as_deref() == Some(function))
