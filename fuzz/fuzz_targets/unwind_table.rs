@@ -47,8 +47,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let unreadable = numbers.next() % 64;
     let place_of = |address: u64| {
-        let table = (address % 16 != 1).then_some(&table);
-        (address % 64 != unreadable).then_some(Place { table, bias: 0 })
+        let rule = if address % 16 == 1 { UnwindRule::default() } else { table.rule_at(address) };
+        (address % 64 != unreadable).then_some(Place { rule, bias: 0 })
     };
     let read = |address: u64, words: &mut [u64]| {
         words.iter_mut().zip(0..).for_each(|(word, index)| {

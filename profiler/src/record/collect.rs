@@ -85,7 +85,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Takes the stacks of threads that are `asleep`, for intervals that have none.
+    /// Takes the stacks of threads that are `asleep`, for intervals that have none. While the programs are attached:
+    /// the interval of a thread that goes on meanwhile is seen to end, and what was taken of it is not used.
     pub(super) fn take_stacks(
         &mut self,
         asleep: Option<&HashMap<u32, ExistingThread>>,
@@ -99,9 +100,10 @@ impl Found {
         }
     }
 
-    /// Adds the intervals that have not ended, as far as they were recorded: up to `now`, in ns.
+    /// Adds the intervals that had not ended `now`, in ns, as far as they were recorded, and have not ended since. One
+    /// that has begun since is none of the recording.
     ///
-    /// `asleep`: threads that did not run a moment ago, while the programs were attached, and pass the filter. Any other
+    /// `asleep`: threads that did not run right after `now`, while the programs were attached, and pass the filter. Any other
     /// thread with a wait from [`Self::added`] woke before the programs knew of it, and has not been
     /// switched out since, or has ended.
     pub(super) fn add_open_intervals(
@@ -126,7 +128,8 @@ impl Found {
             }
             let is_elsewhere = asleep.is_some_and(|asleep| !asleep.contains_key(&tid));
             let is_stale = is_asked_at_end || added.get(&tid) == Some(&thread.off_since);
-            if thread.off_since == 0 || is_elsewhere && is_stale {
+            let is_open = (1..=now).contains(&thread.off_since);
+            if !is_open || is_elsewhere && is_stale {
                 return;
             }
             let is_recorded = !samples || thread.sampling.weight > 0;

@@ -86,8 +86,15 @@ pub(super) fn record(
         }));
     }
 
+    // The stacks of waits that go on would have been taken at their end, or not at all.
+    let takes_stacks = probes.probe() == Probe::Kprobe || config.overhead_ppm.is_some();
+    let tables = worker.as_ref().filter(|_| takes_stacks).map(Worker::tables);
     let (duration, now) = (clock.elapsed(), monotonic_ns());
     let asleep = threads_asleep(&targets, &mut probes);
+    if takes_stacks {
+        found.take_stacks(asleep.as_ref(), config, tables.as_deref(), now);
+    }
+    drop(tables);
     let spent_ppm = budget.map(Budget::finish);
     probes.detach();
     let mut snapshots = notices.finish();
@@ -95,10 +102,6 @@ pub(super) fn record(
     counters = probes.counters().unwrap_or(counters);
     let mut collected = drainer.finish();
     let unread = counters.intervals.saturating_sub(collected.intervals);
-    if probes.probe() == Probe::Kprobe || config.overhead_ppm.is_some() {
-        // Their stacks would have been taken at their end, or not at all.
-        found.take_stacks(asleep.as_ref(), config, unwinder.as_ref(), now);
-    }
     for image in collected.take_seen() {
         snapshots.refresh(image);
     }

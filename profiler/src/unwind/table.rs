@@ -63,7 +63,7 @@ impl Table {
         Some(best.bias(start, file_offset))
     }
 
-    /// Frees what only [`Self::rule_at`] needs: a table that was copied keeps where it belongs.
+    /// Frees what only [`Self::rule_at`] needs: what is left of a table that was copied is where it belongs.
     pub fn forget_rows(&mut self) {
         self.pages = Vec::new();
         self.rows = Vec::new();

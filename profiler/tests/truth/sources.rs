@@ -6,7 +6,8 @@ use std::env;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::profile::{Profile, Wait};
+use crate::support::check::is_lock;
+use crate::support::profile::{Profile, Wait, sum};
 use crate::support::recorder::{Recorded, Recorder};
 use crate::support::target::Target;
 use crate::support::watch::{Watch, missed};
@@ -146,7 +147,9 @@ fn each_wait_names_what_ended_it() {
         let ends = |fd: &u64| source.ends_with(&format!(" fd {fd}]"));
         source.starts_with("[pipe") && gates.iter().any(ends)
     };
-    let mut score = Score::default();
+    // Who counts its own sleeps counts those for locks, too.
+    let locks = sum(recorded.profile.waits.iter().filter(|wait| is_lock(wait)), |wait| wait.count);
+    let mut score = Score { missed: recorded.profile.missed() + locks, ..Score::default() };
     for truths in by_name(&truths).values() {
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
         let in_play = |wait: &&Wait| !wait.wake_source.as_deref().is_some_and(is_gate);

@@ -13,6 +13,7 @@ use crate::harness::gdb::{looks, stacks};
 use crate::harness::program::{Program, compile, pause, source};
 use crate::support::profile::{Frame, Profile, names, sum};
 use crate::support::recorder::Recorder;
+use crate::support::signal;
 
 const NESTED: [&str; 4] = ["doze", "inner", "middle", "outer"];
 
@@ -50,6 +51,24 @@ fn recursion() {
     let _turn = turn!();
     let (_, compared) = compare_shapes(&["recursion20", "recursion60"]);
     compared.assert_deep("recursion20", 20).assert_deep("recursion60", 60);
+}
+
+/// Where waits are sampled, most of those that go on at the end were not going to be recorded: their stacks are taken then.
+#[test]
+fn waits_that_go_on_at_the_end() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let shapes = ["plain", "registers", "rubbish", "realigned", "alloca", "large"];
+    let program = start(&directory, &[], &shapes);
+    let recorder = program.start_recording(&["--overhead", "0.01"]);
+    pause();
+    signal(program.pid(), libc::SIGSTOP);
+    pause();
+    let profile = recorder.stop().profile;
+    signal(program.pid(), libc::SIGCONT);
+    compare(&profile, &stacks_asleep(&profile, program.pid()));
+    let stopped = profile.waits.iter().filter(|wait| wait.waker.kind == "not_woken");
+    assert_eq!(stopped.clone().count(), shapes.len() + 1, "{stopped:#?}");
 }
 
 /// As many frames as there is room for, and it is said that there are more.

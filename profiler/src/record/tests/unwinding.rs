@@ -1,9 +1,11 @@
 //! Room for unwind tables that runs out.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use offwake_shared::{Loss, UNWIND_CHUNK};
 
 use super::child::Child;
@@ -33,8 +35,8 @@ impl Files {
     }
 }
 
-/// Builds the table of a file under this number, and makes a program known that maps it.
-fn add(unwinder: &mut Unwinder, number: usize, file: &Arc<File>, tgid: u32) {
+/// Builds the table of a file under this number, and makes a program known that maps its code. Returns where.
+fn add(unwinder: &mut Unwinder, number: usize, file: &Arc<File>, tgid: u32) -> Range<u64> {
     let source = Source::File(number);
     let content = Content::File(Some(Arc::clone(file)));
     let wanted = Wanted { source, content, name: format!("file {number}") };
@@ -42,9 +44,11 @@ fn add(unwinder: &mut Unwinder, number: usize, file: &Arc<File>, tgid: u32) {
     let segment = build(file).unwrap().segments.into_iter().find(|it| it.executable).unwrap();
     let start = 0x1_0000_0000 + (segment.address & !0xfff);
     let file_offset = segment.file.start & !0xfff;
-    let code = Code { start, end: start + 0x1000, file_offset, source: Some(source) };
+    let end = start + (segment.file.end - file_offset).next_multiple_of(0x1000);
+    let code = Code { start, end, file_offset, source: Some(source) };
     unwinder.set_program(ImageId { tgid, exec_id: 1 }, &[code], false).unwrap();
     unwinder.settle();
+    start..end
 }
 
 #[test]
@@ -82,6 +86,30 @@ fn tables_that_nobody_uses_make_room() {
         add(&mut unwinder, number, &large, parent);
     }
     assert_eq!(unwinder.figures().rows, large_rows, "one that was not used for a while goes");
+}
+
+#[test]
+fn the_maps_have_the_rules_of_the_tables() {
+    let Some(_guard) = privileged("the_maps_have_the_rules_of_the_tables") else { return };
+    let Files { large, small } = Files::open();
+    let capacity = Capacity::default();
+    let mut probes = loaded(&Config::default());
+    let mut unwinder = Unwinder::new(probes.take_unwind_maps().unwrap(), &capacity);
+    for (tgid, file) in [(1, small), (2, large)] {
+        let code = add(&mut unwinder, tgid as usize, &file, tgid);
+        let id = ImageId { tgid, exec_id: 1 };
+        assert!(unwinder.place(id, code.start - 1).is_none());
+        assert!(unwinder.place(id, code.end).is_none());
+        let table = build(&file).unwrap();
+        assert!(table.rows.len() > 4 * UNWIND_CHUNK, "{} rows", table.rows.len());
+        let mut distinct = HashSet::new();
+        for address in code.step_by(61) {
+            let place = unwinder.place(id, address).unwrap();
+            assert_eq!(place.rule, table.rule_at(address - place.bias), "{address:#x}");
+            distinct.insert(place.rule);
+        }
+        assert!(distinct.len() > 10, "{distinct:?}");
+    }
 }
 
 fn recorded(children: &[Child], capacity: Capacity) -> Recording {

@@ -1,7 +1,9 @@
 //! The BPF maps of the tables.
 
 use aya::maps::{Array, HashMap, MapData, MapError};
-use offwake_shared::{Program, UNWIND_CHUNK, UnwindMapping, UnwindProgram, UnwindRow, UnwindRule};
+use offwake_shared::{
+    Program, UNWIND_CHUNK, UNWIND_PAGE_BITS, UnwindMapping, UnwindProgram, UnwindRow, UnwindRule,
+};
 
 /// A map key or value, as aya wants it.
 #[repr(transparent)]
@@ -119,6 +121,39 @@ impl Maps {
             self.rows.set(index, Pod(value), 0)?;
         }
         Ok(())
+    }
+
+    /// The rule at an address in a mapping, as the BPF programs find it; that without call frame information outside of
+    /// its table.
+    pub(super) fn rule_at(
+        &self,
+        mapping: &UnwindMapping,
+        address: u64,
+    ) -> Result<UnwindRule, MapError> {
+        const CHUNK: u32 = UNWIND_CHUNK as u32;
+        let in_file = address.wrapping_sub(mapping.bias);
+        let page = (in_file >> UNWIND_PAGE_BITS).wrapping_sub(mapping.first_page.into());
+        if page >= mapping.pages.into() {
+            return Ok(UnwindRule::default());
+        }
+        let page = mapping.page_base + page as u32;
+        let first_row = |page: u32| {
+            let Pod(chunk) = self.pages.get(&(page / CHUNK), 0)?;
+            Ok::<u32, MapError>(mapping.row_base + chunk[(page % CHUNK) as usize])
+        };
+        let (first, behind) = (first_row(page)?, first_row(page + 1)?);
+        let byte = (in_file % (1 << UNWIND_PAGE_BITS)) as u16;
+        // The last row that begins at the byte or before it. The first one of a page begins at its first byte.
+        for chunk in (first / CHUNK..behind.div_ceil(CHUNK)).rev() {
+            let Pod(rows) = self.rows.get(&chunk, 0)?;
+            let begin = first.saturating_sub(chunk * CHUNK) as usize;
+            let end = (behind - chunk * CHUNK).min(CHUNK) as usize;
+            let rows = &rows[begin..end];
+            if let Some(row) = rows[..rows.partition_point(|row| row.start <= byte)].last() {
+                return self.rules.get(&row.rule.into(), 0).map(|Pod(rule)| rule);
+            }
+        }
+        Ok(UnwindRule::default())
     }
 
     pub(super) fn set_rule(&mut self, number: u16, rule: UnwindRule) -> Result<(), MapError> {

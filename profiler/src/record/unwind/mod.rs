@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use hashbrown::HashMap;
 use offwake_shared::{
-    MAX_UNWIND_MAPPINGS, Program, StackEnd, UNWIND_CHUNK, UnwindMapping, UnwindProgram,
+    MAX_UNWIND_MAPPINGS, Program, StackEnd, UNWIND_CHUNK, UnwindMapping, UnwindProgram, UnwindRule,
     UserRegisters,
 };
 
@@ -88,7 +88,7 @@ enum Freed {
 
 /// A file with a table.
 struct Loaded {
-    /// Without its rows once nobody in user space needs them.
+    /// Without its rows, which are in the maps.
     table: Table,
     pages: u32,
     rows: u64,
@@ -236,18 +236,27 @@ impl Unwinder {
         tid: u32,
         registers: &UserRegisters,
     ) -> (Vec<u64>, StackEnd) {
-        match self.programs.get(&id).filter(|known| known.complete) {
-            Some(known) => walk_thread(tid, registers, |address| self.place(known, address)),
-            None => walk_by_frame_pointers(tid, registers),
+        match self.programs.get(&id) {
+            Some(known) if known.complete => {
+                walk_thread(tid, registers, |address| self.place(id, address))
+            }
+            _ => walk_by_frame_pointers(tid, registers),
         }
     }
 
-    /// All programs that were waiting for new tables have them. Frees the memory that only
-    /// [`Self::walk`] needs.
+    /// What is mapped at an address in a program, with the rule that the BPF programs have for it.
+    pub(super) fn place(&self, id: ImageId, address: u64) -> Option<Place> {
+        let mappings = &self.programs.get(&id)?.mappings;
+        let behind = mappings.partition_point(|mapping| mapping.start <= address);
+        let mapping = mappings[..behind].last().filter(|mapping| address < mapping.end)?;
+        let rule = self.maps.rule_at(mapping, address).unwrap_or_default();
+        Some(Place { rule, bias: mapping.bias })
+    }
+
+    /// All programs that were waiting for new tables have them.
     pub(super) fn settle(&mut self) {
         for file in self.files.values_mut().flatten() {
             file.is_new = false;
-            file.table.forget_rows();
         }
     }
 
@@ -308,7 +317,7 @@ impl Unwinder {
     }
 
     /// Puts a table into the BPF maps; `None` where there is no room.
-    fn load(&mut self, table: Table) -> Result<Option<Loaded>> {
+    fn load(&mut self, mut table: Table) -> Result<Option<Loaded>> {
         let chunks = |len: usize| u32::try_from(len.div_ceil(UNWIND_CHUNK)).unwrap_or(u32::MAX);
         let (pages, rows) = (chunks(table.pages.len()), chunks(table.rows.len()));
         let full = "cannot fill the BPF maps of unwind tables";
@@ -323,23 +332,18 @@ impl Unwinder {
         let Some((first_page, first_row)) = room else { return Ok(None) };
         self.maps.set_pages(first_page, &table.pages).context(full)?;
         self.maps.set_rows(first_row, &table.rows, &numbers).context(full)?;
+        let count = u32::try_from(table.pages.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let row_count = table.rows.len() as u64;
+        table.forget_rows();
         Ok(Some(Loaded {
-            pages: u32::try_from(table.pages.len().saturating_sub(1)).unwrap_or(u32::MAX),
-            rows: table.rows.len() as u64,
+            pages: count,
+            rows: row_count,
             table,
             page_chunks: (first_page, pages),
             row_chunks: (first_row, rows),
             users: 0,
             is_new: true,
         }))
-    }
-
-    fn place(&self, known: &Known, address: u64) -> Option<Place<'_>> {
-        let behind = known.mappings.partition_point(|mapping| mapping.start <= address);
-        let at = behind.checked_sub(1)?;
-        let mapping = known.mappings.get(at).filter(|mapping| address < mapping.end)?;
-        let file = known.sources[at].and_then(|source| self.files.get(&source)?.as_ref());
-        Some(Place { table: file.map(|file| &file.table), bias: mapping.bias })
     }
 
     /// Nothing was found at an address where a walk led: not to be told of the next one for a while.
@@ -440,13 +444,13 @@ impl Room {
 
 /// Walks the user stack of a thread that does not run by frame pointers.
 pub(super) fn walk_by_frame_pointers(tid: u32, registers: &UserRegisters) -> (Vec<u64>, StackEnd) {
-    walk_thread(tid, registers, |_| Some(Place { table: None, bias: 0 }))
+    walk_thread(tid, registers, |_| Some(Place { rule: UnwindRule::default(), bias: 0 }))
 }
 
-fn walk_thread<'a>(
+fn walk_thread(
     tid: u32,
     registers: &UserRegisters,
-    place_of: impl FnMut(u64) -> Option<Place<'a>>,
+    place_of: impl FnMut(u64) -> Option<Place>,
 ) -> (Vec<u64>, StackEnd) {
     let &UserRegisters { ip, sp, fp, other, argument, in_syscall } = registers;
     let registers = Registers { pc: ip, sp, fp, other, di: argument, in_syscall: in_syscall != 0 };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
@@ -25,24 +26,26 @@ pub(in crate::record) enum Request {
 /// die whose mappings should be read.
 pub(in crate::record) struct Worker {
     requests: Sender<Request>,
-    thread: JoinHandle<Unwinder>,
+    unwinder: Arc<Mutex<Unwinder>>,
+    thread: JoinHandle<()>,
 }
+
+const NO_PANIC: &str = "the builder of tables does not panic";
 
 impl Worker {
     /// Starts the thread. `with_snapshots` calls a function with the snapshots that were taken.
     pub(in crate::record) fn start(
-        mut unwinder: Unwinder,
+        unwinder: Unwinder,
         with_snapshots: impl Fn(&mut dyn FnMut(&mut Snapshots)) + Send + 'static,
     ) -> Result<Self> {
         let (requests, received) = mpsc::channel();
+        let unwinder = Arc::new(Mutex::new(unwinder));
+        let shared = Arc::clone(&unwinder);
         let thread = std::thread::Builder::new()
             .name("offwake-tables".into())
-            .spawn(move || {
-                serve(&mut unwinder, &received, &with_snapshots);
-                unwinder
-            })
+            .spawn(move || serve(&shared, &received, &with_snapshots))
             .context("cannot start a thread")?;
-        Ok(Self { requests, thread })
+        Ok(Self { requests, unwinder, thread })
     }
 
     /// Where requests go.
@@ -50,15 +53,22 @@ impl Worker {
         self.requests.clone()
     }
 
+    /// The tables, while none is being built.
+    pub(in crate::record) fn tables(&self) -> MutexGuard<'_, Unwinder> {
+        self.unwinder.lock().expect(NO_PANIC)
+    }
+
     /// Ends the thread, when every other sender is gone, and returns the tables.
     pub(in crate::record) fn finish(self) -> Unwinder {
         drop(self.requests);
-        self.thread.join().expect("the builder of tables does not panic")
+        self.thread.join().expect(NO_PANIC);
+        let unwinder = Arc::into_inner(self.unwinder).expect("the thread has ended");
+        unwinder.into_inner().expect(NO_PANIC)
     }
 }
 
 fn serve(
-    unwinder: &mut Unwinder,
+    unwinder: &Mutex<Unwinder>,
     received: &Receiver<Request>,
     with_snapshots: &impl Fn(&mut dyn FnMut(&mut Snapshots)),
 ) {
@@ -72,6 +82,7 @@ fn serve(
             };
         }
         let ids: Vec<ImageId> = read.into_iter().collect();
+        let mut unwinder = unwinder.lock().expect(NO_PANIC);
         let mut wanted = Vec::new();
         let mut codes = Vec::new();
         with_snapshots(&mut |snapshots| (wanted, codes) = unwinder.look_at(&ids, snapshots));

@@ -37,7 +37,7 @@ fn exercise(bytes: &[u8], random: &mut Random) -> Result<Table, Refused> {
             words.fill_with(|| first + memory.below(size));
             true
         };
-        let place_of = |_| Some(Place { table: Some(table), bias: 0 });
+        let place_of = |address| Some(Place { rule: table.rule_at(address), bias: 0 });
         let (frames, _) = walk(table.architecture, registers, place_of, read);
         assert!(frames.len() <= offwake_shared::MAX_FRAMES);
     }

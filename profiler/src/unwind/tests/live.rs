@@ -113,7 +113,8 @@ fn code_of(stopped: &Stopped) -> Vec<Code> {
 fn walk_of(stopped: &Stopped, code: &[Code]) -> (Vec<u64>, StackEnd) {
     let place_of = |address| {
         let code = code.iter().find(|code| code.mapping.range.contains(&address))?;
-        Some(Place { table: Some(&code.table), bias: code.bias })
+        let rule = code.table.rule_at(address - code.bias);
+        Some(Place { rule, bias: code.bias })
     };
     let read = |address, words: &mut [u64]| stopped.read(address, words);
     walk(Architecture::OWN, stopped.registers, place_of, read)

@@ -38,8 +38,10 @@ fn run(rules: &[UnwindRule], registers: Registers, memory: &[(u64, u64)]) -> (Ve
     let place_of = |address: u64| {
         let page = address.checked_sub(BIAS)? / PAGE;
         match page {
-            0 => Some(Place { table: None, bias: 0 }),
-            _ if page <= rules.len() as u64 => Some(Place { table: Some(&table), bias: BIAS }),
+            0 => Some(Place { rule: UnwindRule::default(), bias: 0 }),
+            _ if page <= rules.len() as u64 => {
+                Some(Place { rule: table.rule_at(address - BIAS), bias: BIAS })
+            }
             _ => None,
         }
     };

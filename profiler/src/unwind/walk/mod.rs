@@ -5,7 +5,6 @@ mod x86_64;
 
 use offwake_shared::{CfaKind, MAX_FRAMES, SavedKind, StackEnd, UnwindRule};
 
-use super::Table;
 use crate::arch::Architecture;
 
 /// The registers of a thread.
@@ -27,10 +26,10 @@ pub struct Registers {
 
 /// What is mapped executable at an address.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The table of the file; `None` where it has none.
-    pub table: Option<&'a Table>,
-    /// See [`Table::bias`].
+pub struct Place {
+    /// The rule there; that without call frame information where the file has no table.
+    pub rule: UnwindRule,
+    /// See [`Table::bias`](super::Table::bias).
     pub bias: u64,
 }
 
@@ -40,10 +39,10 @@ pub struct Place<'a> {
 /// All frames but the first are return addresses: that of a frame that a signal interrupted is moved
 /// behind the first byte of the instruction, as is where the handler of the signal returns to. `place_of`
 /// says what is mapped executable at an address, and `read` fills a slice with the words from an address on, or returns false.
-pub fn walk<'a>(
+pub fn walk(
     architecture: Architecture,
     registers: Registers,
-    mut place_of: impl FnMut(u64) -> Option<Place<'a>>,
+    mut place_of: impl FnMut(u64) -> Option<Place>,
     mut read: impl FnMut(u64, &mut [u64]) -> bool,
 ) -> (Vec<u64>, StackEnd) {
     let mut frames = Vec::new();
@@ -64,8 +63,7 @@ pub fn walk<'a>(
             }
             return (frames, StackEnd::Unmapped);
         };
-        let address = address.wrapping_sub(place.bias);
-        let rule = place.table.map_or_else(UnwindRule::default, |table| table.rule_at(address));
+        let (rule, address) = (place.rule, address.wrapping_sub(place.bias));
         // Nobody called from where the handler of a signal returns to.
         if rule.cfa_kind == SIGNAL
             && is_behind

@@ -71,7 +71,7 @@ pub(crate) fn is_spinlock(wait: &Wait) -> bool {
 
 /// Whether a thread waited for a lock of the kernel's that it wanted for a moment only: such a spinlock, or a mutex that
 /// somebody has who was preempted, as that of a pipe.
-fn is_lock(wait: &Wait) -> bool {
+pub(crate) fn is_lock(wait: &Wait) -> bool {
     wait.state == "uninterruptible"
         && (is_spinlock(wait) || has(&wait.sleeper_stack, "schedule_preempt_disabled"))
 }
