@@ -136,6 +136,15 @@ impl KernelTypes {
         Ok(offset)
     }
 
+    /// The name of a member's type, as of `typedef struct {…} spinlock_t`.
+    pub(crate) fn type_of(&self, structure: &str, member: &str) -> Result<&str> {
+        let missing = || format!("this kernel has no member {structure}::{member}");
+        let id = *self.structs.get(structure).with_context(missing)?;
+        let (_, id) = self.member(id, member)?.with_context(missing)?;
+        let at = *self.types.get(id as usize).context("type id out of range")?;
+        self.string(self.u32(at)?)
+    }
+
     /// How many bytes a structure has.
     pub(crate) fn size_of(&self, structure: &str) -> Result<u32> {
         let id = self.structs.get(structure);
@@ -222,6 +231,8 @@ mod tests {
         assert!(types.size_of("pt_regs").unwrap().is_multiple_of(8));
         let error = types.offset_of("task_struct", &["no_such_member"]).unwrap_err();
         assert_eq!(error.to_string(), "this kernel has no member task_struct::no_such_member");
+        assert_eq!(types.type_of("task_struct", "pid").unwrap(), "pid_t");
+        assert!(types.type_of("task_struct", "no_such_member").is_err());
         assert_eq!(types.tracepoint_arguments("sched_waking"), Some(1));
         assert_eq!(types.tracepoint_arguments("no_such_tracepoint"), None);
     }

@@ -32,6 +32,16 @@ pub(super) fn why_no_bpf_loop() -> Option<&'static str> {
     }
 }
 
+/// Whether the running kernel is preempt-RT, whose `spinlock_t` sleeps.
+pub(super) fn is_realtime() -> bool {
+    is_realtime_build(&names().1)
+}
+
+/// As those say it of themselves: `#1 SMP PREEMPT_RT Debian 6.1.176-1 (2026-05-01)`.
+fn is_realtime_build(build: &str) -> bool {
+    build.split_whitespace().any(|word| word == "PREEMPT_RT")
+}
+
 /// Whether programs with `bpf_loop` are used. `unwinds`: user stacks are walked by call frame information.
 pub(super) fn uses_bpf_loop(unwinds: bool) -> bool {
     why_no_bpf_loop().is_none() && version().may_read_into_maps(unwinds)
@@ -108,6 +118,12 @@ mod tests {
         );
         assert_eq!(version("6.1-custom", ""), Version(6, 1, 0));
         assert_eq!(version("", ""), Version(0, 0, 0));
+    }
+
+    #[test]
+    fn realtime_kernels() {
+        assert!(is_realtime_build("#1 SMP PREEMPT_RT Debian 6.1.176-1 (2026-05-01)"));
+        assert!(!is_realtime_build("#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-05-01)"));
     }
 
     #[test]

@@ -18,10 +18,8 @@ use crate::symbolize::interrupts;
 /// Fails with one clear line when a recording cannot work. What loading finds missing by itself is
 /// not looked for here: it would cost as much again.
 pub(super) fn require() -> Result<()> {
-    match [kernel(), processes(), privileges(), lockdown()]
-        .into_iter()
-        .find(|it| it.state == CapabilityState::Missing)
-    {
+    let needed = [kernel(), processes(), privileges(), lockdown()];
+    match needed.into_iter().chain(realtime()).find(|it| it.state == CapabilityState::Missing) {
         Some(missing) => bail!("{}: {}", missing.name, missing.detail),
         None => Ok(()),
     }
@@ -32,6 +30,7 @@ pub(super) fn check() -> Result<Vec<Capability>> {
     let types = KernelTypes::of_running_kernel();
     let known = types.as_ref().ok();
     let mut found = vec![kernel(), processes(), privileges(), lockdown()];
+    found.extend(realtime());
     let may_load = found.iter().all(|it| it.state != CapabilityState::Missing);
     if may_load {
         descriptor::require(system::raise_file_limit())?;
@@ -104,6 +103,36 @@ fn kernel() -> Capability {
         ok("kernel", release)
     } else {
         missing("kernel", format!("{release} is too old: offwake needs 5.10 or newer"))
+    }
+}
+
+/// With preempt-RT a ring buffer of BPF must not have a lock that sleeps: it is written to while threads are switched.
+/// `None` on other kernels.
+fn realtime() -> Option<Capability> {
+    kernel::is_realtime().then(|| {
+        let types = KernelTypes::of_running_kernel();
+        judge_lock(types.and_then(|types| types.type_of("bpf_ringbuf", "spinlock").map(Into::into)))
+    })
+}
+
+/// `lock`: the type of the lock of ring buffers. It is a `raw_spinlock_t` since "bpf: Use raw_spinlock_t in ringbuf"
+/// (6.12, and in updates of kernels before it).
+fn judge_lock(lock: Result<String>) -> Capability {
+    const NAME: &str = "preempt-RT";
+    match lock {
+        Ok(lock) if lock == "spinlock_t" => missing(
+            NAME,
+            "the locks of BPF ring buffers sleep in this kernel, which recording could freeze: update it (repaired in \
+             6.12 and in updates of older ones)"
+                .into(),
+        ),
+        Ok(_) => ok(NAME, "the locks of BPF ring buffers do not sleep".into()),
+        Err(_) => degraded(
+            NAME,
+            "without BTF it cannot be told whether the locks of BPF ring buffers sleep, with which recording could \
+             freeze this kernel (repaired in 6.12 and in updates of older ones)"
+                .into(),
+        ),
     }
 }
 
@@ -362,4 +391,25 @@ fn degraded(name: &'static str, detail: String) -> Capability {
 
 fn missing(name: &'static str, detail: String) -> Capability {
     Capability { name, state: CapabilityState::Missing, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_of_ring_buffers() {
+        let state = |lock: &str| judge_lock(Ok(lock.into())).state;
+        assert_eq!(state("spinlock_t"), CapabilityState::Missing);
+        assert_eq!(state("raw_spinlock_t"), CapabilityState::Ok);
+        assert_eq!(state("rqspinlock_t"), CapabilityState::Ok);
+        assert_eq!(judge_lock(Err(anyhow::anyhow!("no types"))).state, CapabilityState::Degraded);
+    }
+
+    #[test]
+    fn the_lock_of_ring_buffers_of_this_kernel() {
+        let types = KernelTypes::of_running_kernel().unwrap();
+        let lock = types.type_of("bpf_ringbuf", "spinlock").unwrap();
+        assert!(["spinlock_t", "raw_spinlock_t", "rqspinlock_t"].contains(&lock), "{lock}");
+    }
 }
