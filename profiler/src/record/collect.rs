@@ -100,8 +100,8 @@ impl Found {
         }
     }
 
-    /// Adds the intervals that had not ended `now`, in ns, as far as they were recorded, and have not ended since. One
-    /// that has begun since is none of the recording.
+    /// Adds the intervals that had begun `now`, in ns, and have not ended since, as far as they were recorded. Of those
+    /// that have begun since, the ones are counted that ended before the programs were detached.
     ///
     /// `asleep`: threads that did not run right after `now`, while the programs were attached, and pass the filter. Any other
     /// thread with a wait from [`Self::added`] woke before the programs knew of it, and has not been

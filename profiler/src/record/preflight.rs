@@ -129,8 +129,8 @@ fn judge_lock(lock: Result<String>) -> Capability {
         Ok(_) => ok(NAME, "the locks of BPF ring buffers do not sleep".into()),
         Err(_) => degraded(
             NAME,
-            "without BTF it cannot be told whether the locks of BPF ring buffers sleep, with which recording could \
-             freeze this kernel (repaired in 6.12 and in updates of older ones)"
+            "this kernel's types (BTF) do not tell whether the locks of BPF ring buffers sleep, with which recording \
+             could freeze it (repaired in 6.12 and in updates of older ones)"
                 .into(),
         ),
     }

@@ -95,6 +95,11 @@ pub(super) fn record(
         found.take_stacks(asleep.as_ref(), config, tables.as_deref(), now);
     }
     drop(tables);
+    if takes_stacks {
+        // A process that was forked may have had no stack before.
+        let programs = asleep.iter().flat_map(HashMap::values).filter(|it| it.registers.ip != 0);
+        programs.for_each(|thread| notices.read(image_of(thread), thread.start_stack));
+    }
     let spent_ppm = budget.map(Budget::finish);
     probes.detach();
     let mut snapshots = notices.finish();
@@ -278,10 +283,12 @@ fn matching_threads(
     let threads = probes.existing_threads()?.into_iter();
     Ok(threads
         .filter(move |thread| in_cgroup.as_ref().is_none_or(|tids| tids.contains(&thread.task.tid)))
-        .map(|thread| {
-            let TaskId { tgid, exec_id, .. } = thread.task;
-            (thread, ImageId { tgid, exec_id })
-        }))
+        .map(|thread| (thread, image_of(&thread))))
+}
+
+const fn image_of(thread: &ExistingThread) -> ImageId {
+    let TaskId { tgid, exec_id, .. } = thread.task;
+    ImageId { tgid, exec_id }
 }
 
 /// Threads that sleep now began to before the recording. Without this, a thread that is not woken

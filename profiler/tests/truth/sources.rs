@@ -85,12 +85,13 @@ struct Score {
 }
 
 impl Score {
-    /// Compares the sources of waits (those of one group of threads; "" for none) with the truth. `is_it`:
-    /// whether a source is the one of a truth.
+    /// Compares the sources of waits (those of one group of threads; "" for none) with the truth. `others`: how many of
+    /// those that it told of may be other waits. `is_it`: whether a source is the one of a truth.
     fn add(
         &mut self,
         truths: &[&Truth],
         mut seen: BTreeMap<String, u64>,
+        others: u64,
         is_it: impl Fn(&Truth, &str) -> bool,
     ) {
         let name = &truths[0].name;
@@ -114,13 +115,13 @@ impl Score {
             }
         }
         seen.retain(|source, _| !truths.iter().any(|truth| is_it(truth, source)));
-        let others: u64 = seen.values().sum();
-        let missing = missing.saturating_sub(nothing);
+        let missing = missing.saturating_sub(nothing + others);
         let missed = missing.min(self.missed);
         self.missed -= missed;
         // A wait with a wrong source is missed where it belongs, too.
-        self.wrong += others.max(missing - missed);
-        if others > 0 {
+        let wrong: u64 = seen.values().sum();
+        self.wrong += wrong.max(missing - missed);
+        if wrong > 0 {
             self.told += &format!("{name}: {seen:?}\n");
         }
     }
@@ -147,15 +148,16 @@ fn each_wait_names_what_ended_it() {
         let ends = |fd: &u64| source.ends_with(&format!(" fd {fd}]"));
         source.starts_with("[pipe") && gates.iter().any(ends)
     };
-    // Who counts its own sleeps counts those for locks, too.
-    let locks = sum(recorded.profile.waits.iter().filter(|wait| is_lock(wait)), |wait| wait.count);
-    let mut score = Score { missed: recorded.profile.missed() + locks, ..Score::default() };
+    let mut score = Score { missed: recorded.profile.missed(), ..Score::default() };
     for truths in by_name(&truths).values() {
         let mut seen: BTreeMap<String, u64> = BTreeMap::new();
         let in_play = |wait: &&Wait| !wait.wake_source.as_deref().is_some_and(is_gate);
         for wait in waits(&recorded.profile, &truths[0].tids).filter(in_play) {
             *seen.entry(wait.wake_source.clone().unwrap_or_default()).or_default() += wait.count;
         }
+        // Who counts its own sleeps counts those for locks, too.
+        let of_group = |wait: &&Wait| truths[0].tids.contains(&wait.sleeper.tid) && is_lock(wait);
+        let locks = sum(recorded.profile.waits.iter().filter(of_group), |wait| wait.count);
         // Classic tracepoints name threads by number: where one that sleeps since before the recording is in
         // memory, nobody knows, and it has no source. All sleep at the gate then.
         if recorded.profile.recording.probe.starts_with("tracepoint ") {
@@ -164,7 +166,7 @@ fn each_wait_names_what_ended_it() {
             assert!(*nothing >= threads, "{nothing} of {threads}");
             *nothing -= threads;
         }
-        score.add(truths, seen, |truth, source| {
+        score.add(truths, seen, locks, |truth, source| {
             source.starts_with(&format!("[{}", truth.kind))
                 && (truth.fd < 0 || source.ends_with(&format!(" fd {}]", truth.fd)))
         });
@@ -227,7 +229,7 @@ fn the_log_names_the_descriptor_of_each_wake_up() {
             // The other ways to wait.
             continue;
         }
-        score.add(truths, seen, |truth, source| {
+        score.add(truths, seen, 0, |truth, source| {
             source == truth.kind || source == format!("{} {}", truth.kind, truth.fd)
         });
     }

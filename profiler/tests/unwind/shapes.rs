@@ -69,6 +69,7 @@ fn waits_that_go_on_at_the_end() {
     compare(&profile, &stacks_asleep(&profile, program.pid()));
     let stopped = profile.waits.iter().filter(|wait| wait.waker.kind == "not_woken");
     assert_eq!(stopped.clone().count(), shapes.len() + 1, "{stopped:#?}");
+    assert!(stopped.clone().all(|wait| user_frames(wait).count() > 1), "{stopped:#?}");
 }
 
 /// As many frames as there is room for, and it is said that there are more.

@@ -1,4 +1,4 @@
-//! Room for unwind tables that runs out.
+//! Unwind tables in the maps: what is in them, and room that runs out.
 
 use std::fs::File;
 use std::ops::Range;
@@ -98,13 +98,14 @@ fn the_maps_have_the_rules_of_the_tables() {
     for (tgid, file) in [(1, small), (2, large)] {
         let code = add(&mut unwinder, tgid as usize, &file, tgid);
         let id = ImageId { tgid, exec_id: 1 };
-        assert!(unwinder.place(id, code.start - 1).is_none());
-        assert!(unwinder.place(id, code.end).is_none());
+        let mappings = unwinder.mappings(id).unwrap();
+        assert!(unwinder.place(mappings, code.start - 1).is_none());
+        assert!(unwinder.place(mappings, code.end).is_none());
         let table = build(&file).unwrap();
         assert!(table.rows.len() > 4 * UNWIND_CHUNK, "{} rows", table.rows.len());
         let mut distinct = HashSet::new();
-        for address in code.step_by(61) {
-            let place = unwinder.place(id, address).unwrap();
+        for address in code.step_by(509) {
+            let place = unwinder.place(mappings, address).unwrap();
             assert_eq!(place.rule, table.rule_at(address - place.bias), "{address:#x}");
             distinct.insert(place.rule);
         }

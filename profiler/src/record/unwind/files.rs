@@ -37,7 +37,7 @@ pub(in crate::record) struct Wanted {
 }
 
 /// A table, or why there is none: `None` for a file that could not be opened.
-type Built = Result<Table, Option<Refused>>;
+pub(super) type Built = Result<Table, Option<Refused>>;
 
 /// The tables of all that is wanted. A thread a CPU; calls `progress` with how many are done.
 pub(super) fn build_all(

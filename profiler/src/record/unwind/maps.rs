@@ -137,18 +137,20 @@ impl Maps {
             return Ok(UnwindRule::default());
         }
         let page = mapping.page_base + page as u32;
-        let first_row = |page: u32| {
-            let Pod(chunk) = self.pages.get(&(page / CHUNK), 0)?;
-            Ok::<u32, MapError>(mapping.row_base + chunk[(page % CHUNK) as usize])
+        let (chunk, at) = (page / CHUNK, (page % CHUNK) as usize);
+        let Pod(pages) = self.pages.get(&chunk, 0)?;
+        let next = match pages.get(at + 1) {
+            Some(&row) => row,
+            None => self.pages.get(&(chunk + 1), 0).map(|Pod(pages)| pages[0])?,
         };
-        let (first, behind) = (first_row(page)?, first_row(page + 1)?);
+        let (first, behind) = (mapping.row_base + pages[at], mapping.row_base + next);
         let byte = (in_file % (1 << UNWIND_PAGE_BITS)) as u16;
         // The last row that begins at the byte or before it. The first one of a page begins at its first byte.
         for chunk in (first / CHUNK..behind.div_ceil(CHUNK)).rev() {
             let Pod(rows) = self.rows.get(&chunk, 0)?;
             let begin = first.saturating_sub(chunk * CHUNK) as usize;
             let end = (behind - chunk * CHUNK).min(CHUNK) as usize;
-            let rows = &rows[begin..end];
+            let rows = rows.get(begin..end).unwrap_or_default();
             if let Some(row) = rows[..rows.partition_point(|row| row.start <= byte)].last() {
                 return self.rules.get(&row.rule.into(), 0).map(|Pod(rule)| rule);
             }

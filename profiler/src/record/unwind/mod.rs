@@ -19,6 +19,7 @@ use offwake_shared::{
     UserRegisters,
 };
 
+use self::files::Built;
 pub(super) use self::files::{Content, Source, Wanted};
 pub(super) use self::maps::Maps;
 use self::ranges::Ranges;
@@ -145,7 +146,13 @@ impl Unwinder {
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<()> {
         let start = Instant::now();
-        for (Wanted { source, name, .. }, built) in files::build_all(wanted, progress) {
+        let built = files::build_all(wanted, progress);
+        self.add_built(built, start)
+    }
+
+    /// Makes the tables known that were built of sources since `start`.
+    fn add_built(&mut self, tables: Vec<(Wanted, Built)>, start: Instant) -> Result<()> {
+        for (Wanted { source, name, .. }, built) in tables {
             match built {
                 Ok(table) => {
                     if table.damaged {
@@ -194,6 +201,12 @@ impl Unwinder {
             }
             return Ok(());
         }
+        // Now, so that no table of them goes to make room.
+        for &source in sources.iter().flatten() {
+            if let Some(Some(file)) = self.files.get_mut(&source) {
+                file.users += 1;
+            }
+        }
         let first = self.room_for(&mappings)?;
         let complete = first.is_some();
         let first = first.unwrap_or_default();
@@ -213,11 +226,6 @@ impl Unwinder {
                 .set_program(program(id), value)
                 .context("no room in the BPF map of programs to unwind")?;
         }
-        for &source in sources.iter().flatten() {
-            if let Some(Some(file)) = self.files.get_mut(&source) {
-                file.users += 1;
-            }
-        }
         let known = Known { first, mappings, sources, complete, quiet: FIRST_QUIET };
         if let Some(before) = self.programs.insert(id, known) {
             self.release(before);
@@ -236,17 +244,30 @@ impl Unwinder {
         tid: u32,
         registers: &UserRegisters,
     ) -> (Vec<u64>, StackEnd) {
-        match self.programs.get(&id) {
-            Some(known) if known.complete => {
-                walk_thread(tid, registers, |address| self.place(id, address))
-            }
-            _ => walk_by_frame_pointers(tid, registers),
+        match self.mappings(id) {
+            Some(mappings) => walk_thread(tid, registers, |address| self.place(mappings, address)),
+            None => walk_by_frame_pointers(tid, registers),
         }
     }
 
-    /// What is mapped at an address in a program, with the rule that the BPF programs have for it.
-    pub(super) fn place(&self, id: ImageId, address: u64) -> Option<Place> {
-        let mappings = &self.programs.get(&id)?.mappings;
+    /// The mappings by which stacks of a program are walked; `None` where there are no tables of it.
+    pub(super) fn mappings(&self, id: ImageId) -> Option<&[UnwindMapping]> {
+        let known = match self.programs.get(&id) {
+            Some(known) => known,
+            // One that was forked has those of its parent (profiler-ebpf/src/unwind).
+            None => {
+                let own = self.maps.program(program(id))?;
+                let is_parent = |known: &&Known| {
+                    known.first == own.first && known.mappings.len() == own.len as usize
+                };
+                self.programs.values().find(is_parent)?
+            }
+        };
+        known.complete.then_some(&*known.mappings)
+    }
+
+    /// What is mapped at an address, with the rule that the BPF programs have for it.
+    pub(super) fn place(&self, mappings: &[UnwindMapping], address: u64) -> Option<Place> {
         let behind = mappings.partition_point(|mapping| mapping.start <= address);
         let mapping = mappings[..behind].last().filter(|mapping| address < mapping.end)?;
         let rule = self.maps.rule_at(mapping, address).unwrap_or_default();
@@ -317,7 +338,7 @@ impl Unwinder {
     }
 
     /// Puts a table into the BPF maps; `None` where there is no room.
-    fn load(&mut self, mut table: Table) -> Result<Option<Loaded>> {
+    fn load(&mut self, table: Table) -> Result<Option<Loaded>> {
         let chunks = |len: usize| u32::try_from(len.div_ceil(UNWIND_CHUNK)).unwrap_or(u32::MAX);
         let (pages, rows) = (chunks(table.pages.len()), chunks(table.rows.len()));
         let full = "cannot fill the BPF maps of unwind tables";
@@ -332,18 +353,17 @@ impl Unwinder {
         let Some((first_page, first_row)) = room else { return Ok(None) };
         self.maps.set_pages(first_page, &table.pages).context(full)?;
         self.maps.set_rows(first_row, &table.rows, &numbers).context(full)?;
-        let count = u32::try_from(table.pages.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let row_count = table.rows.len() as u64;
-        table.forget_rows();
-        Ok(Some(Loaded {
-            pages: count,
-            rows: row_count,
+        let mut loaded = Loaded {
+            pages: u32::try_from(table.pages.len().saturating_sub(1)).unwrap_or(u32::MAX),
+            rows: table.rows.len() as u64,
             table,
             page_chunks: (first_page, pages),
             row_chunks: (first_row, rows),
             users: 0,
             is_new: true,
-        }))
+        };
+        loaded.table.forget_rows();
+        Ok(Some(loaded))
     }
 
     /// Nothing was found at an address where a walk led: not to be told of the next one for a while.

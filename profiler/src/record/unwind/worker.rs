@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use hashbrown::HashSet;
 
-use super::{Code, Content, Source, Unwinder, Wanted};
+use super::{Code, Content, Source, Unwinder, Wanted, files};
 use crate::recording::{ImageId, MappingContent};
 use crate::snapshot::Snapshots;
 use crate::symbolize;
@@ -53,7 +54,7 @@ impl Worker {
         self.requests.clone()
     }
 
-    /// The tables, while none is being built.
+    /// The tables, while no other is put into the maps.
     pub(in crate::record) fn tables(&self) -> MutexGuard<'_, Unwinder> {
         self.unwinder.lock().expect(NO_PANIC)
     }
@@ -82,12 +83,16 @@ fn serve(
             };
         }
         let ids: Vec<ImageId> = read.into_iter().collect();
-        let mut unwinder = unwinder.lock().expect(NO_PANIC);
         let mut wanted = Vec::new();
         let mut codes = Vec::new();
-        with_snapshots(&mut |snapshots| (wanted, codes) = unwinder.look_at(&ids, snapshots));
+        with_snapshots(&mut |snapshots| {
+            (wanted, codes) = unwinder.lock().expect(NO_PANIC).look_at(&ids, snapshots);
+        });
+        let start = Instant::now();
+        let built = files::build_all(wanted, &mut |_| {});
+        let mut unwinder = unwinder.lock().expect(NO_PANIC);
         // What cannot be done costs the frames of some stacks, and is counted there.
-        let _ = unwinder.add_files(wanted, &mut |_| {});
+        let _ = unwinder.add_built(built, start);
         for (id, code) in codes {
             let _ = unwinder.set_program(id, &code, unmapped.contains(&id));
         }
