@@ -26,10 +26,15 @@ fn count_calls(profile: &Profile, pid: u32, function: &str, callers: &[&str]) ->
     (count, sum(profile.waits_in(pid, function).filter(incomplete), |wait| wait.count))
 }
 
-/// How many of 100 waits are in a function that came during the recording: all since there are tables. Before, the
-/// walk ends in libc.
+/// How many waits there are in a library that comes during the recording. A slow machine needs as long as some of them
+/// take to read its file.
+fn waits_in_library() -> u64 {
+    if is_slow() { 1000 } else { 100 }
+}
+
+/// How many of them are in its function at least: all since there are tables. Before, the walk ends in libc.
 fn soon() -> u64 {
-    if is_slow() { 40 } else { 90 }
+    if is_slow() { 400 } else { 90 }
 }
 
 /// Loads three libraries during a recording, each after the last one of which the function has returned, and
@@ -40,8 +45,9 @@ fn record_loader(directory: &TempDir, what: &str) -> (Program, Profile, Vec<u64>
         let flags = [&["-shared", "-fPIC", &name_flag][..], flags].concat();
         compile(directory.path(), &format!("lib{name}.so"), &source("plugin.c"), &flags)
     };
-    let first = plugin("first", &["-DCOUNT=100"]);
-    let second = plugin("second", &["-DCOUNT=100", "-DSHIFTED=5000"]);
+    let count = format!("-DCOUNT={}", waits_in_library());
+    let first = plugin("first", &[&count]);
+    let second = plugin("second", &[&count, "-DSHIFTED=5000"]);
     let third = plugin("third", &["-DCOUNT=1000000", "-DSHIFTED=100"]);
     let path = compile(directory.path(), "loader", &source("loader.c"), &["-ldl"]);
     let mut command = Command::new(path);
