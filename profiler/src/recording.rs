@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
-use offwake_shared::{Source, StackContext, StackEnd};
+use offwake_shared::{Source, StackContext, StackEnd, TaskId};
 
 pub use self::waits::Waits;
 
@@ -86,6 +86,13 @@ pub struct ImageId {
     pub tgid: u32,
     /// See [`offwake_shared::TaskId::exec_id`].
     pub exec_id: u32,
+}
+
+impl ImageId {
+    /// That of a thread's program.
+    pub(crate) const fn of(thread: &TaskId) -> Self {
+        Self { tgid: thread.tgid, exec_id: thread.exec_id }
+    }
 }
 
 /// The executable mappings of a process.

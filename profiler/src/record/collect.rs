@@ -154,8 +154,7 @@ impl Found {
 
     /// Whether a thread is of a program that is not recorded.
     pub(super) fn ignores(&self, sleeper: &TaskId) -> bool {
-        let TaskId { tgid, exec_id, .. } = *sleeper;
-        self.ignored == Some(ImageId { tgid, exec_id })
+        self.ignored == Some(ImageId::of(sleeper))
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn wait_of(
     let mut sleeper_user = 0;
     let registers = &thread.registers;
     if config.user_stacks && thread.task.flags & TASK_KERNEL_THREAD == 0 && registers.ip != 0 {
-        let image = ImageId { tgid: thread.task.tgid, exec_id: thread.task.exec_id };
+        let image = ImageId::of(&thread.task);
         let (frames, end) = match unwinder {
             Some(unwinder) => unwinder.walk(image, thread.task.tid, registers),
             None => walk_by_frame_pointers(thread.task.tid, registers),

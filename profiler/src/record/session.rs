@@ -98,7 +98,7 @@ pub(super) fn record(
     if takes_stacks {
         // A process that was forked may have had no stack before.
         let programs = asleep.iter().flat_map(HashMap::values).filter(|it| it.registers.ip != 0);
-        programs.for_each(|thread| notices.read(image_of(thread), thread.start_stack));
+        programs.for_each(|it| notices.read(ImageId::of(&it.task), it.start_stack));
     }
     let spent_ppm = budget.map(Budget::finish);
     probes.detach();
@@ -248,7 +248,8 @@ fn prepare(
     on_progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<()> {
     let mut ids = HashSet::new();
-    for (thread, id) in matching_threads(targets, probes)? {
+    for thread in matching_threads(targets, probes)? {
+        let id = ImageId::of(&thread.task);
         let is_program = thread.task.flags & TASK_KERNEL_THREAD == 0;
         if is_program && targets.command_pid() != Some(id.tgid) {
             ids.insert(id);
@@ -274,21 +275,16 @@ fn prepare(
     Ok(())
 }
 
-/// The threads that exist and pass the filter, with their programs.
+/// The threads that exist and pass the filter.
 fn matching_threads(
     targets: &Targets,
     probes: &mut Probes,
-) -> Result<impl Iterator<Item = (ExistingThread, ImageId)> + use<>> {
+) -> Result<impl Iterator<Item = ExistingThread> + use<>> {
     let in_cgroup = existing::threads_in_cgroup(&targets.filter);
     let threads = probes.existing_threads()?.into_iter();
-    Ok(threads
-        .filter(move |thread| in_cgroup.as_ref().is_none_or(|tids| tids.contains(&thread.task.tid)))
-        .map(|thread| (thread, image_of(&thread))))
-}
-
-const fn image_of(thread: &ExistingThread) -> ImageId {
-    let TaskId { tgid, exec_id, .. } = thread.task;
-    ImageId { tgid, exec_id }
+    Ok(threads.filter(move |thread| {
+        in_cgroup.as_ref().is_none_or(|tids| tids.contains(&thread.task.tid))
+    }))
 }
 
 /// Threads that sleep now began to before the recording. Without this, a thread that is not woken
@@ -302,7 +298,8 @@ fn add_existing_threads(
     found: &mut Found,
 ) -> Result<()> {
     let now = monotonic_ns();
-    for (thread, id) in matching_threads(targets, probes)? {
+    for thread in matching_threads(targets, probes)? {
+        let id = ImageId::of(&thread.task);
         // The command has not started: what waits now is a copy of offwake.
         if targets.command_pid() == Some(id.tgid) {
             found.ignored = Some(id);
@@ -325,7 +322,7 @@ fn add_existing_threads(
 
 /// The threads that exist, pass the filter and do not run, by their keys; `None` if the kernel does not tell.
 fn threads_asleep(targets: &Targets, probes: &mut Probes) -> Option<HashMap<u32, ExistingThread>> {
-    let threads = matching_threads(targets, probes).ok()?.map(|(thread, _)| thread);
+    let threads = matching_threads(targets, probes).ok()?;
     Some(threads.filter(|thread| thread.on_cpu == 0).map(|thread| (thread.key, thread)).collect())
 }
 

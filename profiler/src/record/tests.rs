@@ -420,7 +420,8 @@ fn notices_full() {
     wait_until("all programs are known", || {
         std::thread::sleep(Duration::from_millis(100));
         drain.all(&mut collected).unwrap();
-        let images: Vec<ImageId> = collected.waits.iter().map(|(key, _)| image(key)).collect();
+        let images: Vec<ImageId> =
+            collected.waits.iter().map(|(key, _)| ImageId::of(&key.sleeper)).collect();
         let mut known: Vec<u32> = notices.with(|snapshots| {
             images.iter().filter(|id| snapshots.image(**id).is_some()).map(|id| id.tgid).collect()
         });
@@ -429,10 +430,6 @@ fn notices_full() {
         known.len() == PROGRAMS
     });
     notices.finish();
-}
-
-fn image(key: &WaitKey) -> ImageId {
-    ImageId { tgid: key.sleeper.tgid, exec_id: key.sleeper.exec_id }
 }
 
 /// Nobody reads the notices until the process is gone.
