@@ -25,6 +25,11 @@ const LEAST_COST: u64 = 1000;
 /// costs something, and as many as it takes for the error to be known, which a handful tells nothing of.
 const LEAST: u64 = 8 * Sampling::ONE;
 
+/// How much of what may be spent is saved at most, where more was spent before.
+const MOST_SAVED: f64 = 0.5;
+/// How much is saved at most after a load that was out of all bounds, in seconds of what may be spent.
+const MOST_DEBT: f64 = 1.0;
+
 /// The thread that keeps a recording under its ceiling.
 pub(super) struct Budget {
     stop: Arc<AtomicBool>,
@@ -84,7 +89,8 @@ impl Budget {
                 let mut meter = Meter::new(programs);
                 while !is_over.load(Ordering::Relaxed) {
                     std::thread::sleep(TICK);
-                    control.look(meter.look());
+                    let (cost_ppm, elapsed) = meter.look();
+                    control.look(cost_ppm, elapsed);
                     // What cannot be set now is set the next time.
                     let _ = quota.set(0, control.quota(), 0);
                 }
@@ -127,11 +133,12 @@ impl Meter {
         self.programs.iter().map(|program| run_time_ns(program.as_fd())).sum()
     }
 
-    /// The cost since the last look, in millionths.
-    fn look(&mut self) -> u64 {
+    /// The cost since the last look, in millionths, and how long ago that was.
+    fn look(&mut self) -> (u64, Duration) {
         let (before, at) = (self.ns, self.at);
         (self.ns, self.at) = (self.read(), Instant::now());
-        ppm(self.ns.saturating_sub(before), self.at - at, self.cpus)
+        let elapsed = self.at - at;
+        (ppm(self.ns.saturating_sub(before), elapsed, self.cpus), elapsed)
     }
 
     fn spent(mut self) -> Spent {
@@ -151,6 +158,8 @@ struct Control {
     ceiling_ppm: u64,
     /// What is spent with hardly any interval recorded, as far as that was ever seen to be beyond the ceiling.
     floor_ppm: f64,
+    /// What was spent too much lately, and not saved since, as so many seconds of what may be spent.
+    debt: f64,
     quota: f64,
     most: f64,
 }
@@ -161,7 +170,7 @@ impl Control {
         let window_ns = (1u64 << Sampling::WINDOW_BITS) as f64;
         let budget_ns = window_ns * f64::from(ceiling_ppm) / 1e6 * cpus as f64;
         let most = (budget_ns / LEAST_COST as f64).max(1.0) * Sampling::ONE as f64;
-        Self { ceiling_ppm: ceiling_ppm.into(), floor_ppm: 0.0, quota: most, most }
+        Self { ceiling_ppm: ceiling_ppm.into(), floor_ppm: 0.0, debt: 0.0, quota: most, most }
     }
 
     /// The number of the map `QUOTA`.
@@ -175,7 +184,9 @@ impl Control {
     /// Where that part alone is beyond the ceiling, recording next to nothing would not help: then a tenth
     /// more is spent, so that there is something to see. That part is known then, and the quota is about the rest. It is
     /// looked at again every few seconds, and when another load costs less than it.
-    fn look(&mut self, cost_ppm: u64) {
+    ///
+    /// When a load begins, more is spent until this has looked at it: that is saved afterwards.
+    fn look(&mut self, cost_ppm: u64, elapsed: Duration) {
         let (cost, ceiling) = (cost_ppm.max(1) as f64, self.ceiling_ppm as f64);
         self.floor_ppm *= 0.999;
         if cost < 0.8 * self.floor_ppm {
@@ -185,7 +196,11 @@ impl Control {
             self.floor_ppm = cost;
         }
         let floor = if self.floor_ppm > ceiling { self.floor_ppm } else { 0.0 };
-        let ratio = (ceiling.max(1.1 * floor) - floor) / (cost - floor).max(1.0);
+        let allowed = ceiling.max(1.1 * floor);
+        let over = elapsed.as_secs_f64() * (cost / allowed - 1.0);
+        self.debt = (self.debt + over).clamp(0.0, MOST_DEBT);
+        let share = 1.0 - self.debt.min(MOST_SAVED);
+        let ratio = share * (allowed - floor) / (cost - floor).max(1.0);
         self.quota = (self.quota * ratio.clamp(1.0 / 64.0, 1.5)).clamp(LEAST as f64, self.most);
     }
 }
@@ -215,6 +230,8 @@ fn online_cpus() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use offwake_shared::Place;
+
     use super::*;
 
     /// A load on which the account of intervals alone costs `floor`, and each of the quota's `slope`.
@@ -222,7 +239,7 @@ mod tests {
         let mut control = Control::new(10_000, 2);
         let cost = |quota: f64| floor + slope * quota / Sampling::ONE as f64;
         for _ in 0..200 {
-            control.look(cost(control.quota) as u64);
+            control.look(cost(control.quota) as u64, TICK);
         }
         cost(control.quota)
     }
@@ -238,8 +255,32 @@ mod tests {
     #[test]
     fn an_idle_machine_has_all_its_intervals_recorded() {
         let mut control = Control::new(10_000, 2);
-        control.look(0);
+        control.look(0, TICK);
         assert_eq!(control.quota, control.most);
+    }
+
+    /// A load that begins after an idle time, recorded as the programs do it, for few seconds.
+    #[test]
+    fn what_the_beginning_of_a_load_takes_is_saved_afterwards() {
+        const RATE: u64 = 60_000;
+        const CEILING: f64 = 10_000.0;
+        const SECONDS: u64 = 3;
+        let mut control = Control::new(CEILING as u32, 2);
+        let mut place = Place::default();
+        let (mut now, mut spent_ns) = (0, 0.0);
+        while now < SECONDS * 1_000_000_000 {
+            let mut tick_ns = 0.0;
+            let end = now + TICK.as_nanos() as u64;
+            while now < end {
+                let weight = place.next_weight(now, control.quota());
+                tick_ns += 2_400.0 * Sampling::ONE as f64 / weight as f64;
+                now += 1_000_000_000 / RATE;
+            }
+            spent_ns += tick_ns;
+            control.look(ppm(tick_ns as u64, TICK, 2), TICK);
+        }
+        let spent = spent_ns / now as f64 / 2.0 * 1e6;
+        assert!((0.9 * CEILING..1.05 * CEILING).contains(&spent), "{spent}");
     }
 
     /// Loads that follow each other, by what their account costs. Where that alone is beyond the ceiling, a bit is added;
@@ -254,7 +295,7 @@ mod tests {
                 // No two looks are alike, and no more is recorded than there is.
                 let noise = [0.95, 1.05, 1.0, 1.02, 0.98][tick % 5];
                 let recorded = (2.0 * control.quota / Sampling::ONE as f64).min(3.0 * account);
-                control.look((noise * (account + recorded)) as u64);
+                control.look((noise * (account + recorded)) as u64, TICK);
                 if tick >= 60 {
                     (added, looks) = (added + recorded, looks + 1);
                 }
