@@ -24,6 +24,7 @@ mod priority;
 mod probe;
 mod quiesce;
 mod registers;
+mod scheduler;
 mod session;
 mod source;
 mod targets;

@@ -16,7 +16,7 @@ use super::preflight::Unwind;
 use super::probe::{Candidates, Probe};
 use super::targets::Targets;
 use super::unwind::{Unwinder, Worker};
-use super::{Config, Figures, Progress, btf, existing, kernel, memory, preflight};
+use super::{Config, Figures, Progress, btf, existing, kernel, memory, preflight, scheduler};
 use crate::profile::{Losses, Sampling, Thread, ThreadTotal};
 use crate::recording::{ImageId, Meta, Recording, UnwindFigures};
 
@@ -116,6 +116,7 @@ pub(super) fn record(
     }
     let _ =
         found.add_open_intervals(&mut waits, &mut accounts, &probes, config, asleep.as_ref(), now);
+    scheduler::complete(&mut found.stacks, &waits, &stacks);
     stacks.extend(std::mem::take(&mut found.stacks));
     let sources = collect::sources(&probes).unwrap_or_default();
     let (images, files) = snapshots.finish();

@@ -10,6 +10,7 @@ mod unwinding;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use hashbrown::HashSet;
 use offwake_shared::{
     Counters, Loss, StackContext, StackEnd, ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
 };
@@ -24,7 +25,7 @@ use super::notices::NoticeReader;
 use super::probe::Candidates;
 use super::{Capacity, Config, Filter, record};
 use crate::merge::{LOST_STACK, merge};
-use crate::profile::{Losses, Profile, Waker};
+use crate::profile::{Frame, Losses, Profile, Wait, Waker};
 use crate::recording::{ImageId, Meta, Recording};
 use crate::snapshot::process;
 use crate::symbolize::{self, symbolize};
@@ -155,6 +156,28 @@ fn threads_full_of_threads_that_exist() {
     let recording = record(&config, &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!(recording.waits.len(), 2);
     assert_eq!(recording.losses.get(Loss::ThreadsFull), 6);
+}
+
+/// The kernel tells the stack of a thread that sleeps without the scheduler's functions.
+#[test]
+fn a_thread_found_asleep_has_the_stack_of_its_later_sleeps() {
+    let name = "a_thread_found_asleep_has_the_stack_of_its_later_sleeps";
+    let Some(_guard) = privileged(name) else { return };
+    let children = sleepers_for(20 * SLEEP, 8);
+    children.iter().for_each(Child::wait_until_asleep);
+    let mut config = config(&children, Capacity::default());
+    config.duration = Some(Duration::from_secs(1));
+    let recording = record(&config, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let symbols = symbolize(&recording, &symbolize::Options::default(), &mut |_, _| {});
+    let profile = merge(&recording, &symbols);
+    let asleep = profile.waits.iter().filter(|wait| wait.state == WaitState::Interruptible);
+    let kernel = |wait: &Wait| -> Vec<String> {
+        let frames = wait.sleeper_stack.iter().map(|&id| &profile.frames[id as usize]);
+        frames.take_while(|frame| frame.kernel).map(Frame::label).collect()
+    };
+    let stacks: HashSet<_> = asleep.map(kernel).collect();
+    assert_eq!(stacks.len(), 1, "{stacks:?}");
+    assert!(stacks.iter().all(|stack| stack[0] == "__schedule"), "{stacks:?}");
 }
 
 #[test]
