@@ -9,6 +9,7 @@
 
 mod arch;
 mod btf;
+mod context;
 mod count;
 mod epoll;
 mod exec;

@@ -2,7 +2,6 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_stack, bpf_probe_read_user};
 use offwake_shared::{
@@ -10,6 +9,7 @@ use offwake_shared::{
     TaskId, UnwindProgram, UserRegisters, WakerKind,
 };
 
+use crate::context::Context;
 use crate::known::Told;
 use crate::maps::{
     FRAMES_LIMIT, HAS_TYPES, INTERRUPT_LEN_0, INTERRUPT_LEN_1, INTERRUPT_LEN_2, INTERRUPT_START_0,
@@ -25,7 +25,7 @@ use crate::{arch, count, known, remember, source};
 /// its program.
 #[inline(always)]
 pub fn kernel(
-    ctx: &impl EbpfContext,
+    ctx: &impl Context,
     scratch: *mut Scratch,
     current: Task,
     registers: &UserRegisters,
@@ -59,7 +59,7 @@ pub struct Waker {
 /// Finds out about whoever runs now, and wakes a thread. `registers`: those in the program of the current thread.
 #[inline(always)]
 pub fn waker(
-    ctx: &impl EbpfContext,
+    ctx: &impl Context,
     scratch: *mut Scratch,
     current: Task,
     registers: &UserRegisters,
@@ -90,7 +90,7 @@ pub fn waker(
 /// Takes the kernel stack of whoever runs now, and tells who that is. The stack of an interrupt ends with its entry,
 /// and says nothing of whoever was interrupted.
 #[inline(always)]
-pub fn take_waker(ctx: &impl EbpfContext, scratch: *mut Scratch) -> WakerKind {
+pub fn take_waker(ctx: &impl Context, scratch: *mut Scratch) -> WakerKind {
     // SAFETY: see `Scratch`.
     if !take_kernel(ctx, unsafe { &mut (*scratch).stack }) {
         return WakerKind::None;
@@ -121,7 +121,7 @@ fn store_kernel(scratch: *mut Scratch, remembered: u64, is_interrupt: bool, reas
 /// its program.
 #[inline(always)]
 pub fn user(
-    ctx: &impl EbpfContext,
+    ctx: &impl Context,
     scratch: *mut Scratch,
     current: Task,
     id: &TaskId,
@@ -248,15 +248,23 @@ fn tell_unmapped(stack: &Stack, walk: &Walk, program: Program, current: Task) {
 }
 
 #[inline(always)]
-fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
-    let frames = stack.frames.as_mut_ptr().cast::<c_void>();
+fn take_kernel<C: Context>(ctx: &C, stack: &mut Stack) -> bool {
+    let entry = if C::IS_AT_ENTRY { arch::entry(ctx.as_ptr() as u64) } else { None };
+    // Of the two the kernel finds the first only.
+    let room = &mut stack.frames[usize::from(entry.is_some())..];
+    let (frames, size) = (room.as_mut_ptr().cast::<c_void>(), size_of_val(room) as u32);
     // SAFETY: the buffer has the size that is passed.
-    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, (8 * MAX_FRAMES) as u32, 0) };
+    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, size, 0) };
     if bytes < 8 {
         count::lost(Loss::KernelStackUnreadable);
         return false;
     }
-    let len = (bytes >> 3) as u32;
+    let mut len = (bytes >> 3) as u32;
+    if let Some([function, caller]) = entry {
+        stack.frames[0] = function;
+        stack.frames[1] = caller;
+        len += 1;
+    }
     if len >= FRAMES_LIMIT.load() {
         count::lost(Loss::KernelStackTruncated);
     }
@@ -272,7 +280,7 @@ fn take_kernel(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
 /// knows what is where in `task_struct`, and thus what registers a thread has. The kernel does not tell
 /// how the walk ended.
 #[inline(always)]
-fn take_user(ctx: &impl EbpfContext, stack: &mut Stack) -> bool {
+fn take_user(ctx: &impl Context, stack: &mut Stack) -> bool {
     const BPF_F_USER_STACK: u64 = 1 << 8;
     let frames = stack.frames.as_mut_ptr().cast::<c_void>();
     let size = (8 * MAX_FRAMES) as u32;

@@ -1,11 +1,11 @@
 //! The two ends of an interval: switch-out and switch-in.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use offwake_shared::{
     Loss, Mark, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
 };
 
+use crate::context::Context;
 use crate::maps::{
     CONTROL, FILTER, HAS_TYPES, MAX_OFF_NS, MIN_OFF_NS, STATES, SWITCH, Scratch, THREADS, WAITS_0,
     WAITS_1, scratch,
@@ -29,7 +29,7 @@ pub fn concerns(prev: Task) -> bool {
 /// The current thread, `prev`, is switched out, and its stacks are taken. `state`: why; `None` if it is
 /// dead.
 #[inline(always)]
-pub fn begin(ctx: &impl EbpfContext, prev: Task, state: Option<WaitState>, now: u64) {
+pub fn begin(ctx: &impl Context, prev: Task, state: Option<WaitState>, now: u64) {
     let tid = prev.tid();
     let Some(state) = state else { return gone(prev, tid, now) };
     if STATES.load() & state.bit() == 0 {
@@ -190,7 +190,7 @@ pub fn end(tid: u32, now: u64) {
 /// The current thread has been switched in: its interval is complete. Only if it is as long as the user
 /// wants does it pay for stacks.
 #[inline(always)]
-pub fn end_with_stacks(ctx: &impl EbpfContext, now: u64) {
+pub fn end_with_stacks(ctx: &impl Context, now: u64) {
     let current = Task::current();
     let tid = current.tid();
     if !marks::has(tid, Mark::Known) {

@@ -1,9 +1,9 @@
 //! Who ends an interval.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use offwake_shared::{Mark, TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
 
+use crate::context::Context;
 use crate::maps::{MAX_OFF_NS, STATES, THREADS, UNWIND, WAKE, scratch};
 use crate::task::{Ids, Task};
 use crate::{marks, sample, source, stack, target, task, unwind, wait};
@@ -25,7 +25,7 @@ pub enum Counts {
 /// switch-out is kept: the thread may be switched out while its wake-up is under way
 /// (`try_to_wake_up` waits for `on_cpu`).
 #[inline(always)]
-pub fn record(ctx: &impl EbpfContext, tid: u32, task: Option<Task>, state: u32, counts: Counts) {
+pub fn record(ctx: &impl Context, tid: u32, task: Option<Task>, state: u32, counts: Counts) {
     if !marks::has(tid, Mark::Known) {
         return;
     }
@@ -73,7 +73,7 @@ pub fn state_before(task: Task) -> u32 {
 
 /// The current thread has created the thread `new`, which is about to run for the first time.
 #[inline(always)]
-pub fn created(ctx: &impl EbpfContext, new: Task) {
+pub fn created(ctx: &impl Context, new: Task) {
     let creator = Task::current();
     let (ids, creator_ids) = (task::ids(new), task::current_ids(creator));
     target::born(ids, creator_ids.tgid);
@@ -86,7 +86,7 @@ pub fn created(ctx: &impl EbpfContext, new: Task) {
 
 /// The first interval of a new thread: until it runs. `tid`: its key.
 #[inline(always)]
-pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
+pub fn begin_new(ctx: &impl Context, tid: u32, ids: Ids, id: &TaskId) {
     if !target::is_target(ids) || STATES.load() & WaitState::New.bit() == 0 {
         // Nothing of a thread that had this tid before is left.
         wait::forget(tid);
@@ -111,7 +111,7 @@ pub fn begin_new(ctx: &impl EbpfContext, tid: u32, ids: Ids, id: &TaskId) {
 
 /// `task`: the address of the sleeping one, 0 where nobody knows.
 #[inline(always)]
-fn set_waker(ctx: &impl EbpfContext, thread: &mut ThreadState, task: u64) {
+fn set_waker(ctx: &impl Context, thread: &mut ThreadState, task: u64) {
     let Some(scratch) = scratch(WAKE) else { return };
     let current = Task::current();
     let registers = current.own_registers();

@@ -104,6 +104,16 @@ pub fn call(registers: u64) -> Call {
     }
 }
 
+/// The innermost frames of a kernel function that has just been called with these `pt_regs`: the function, as if its
+/// first instruction had called the next frame, and its caller. That one is in `lr`, where the kernel's unwinder, which goes
+/// by frame records, does not look (`perf_callchain_kernel` of arch/arm64, 5.10 to 6.18).
+#[inline(always)]
+pub fn entry(registers: u64) -> Option<[u64; 2]> {
+    const INSTRUCTION: u64 = 4;
+    let function = read_at::<u64>(registers, &REGS_PC).wrapping_add(INSTRUCTION);
+    Some([function, read_at(registers.wrapping_add(8), &REGS_FP)])
+}
+
 /// A return address without its signature.
 #[inline(always)]
 pub fn code_address(return_address: u64) -> u64 {

@@ -104,6 +104,13 @@ pub fn call(registers: u64) -> Call {
     }
 }
 
+/// The innermost frames of a kernel function that has just been called with these `pt_regs`, where the kernel's unwinder
+/// misses one: it does not.
+#[inline(always)]
+pub const fn entry(_: u64) -> Option<[u64; 2]> {
+    None
+}
+
 /// All of a return address is the address.
 #[inline(always)]
 pub const fn code_address(return_address: u64) -> u64 {

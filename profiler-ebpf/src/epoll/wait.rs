@@ -2,7 +2,6 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use offwake_shared::{
@@ -13,6 +12,7 @@ use offwake_shared::{
 use super::maps::*;
 use super::{file, send, softirq_of, thread};
 use crate::arch::EPOLL_EVENT;
+use crate::context::Context;
 use crate::maps::{WAKE, scratch};
 use crate::source::epoll::Item;
 use crate::source::file::File;
@@ -41,7 +41,7 @@ pub fn sleeps(task: Task) -> bool {
 
 /// Whoever runs now wakes a thread.
 #[inline(always)]
-pub fn wake(ctx: &impl EbpfContext, woken: Task) {
+pub fn wake(ctx: &impl Context, woken: Task) {
     let Some(waiter) = EPOLL_WAITERS.get_ptr_mut(woken.tid()) else { return };
     if !sleeps(woken) {
         return;

@@ -124,10 +124,10 @@ pub(crate) fn check<'a>(
         count += truths.iter().map(|truth| truth.count).sum::<u64>();
     }
     let bar = if by_interrupts { hidden_interrupts(count) } else { hidden(count) };
-    assert!(unknown <= bar, "{unknown} of {count} wakers are unknown");
+    let counted = profile.lost("unknown_waker");
     assert!(
-        unknown <= profile.lost("unknown_waker"),
-        "{unknown} unknown wakers, {:?}",
+        unknown <= bar.min(counted),
+        "{unknown} of {count} wakers are unknown: {:?}",
         profile.losses
     );
 }
@@ -181,7 +181,7 @@ fn check_sleeper(
         );
         explained += seen;
     }
-    assert_eq!(explained, seen, "{what}: wrong wakers: {}", wakers(&waits));
+    assert_eq!(explained, seen, "{what}: wrong wakers: {:?}{}", profile.losses, wakers(&waits));
 
     let blocked = sum(waits.iter().copied(), |wait| wait.blocked_ns);
     let told_ns = |of: fn(&Truth) -> u64| truths.iter().map(|truth| of(truth)).sum::<u64>();
