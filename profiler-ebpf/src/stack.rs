@@ -253,8 +253,9 @@ fn take_kernel<C: Context>(ctx: &C, stack: &mut Stack) -> bool {
     // Of the two the kernel finds the first only.
     let room = &mut stack.frames[usize::from(entry.is_some())..];
     let (frames, size) = (room.as_mut_ptr().cast::<c_void>(), size_of_val(room) as u32);
+    let skipped = if C::IS_AT_ENTRY { 0 } else { arch::FOUND_TWICE };
     // SAFETY: the buffer has the size that is passed.
-    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, size, 0) };
+    let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, size, skipped) };
     if bytes < 8 {
         count::lost(Loss::KernelStackUnreadable);
         return false;
@@ -265,7 +266,7 @@ fn take_kernel<C: Context>(ctx: &C, stack: &mut Stack) -> bool {
         stack.frames[1] = caller;
         len += 1;
     }
-    if len >= FRAMES_LIMIT.load() {
+    if len + skipped as u32 >= FRAMES_LIMIT.load() {
         count::lost(Loss::KernelStackTruncated);
     }
     stack.len = len as u16;

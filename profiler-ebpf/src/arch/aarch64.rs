@@ -50,6 +50,10 @@ pub mod syscall {
 /// Bytes of `struct epoll_event`, which is not packed (include/uapi/linux/eventpoll.h), and where its `data` is.
 pub const EPOLL_EVENT: (u64, u64) = (16, 8);
 
+/// How many frames the kernel's unwinder finds twice where a tracepoint is: it begins with a return address and the frame
+/// record that has the same one (`perf_arch_fetch_caller_regs` in arch/arm64/include/asm/perf_event.h, 5.10 to 6.18).
+pub const FOUND_TWICE: u64 = 1;
+
 /// How many words are read at once: those of a signal's frame.
 pub const WORDS: usize = 4;
 

@@ -49,6 +49,9 @@ pub mod syscall {
 /// Bytes of `struct epoll_event`, which is packed here (include/uapi/linux/eventpoll.h), and where its `data` is.
 pub const EPOLL_EVENT: (u64, u64) = (12, 4);
 
+/// How many frames the kernel's unwinder finds twice where a tracepoint is.
+pub const FOUND_TWICE: u64 = 0;
+
 /// How many words are read below the caller's frame at once: the return address, and what the function
 /// pushed behind it. All six registers that it must save fit.
 pub const WORDS: usize = 8;
