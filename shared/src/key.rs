@@ -33,7 +33,7 @@ impl WakerKind {
 
 /// What waits are aggregated by. Stack ids are keys of the map `STACKS`; 0 means no stack.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaitKey {
     /// The thread that waited.
     pub sleeper: TaskId,

@@ -131,17 +131,8 @@ mod tests {
     }
 
     fn key(tid: u32) -> WaitKey {
-        WaitKey {
-            sleeper: TaskId { tgid: 1, tid, exec_id: 0, flags: 0, comm: [0; 16] },
-            waker: TaskId::default(),
-            sleeper_kernel: 7,
-            sleeper_user: 0,
-            waker_kernel: 0,
-            waker_user: 0,
-            source: 0,
-            state: 1,
-            waker_kind: 0,
-        }
+        let sleeper = TaskId { tgid: 1, tid, ..TaskId::default() };
+        WaitKey { sleeper, sleeper_kernel: 7, state: 1, ..WaitKey::default() }
     }
 
     #[test]

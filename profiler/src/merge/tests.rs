@@ -75,13 +75,9 @@ fn key() -> WaitKey {
     WaitKey {
         sleeper: SLEEPER,
         waker: WAKER,
-        sleeper_kernel: 0,
-        sleeper_user: 0,
-        waker_kernel: 0,
-        waker_user: 0,
         state: WaitState::Interruptible as u32,
         waker_kind: WakerKind::Task as u32,
-        source: 0,
+        ..WaitKey::default()
     }
 }
 

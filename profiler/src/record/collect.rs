@@ -194,14 +194,11 @@ fn open_interval(thread: &ThreadState, is_recorded: bool, now: u64) -> (WaitKey,
     let off_ns = now.saturating_sub(thread.off_since);
     let mut key = WaitKey {
         sleeper: thread.sleeper,
-        waker: Default::default(),
         sleeper_kernel: if is_recorded { thread.sleeper_kernel } else { 0 },
         sleeper_user: if is_recorded { thread.sleeper_user } else { 0 },
-        waker_kernel: 0,
-        waker_user: 0,
-        source: 0,
         state: thread.state,
         waker_kind: WakerKind::NotWoken as u32,
+        ..WaitKey::default()
     };
     let runqueue_ns = if thread.state == WaitState::Preempted as u32 {
         key.waker_kind = WakerKind::None as u32;

@@ -65,7 +65,7 @@ impl<'a> Whole<'a> {
 
 #[cfg(test)]
 mod tests {
-    use offwake_shared::{StackEnd, TaskId, WaitKey, WaitStats};
+    use offwake_shared::{StackEnd, WaitKey, WaitStats};
 
     use super::*;
 
@@ -74,26 +74,13 @@ mod tests {
         RawStack { context, image: None, frames: frames.into(), end: StackEnd::Complete }
     }
 
-    fn key(sleeper_kernel: StackId) -> WaitKey {
-        WaitKey {
-            sleeper: TaskId::default(),
-            waker: TaskId::default(),
-            sleeper_kernel,
-            sleeper_user: 0,
-            waker_kernel: 0,
-            waker_user: 0,
-            source: 0,
-            state: 0,
-            waker_kind: 0,
-        }
-    }
-
     /// What becomes of a stack that was found when sleepers were recorded with these.
     fn completed(found: &[u64], recorded: &[&[u64]]) -> Vec<u64> {
         let mut found = HashMap::from([(100, kernel(found))]);
         let stacks = recorded.iter().map(|frames| kernel(frames));
         let recorded: HashMap<StackId, RawStack> = (1..).zip(stacks).collect();
-        let waits = recorded.keys().map(|&id| (key(id), WaitStats::default())).collect();
+        let key = |&id: &StackId| WaitKey { sleeper_kernel: id, ..WaitKey::default() };
+        let waits = recorded.keys().map(|id| (key(id), WaitStats::default())).collect();
         complete(&mut found, &waits, &recorded);
         found[&100].frames.to_vec()
     }

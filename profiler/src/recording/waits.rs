@@ -88,17 +88,7 @@ mod tests {
     use super::*;
 
     fn key(tid: u32) -> WaitKey {
-        WaitKey {
-            sleeper: TaskId { tid, ..TaskId::default() },
-            waker: TaskId::default(),
-            sleeper_kernel: 0,
-            sleeper_user: 0,
-            waker_kernel: 0,
-            waker_user: 0,
-            source: 0,
-            state: 0,
-            waker_kind: 0,
-        }
+        WaitKey { sleeper: TaskId { tid, ..TaskId::default() }, ..WaitKey::default() }
     }
 
     #[test]
