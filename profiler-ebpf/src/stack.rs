@@ -249,11 +249,14 @@ fn tell_unmapped(stack: &Stack, walk: &Walk, program: Program, current: Task) {
 
 #[inline(always)]
 fn take_kernel<C: Context>(ctx: &C, stack: &mut Stack) -> bool {
-    let entry = if C::IS_AT_ENTRY { arch::entry(ctx.as_ptr() as u64) } else { None };
-    // Of the two the kernel finds the first only.
+    let (entry, skipped) = if C::IS_AT_ENTRY {
+        (arch::entry(ctx.as_ptr() as u64), 0)
+    } else {
+        (None, arch::FOUND_TWICE)
+    };
+    // Of the two of an entry the kernel finds the first only.
     let room = &mut stack.frames[usize::from(entry.is_some())..];
     let (frames, size) = (room.as_mut_ptr().cast::<c_void>(), size_of_val(room) as u32);
-    let skipped = if C::IS_AT_ENTRY { 0 } else { arch::FOUND_TWICE };
     // SAFETY: the buffer has the size that is passed.
     let bytes = unsafe { bpf_get_stack(ctx.as_ptr(), frames, size, skipped) };
     if bytes < 8 {
