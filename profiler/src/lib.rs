@@ -4,8 +4,14 @@
 //! [`record`] → [`Recording`](recording::Recording) → [`symbolize`] → [`merge`] →
 //! [`Profile`](profile::Profile) → [`render`]. A recording is raw and self-contained; a profile
 //! is symbolized, merged, and pure; [`saved`] reads it back from a file, and
-//! [`report`] and [`diff`] make others of it. Beside them stands [`unwind`]: how a
-//! recorder finds the callers of code without frame pointers.
+//! [`report`] and [`diff`] make others of it. Beside them stand [`unwind`]: how a
+//! recorder finds the callers of code without frame pointers; and [`epoll`]: what happens to threads in
+//! `epoll_wait`, event by event.
+
+#[cfg(test)]
+#[macro_use]
+#[path = "../tests/support/skip.rs"]
+mod skip;
 
 pub mod arch;
 pub mod diff;

@@ -428,6 +428,16 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// Its name on the command line, and in outputs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Blocked => "blocked",
+            Self::Runqueue => "runqueue",
+            Self::Count => "count",
+        }
+    }
+
     /// The metric of one wait: ns, or a number of intervals.
     pub const fn of(self, wait: &Wait) -> u64 {
         match self {

@@ -1,6 +1,9 @@
 //! What cannot be recorded or written: one line that says what to do, and nothing half-written.
 //! And what looks bad, but must not end a recording.
 
+#[macro_use]
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "bad_input/epoll.rs"]
 mod epoll;
 #[path = "bad_input/namespaces.rs"]
@@ -19,7 +22,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use offwake::snapshot::system;
-use sandbox::{Sandbox, Target, assert_failed, assert_whole, privileged, stderr};
+use sandbox::{Sandbox, Target, assert_failed, assert_whole, stderr};
 
 /// `nobody`
 const UNPRIVILEGED: u32 = 65534;
@@ -39,9 +42,7 @@ fn gone() -> String {
 
 #[test]
 fn targets_that_do_not_exist() {
-    if !privileged("targets_that_do_not_exist") {
-        return;
-    }
+    needs_root!();
     let (sandbox, gone) = (Sandbox::new(), gone());
     let missing = format!("no process or thread has the id {gone}");
     sandbox.assert_fails(&["-p", &gone], &[&missing]);
@@ -52,9 +53,7 @@ fn targets_that_do_not_exist() {
 
 #[test]
 fn a_thread_is_no_process() {
-    if !privileged("a_thread_is_no_process") {
-        return;
-    }
+    needs_root!();
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     let (tid_sender, tid) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -74,9 +73,7 @@ fn a_thread_is_no_process() {
 
 #[test]
 fn a_process_that_has_ended() {
-    if !privileged("a_process_that_has_ended") {
-        return;
-    }
+    needs_root!();
     let zombie = Target::start(&["true"]);
     let pid = zombie.pid();
     let stat = format!("/proc/{pid}/stat");
@@ -88,9 +85,7 @@ fn a_process_that_has_ended() {
 
 #[test]
 fn offwake_does_not_record_itself() {
-    if !privileged("offwake_does_not_record_itself") {
-        return;
-    }
+    needs_root!();
     // The shell becomes offwake.
     let sandbox = Sandbox::after("set -- \"$@\" -p $$");
     sandbox.assert_fails(&[], &["is offwake itself, which it does not record"]);
@@ -98,9 +93,7 @@ fn offwake_does_not_record_itself() {
 
 #[test]
 fn without_privileges() {
-    if !privileged("without_privileges") {
-        return;
-    }
+    needs_root!();
     let (sandbox, target) = (Sandbox::new(), Target::sleeping());
     let copy = sandbox.path("offwake");
     fs::copy(env!("CARGO_BIN_EXE_offwake"), &copy).unwrap();
@@ -115,9 +108,7 @@ fn without_privileges() {
 /// everything else is there.
 #[test]
 fn with_the_fewest_privileges() {
-    if !privileged("with_the_fewest_privileges") {
-        return;
-    }
+    needs_root!();
     let (sandbox, target) = (Sandbox::new(), Target::sleeping());
     let copy = sandbox.path("offwake");
     fs::copy(env!("CARGO_BIN_EXE_offwake"), &copy).unwrap();
@@ -138,9 +129,7 @@ fn with_the_fewest_privileges() {
 
 #[test]
 fn without_type_information() {
-    if !privileged("without_type_information") {
-        return;
-    }
+    needs_root!();
     let sandbox = Sandbox::after(
         "exec unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && exec \"$@\"' sh \"$@\"",
     );
@@ -156,9 +145,7 @@ fn without_type_information() {
 /// What `kernel.kptr_restrict=2` shows.
 #[test]
 fn with_hidden_kernel_addresses() {
-    if !privileged("with_hidden_kernel_addresses") {
-        return;
-    }
+    needs_root!();
     let sandbox = Sandbox::after(
         "exec unshare -m sh -c 'mount --bind kallsyms /proc/kallsyms && exec \"$@\"' sh \"$@\"",
     );
@@ -170,9 +157,7 @@ fn with_hidden_kernel_addresses() {
 
 #[test]
 fn commands_that_cannot_start() {
-    if !privileged("commands_that_cannot_start") {
-        return;
-    }
+    needs_root!();
     let sandbox = Sandbox::new();
     let file = sandbox.path("file");
     fs::write(&file, "").unwrap();
@@ -190,9 +175,7 @@ fn commands_that_cannot_start() {
 
 #[test]
 fn a_command_that_ends_at_once() {
-    if !privileged("a_command_that_ends_at_once") {
-        return;
-    }
+    needs_root!();
     let sandbox = Sandbox::new();
     let output = sandbox.offwake(&["-o", "out.svg", "--", "true"]).output().unwrap();
     if output.status.success() {
@@ -211,9 +194,7 @@ fn a_command_that_ends_at_once() {
 
 #[test]
 fn nothing_to_see() {
-    if !privileged("nothing_to_see") {
-        return;
-    }
+    needs_root!();
     Sandbox::new().assert_fails(
         &["--comm", "nobody has this", "-d", "0.2"],
         &["no interval off-CPU was seen in 0.2 s of threads named nobody has this: record for"],
@@ -222,9 +203,7 @@ fn nothing_to_see() {
 
 #[test]
 fn cgroups_that_are_none() {
-    if !privileged("cgroups_that_are_none") {
-        return;
-    }
+    needs_root!();
     let sandbox = Sandbox::new();
     // Told once, and not by each kind of probe that is tried.
     for (path, expected) in [
@@ -242,9 +221,7 @@ fn cgroups_that_are_none() {
 
 #[test]
 fn a_closed_pipe_ends_quietly() {
-    if !privileged("a_closed_pipe_ends_quietly") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
@@ -259,9 +236,7 @@ fn a_closed_pipe_ends_quietly() {
 
 #[test]
 fn a_full_disk_leaves_nothing() {
-    if !privileged("a_full_disk_leaves_nothing") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let output =
@@ -282,11 +257,26 @@ fn a_full_disk_leaves_nothing() {
     assert!(fs::read_to_string(sandbox.path("out.txt")).unwrap().contains("sleep"));
 }
 
+/// As containers have it.
+#[test]
+fn an_output_that_is_a_mount_of_its_own() {
+    needs_root!();
+    let target = Target::sleeping();
+    let sandbox = Sandbox::after(
+        "exec unshare -m sh -c 'echo was there >real.svg && touch out.svg && mount --bind real.svg out.svg && \
+         exec \"$@\"' sh \"$@\"",
+    );
+    let output = sandbox.offwake(&["-o", "out.svg", "-p", &target.pid(), "-d", "0.2"]).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_whole(&sandbox.path("real.svg"));
+    assert!(!fs::read_to_string(sandbox.path("real.svg")).unwrap().contains("was there"));
+    assert_eq!(sandbox.files().len(), 2, "{:?}", sandbox.files());
+}
+
 #[test]
 fn a_process_that_ends_during_the_recording() {
-    if !privileged("a_process_that_ends_during_the_recording") {
-        return;
-    }
+    needs_root!();
     for option in ["-p", "-t"] {
         let mut target = Target::sleeping();
         let sandbox = Sandbox::new();
@@ -303,9 +293,7 @@ fn a_process_that_ends_during_the_recording() {
 
 #[test]
 fn a_program_that_was_deleted() {
-    if !privileged("a_program_that_was_deleted") {
-        return;
-    }
+    needs_root!();
     let sandbox = Sandbox::new();
     let copy = sandbox.path("deleted-sleep");
     fs::copy("/bin/sleep", &copy).unwrap();
@@ -319,9 +307,7 @@ fn a_program_that_was_deleted() {
 
 #[test]
 fn small_limits() {
-    if !privileged("small_limits") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     for limit in [&*format!("ulimit -n {}", 62 + system::cpus()), "ulimit -l 64"] {
         Sandbox::after(limit).assert_records(&["-p", &target.pid(), "-d", "0.2"]);
@@ -339,9 +325,7 @@ fn small_limits() {
 
 #[test]
 fn more_processes_than_open_files() {
-    if !privileged("more_processes_than_open_files") {
-        return;
-    }
+    needs_root!();
     let targets: Vec<_> = (0..100).map(|_| Target::sleeping()).collect();
     let pids: Vec<_> = targets.iter().map(Target::pid).collect();
     let arguments = ["-p", &pids.join(","), "-d", "0.2"];
@@ -353,9 +337,7 @@ fn more_processes_than_open_files() {
 /// The kernel removes what offwake loaded, however offwake ends.
 #[test]
 fn nothing_stays_loaded_after_sigkill() {
-    if !privileged("nothing_stays_loaded_after_sigkill") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     let sandbox = Sandbox::new();
     let mut command = sandbox.offwake(&["-o", "out.svg", "-p", &target.pid()]);

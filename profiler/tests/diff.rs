@@ -114,6 +114,8 @@ fn a_gate_for_wait_time() {
     assert!(h.0 == 3 && h.1.ends_with("waits through ^h$ are new"), "{h:?}");
     // A typo in a gate must not let everything pass.
     assert_eq!(gate(&["--fail-above", "20", "--path", "nowhere"]).0, 1);
+    // Nor must a metric that nobody knows: folded stacks have one value.
+    assert_eq!(gate(&["--fail-above", "20", "--metric", "count"]).0, 1);
 }
 
 /// Three runs of each side: `f` is slower, `g` is as noisy as it was.

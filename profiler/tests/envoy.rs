@@ -3,32 +3,19 @@
 //! examples/envoy fetches Envoy once, starts it with two workers between a client and an upstream
 //! on loopback, runs offwake on it, and stops all that it started.
 
+#[macro_use]
+#[path = "support/skip.rs"]
+mod skip;
+
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use object::Endianness;
 use object::read::elf::{ElfFile64, ElfSymbol64};
 use object::{Object as _, ObjectSymbol as _};
 use serde_json::Value;
-
-/// Whether the test can run: it needs root. Elsewhere it is counted as skipped.
-fn privileged(name: &str) -> bool {
-    // SAFETY: no arguments, and it cannot fail.
-    if unsafe { libc::geteuid() } == 0 {
-        return true;
-    }
-    let required = std::env::var_os("OFFWAKE_PRIVILEGED").is_some_and(|value| value == "require");
-    assert!(!required, "{name} needs root");
-    if let Some(file) = std::env::var_os("OFFWAKE_SKIPS") {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).unwrap();
-        writeln!(file, "{name}").unwrap();
-    }
-    eprintln!("skipped: {name} needs root");
-    false
-}
 
 fn names(stack: &Value) -> Vec<&str> {
     let frames = stack.as_array().unwrap().iter();
@@ -41,20 +28,14 @@ fn sum<'a>(waits: impl IntoIterator<Item = &'a &'a Value>, field: &str) -> u64 {
 
 #[test]
 fn workers_sleep_in_epoll_and_are_woken_through_tcp() {
-    if !privileged("workers_sleep_in_epoll_and_are_woken_through_tcp") {
-        return;
-    }
+    needs_root!();
     let offwake = Path::new(env!("CARGO_BIN_EXE_offwake"));
     let demo = offwake.with_file_name("envoy-demo");
     assert!(demo.exists(), "{} is missing: cargo build -p offwake-examples", demo.display());
-    // Fetched once for all: beside the profiles' folders.
-    let cache: PathBuf = offwake.parent().unwrap().with_file_name("envoy");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("envoy.json");
 
     let output = Command::new(demo)
-        .arg("--cache")
-        .arg(cache)
         .args(["--seconds", "8", "--requests-per-connection", "20", "--"])
         .arg(offwake)
         .args(["-p", "{pid}", "-d", "5", "--wake-source", "-o"])
@@ -147,16 +128,11 @@ fn exported(program: &Path) -> Vec<(String, Range<u64>)> {
 /// Both ways to listen serve, and a connection a request is one.
 #[test]
 fn listeners_shared_or_not_serve() {
-    if !privileged("listeners_shared_or_not_serve") {
-        return;
-    }
+    needs_root!();
     let offwake = Path::new(env!("CARGO_BIN_EXE_offwake"));
     let demo = offwake.with_file_name("envoy-demo");
-    let cache: PathBuf = offwake.parent().unwrap().with_file_name("envoy");
     for shared in [&["--shared-listener"][..], &[]] {
         let output = Command::new(&demo)
-            .arg("--cache")
-            .arg(&cache)
             .args(["--seconds", "2", "--requests-per-connection", "1"])
             .args(shared)
             .output()
@@ -174,18 +150,13 @@ fn listeners_shared_or_not_serve() {
 /// the whole story of a request.
 #[test]
 fn a_shared_listener_has_a_herd() {
-    if !privileged("a_shared_listener_has_a_herd") {
-        return;
-    }
+    needs_root!();
     let offwake = Path::new(env!("CARGO_BIN_EXE_offwake"));
     let demo = offwake.with_file_name("envoy-demo");
-    let cache: PathBuf = offwake.parent().unwrap().with_file_name("envoy");
     let dir = tempfile::tempdir().unwrap();
     for shared in [&["--shared-listener"][..], &[]] {
         let file = std::fs::File::create(dir.path().join("epoll.json")).unwrap();
         let output = Command::new(&demo)
-            .arg("--cache")
-            .arg(&cache)
             .args(["--seconds", "5", "--think", "0", "--requests-per-connection", "1"])
             .args(["--connections", "2", "--rate", "100"])
             .args(shared)

@@ -1,10 +1,13 @@
 //! The interactive report in a browser: headless Chromium loads it, and the page tells what it shows
 //! (`data-ready` of its root element).
 
+#[macro_use]
+#[path = "support/skip.rs"]
+mod skip;
+
 use std::env;
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -19,19 +22,13 @@ use tempfile::TempDir;
 /// Far more than it takes, on a machine that does much else.
 const TIME: Duration = Duration::from_secs(120);
 
-/// Whether there is a browser. Where tests must not be skipped, its absence is a failure.
-fn has_browser(test: &str) -> bool {
-    if Command::new("chromium").arg("--version").stdout(Stdio::null()).status().is_ok() {
-        return true;
-    }
-    let required = env::var_os("OFFWAKE_PRIVILEGED").is_some_and(|value| value == "require");
-    assert!(!required, "{test} needs chromium");
-    if let Some(skips) = env::var_os("OFFWAKE_SKIPS") {
-        let mut file = OpenOptions::new().append(true).create(true).open(skips).unwrap();
-        writeln!(file, "html::{test}").unwrap();
-    }
-    eprintln!("skipped: {test} needs chromium");
-    false
+/// Ends the test that it stands in where there is no browser.
+macro_rules! needs_browser {
+    () => {
+        if Command::new("chromium").arg("--version").stdout(Stdio::null()).status().is_err() {
+            return skip::skip(this_test!(), "it needs chromium");
+        }
+    };
 }
 
 /// Makes the report of a profile.
@@ -106,9 +103,7 @@ fn ready(document: &str) -> Value {
 
 #[test]
 fn a_small_profile_with_hostile_names() {
-    if !has_browser("a_small_profile_with_hostile_names") {
-        return;
-    }
+    needs_browser!();
     let directory = TempDir::new().unwrap();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sample.pb.gz");
     let page = report(&sample, &directory);
@@ -155,9 +150,7 @@ fn histogram(document: &str) -> Option<&str> {
 
 #[test]
 fn a_profile_with_50_000_stacks() {
-    if !has_browser("a_profile_with_50_000_stacks") {
-        return;
-    }
+    needs_browser!();
     let directory = TempDir::new().unwrap();
     let folded = directory.path().join("big.folded");
     fs::write(&folded, many_stacks(50_000)).unwrap();
@@ -209,9 +202,7 @@ fn with_lengths(folded: &Path) -> Vec<u8> {
 
 #[test]
 fn a_diff() {
-    if !has_browser("a_diff") {
-        return;
-    }
+    needs_browser!();
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
     let (before, after) = (path("before.folded"), path("after.folded"));
@@ -248,9 +239,7 @@ fn a_diff() {
 /// What is gone has a picture of its own below: each zooms by itself, and a search is for both.
 #[test]
 fn both_pictures_of_a_diff() {
-    if !has_browser("both_pictures_of_a_diff") {
-        return;
-    }
+    needs_browser!();
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);
     let (before, after) = (path("before.folded"), path("after.folded"));

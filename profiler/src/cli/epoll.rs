@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use offwake::epoll::{Raw, Registration, Tracker, json, text};
 use offwake::record;
-use offwake::record::epoll::{BUFFER, Config, Ended, METHOD, Observer};
+use offwake::record::epoll::{Config, Ended, METHOD, Observer};
 
 use super::args::epoll::EpollArgs;
 use super::{say, stop};
@@ -20,8 +20,7 @@ use super::{say, stop};
 pub(crate) fn run(args: EpollArgs) -> Result<ExitCode> {
     let stop = stop::on_signals().context("cannot handle signals")?;
     let EpollArgs { pid, duration, summary, json, callback } = args;
-    let config =
-        Config { pids: super::config::unique(&pid), duration, callbacks: callback, buffer: BUFFER };
+    let config = Config { pids: super::config::unique(&pid), duration, callbacks: callback };
     let mut log = Log {
         out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
         tracker: Tracker::default(),

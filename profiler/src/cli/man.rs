@@ -89,8 +89,9 @@ const SPECIAL_FRAMES: [Entry; 10] = [
 const SIGNALS: [Entry; 2] = [
     (
         "SIGINT, SIGTERM, SIGHUP",
-        "End the recording. Results are complete for the time that was recorded. A second one ends \
-         offwake at once, without results and without half-written files. Under nohup, SIGHUP stays ignored.",
+        "End the recording. Results are complete for the time that was recorded. A second SIGINT \
+         or SIGTERM, half a second later or more, ends offwake at once, without results and without half-written \
+         files. Under nohup, SIGHUP stays ignored.",
     ),
     ("SIGPIPE", "Ignored: when the reader of standard output goes away, offwake ends quietly."),
 ];

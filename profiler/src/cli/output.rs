@@ -1,4 +1,5 @@
-//! Where results go. A file appears under its name only when it is complete, or not at all.
+//! Where results go. A file appears under its name only when it is complete, or not at all; one that cannot be replaced
+//! is written when the result is complete.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -113,8 +114,23 @@ fn replace(
     }
     // Some file systems tell only now that they are full.
     temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    match temporary.persist(path) {
+        Ok(_) => Ok(()),
+        // One that is a mount of its own, as in a container, has to stay.
+        Err(failed) if metadata(path)?.is_some() => Ok(overwrite(path, failed.file.reopen()?)?),
+        Err(failed) => Err(failed.error.into()),
+    }
+}
+
+/// Writes a complete file over another one. If that fails, nothing is left in it.
+fn overwrite(path: &Path, mut complete: File) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
+    let result = io::copy(&mut complete, &mut file).and_then(|_| file.sync_all());
+    if result.is_err() {
+        // What was in there is lost either way.
+        let _ = file.set_len(0);
+    }
+    result
 }
 
 /// A new file in the directory of `path`, with the permissions that any new file gets. Removed

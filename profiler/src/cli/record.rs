@@ -9,7 +9,7 @@ use offwake::snapshot::memory;
 use offwake::{merge, record, render, symbolize};
 
 use super::config::Job;
-use super::summary::{Summary, no_interval, say_probe, say_sampling};
+use super::summary::{Summary, no_interval, say_probe, say_refusal, say_sampling};
 use super::{progress, results, say, stop};
 
 /// Records, and writes the results.
@@ -58,6 +58,7 @@ pub(crate) fn run(job: &Job) -> anyhow::Result<ExitCode> {
         say(format_args!("memory: {peak} at its peak, and {maps} of BPF maps"));
     }
     say_sampling(&profile);
+    say_refusal(&profile, &job.outputs);
     if remembered != 0 {
         say(format_args!("stacks not unwound again: {remembered}"));
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use offwake::{render, report, symbolize};
 
 use super::config::Report;
-use super::summary::{say_probe, say_sampling};
+use super::summary::{say_probe, say_refusal, say_sampling};
 use super::{results, say, source, stop};
 
 /// Reads the files, and writes the results.
@@ -30,6 +30,7 @@ pub(crate) fn run(job: &Report) -> anyhow::Result<ExitCode> {
     });
     say_probe(&profile);
     say_sampling(&profile);
+    say_refusal(&profile, &job.outputs);
     say(profile.losses.describe(true));
     Ok(exit)
 }

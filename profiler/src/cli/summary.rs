@@ -6,9 +6,11 @@ use std::time::Duration;
 use offwake::profile::{Losses, Profile};
 use offwake::record::Config;
 use offwake::recording::Recording;
-use offwake::render;
+use offwake::render::{self, Format};
+use offwake::saved;
 use offwake_shared::WaitState;
 
+use super::config::Output;
 use super::say;
 
 /// What was recorded, in figures.
@@ -66,6 +68,17 @@ pub(crate) fn say_sampling(profile: &Profile) {
     }
     if let Some(unlike) = render::unlike_threads(profile) {
         say(format_args!("warning: {unlike}"));
+    }
+}
+
+/// Says if a profile that is saved cannot be read again.
+pub(crate) fn say_refusal(profile: &Profile, outputs: &[Output<Format>]) {
+    let is_saved = outputs.iter().any(|output| output.format == Format::Pprof);
+    if let Some(why) = is_saved.then(|| saved::refusal(profile)).flatten() {
+        say(format_args!(
+            "warning: offwake cannot read the saved profile again ({why}): record for a shorter time, fewer processes, \
+             or longer waits only (-m)"
+        ));
     }
 }
 

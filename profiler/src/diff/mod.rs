@@ -75,6 +75,8 @@ pub struct Sums {
     pub time_ns: u64,
     /// How many intervals. Folded stacks do not tell.
     pub count: u64,
+    /// The variance of `count`, where intervals were sampled.
+    pub count_variance: u64,
 }
 
 impl Sums {
@@ -83,6 +85,8 @@ impl Sums {
         self.value += metric.of(wait);
         self.time_ns += time.of(wait);
         self.count += wait.count;
+        let error = wait.estimate.count_error;
+        self.count_variance = self.count_variance.saturating_add(error.saturating_mul(error));
     }
 
     fn plus(self, other: Self) -> Self {
@@ -90,7 +94,15 @@ impl Sums {
             value: self.value + other.value,
             time_ns: self.time_ns + other.time_ns,
             count: self.count + other.count,
+            count_variance: self.count_variance.saturating_add(other.count_variance),
         }
+    }
+
+    /// As many intervals that were all counted tell as much as these (Kish, 1965): of a sample with the weights `w` the
+    /// variance is the sum of `w² - w`.
+    fn effective_count(&self) -> u64 {
+        let count = self.count as f64;
+        (count * count / (count + self.count_variance as f64).max(1.0)).ceil() as u64
     }
 
     /// The mean time of an interval, in ns, where it is known.
@@ -420,7 +432,7 @@ impl Table {
         let runs = |sums: &[Sums], divisors: &[u64]| -> Vec<noise::Run> {
             let run = |(sums, divisor): (&Sums, &u64)| noise::Run {
                 value: sums.value,
-                count: sums.count,
+                count: sums.effective_count(),
                 divisor: *divisor,
             };
             sums.iter().zip(divisors).map(run).collect()

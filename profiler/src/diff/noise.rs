@@ -5,7 +5,7 @@
 //! assume less, but with three runs of each side none can reach p < 0.1, whatever they show. Three
 //! runs may also agree by chance, so a variance counts as no smaller than
 //! - that of a Poisson number of waits, at the rate of both sides together: nothing follows from two
-//!   waits here and three there;
+//!   waits here and three there, nor from two samples and three that stand for hundreds;
 //! - that of 1 %.
 //!
 //! A rate may be 0, too: half a mean wait is added to each. Where waits are not counted (folded
@@ -41,6 +41,15 @@ impl Significance {
     pub fn is_significant(self) -> bool {
         self.adjusted <= LEVEL
     }
+
+    /// The adjusted p, with a `*` where it is significant.
+    pub fn describe(self) -> String {
+        let mark = if self.is_significant() { "*" } else { "" };
+        match self.adjusted {
+            p if p < 0.001 => format!("<0.001{mark}"),
+            p => format!("{p:.3}{mark}"),
+        }
+    }
 }
 
 /// What one run has of a row.
@@ -48,7 +57,7 @@ impl Significance {
 pub(super) struct Run {
     /// The metric.
     pub(super) value: u64,
-    /// How many waits; 0 where that is not known, too.
+    /// How many waits; 0 where that is not known, too. Where they were sampled, as many as tell as much.
     pub(super) count: u64,
     /// What values are divided by, not 0.
     pub(super) divisor: u64,

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
+use crate::profile::Estimate;
 use crate::saved::random::Random;
 
 const METRICS: [Metric; 4] = [Metric::Off, Metric::Blocked, Metric::Runqueue, Metric::Count];
@@ -203,6 +204,28 @@ fn significant(diff: &Diff) -> Vec<String> {
     let mut some = diff.clone();
     some.rows.retain(is_significant);
     names(&some)
+}
+
+/// Two samples here and three there prove nothing, however many waits each stands for.
+#[test]
+fn few_samples_prove_nothing() {
+    let runs = |samples: u64, weight: u64| -> Vec<Profile> {
+        let count = samples * weight;
+        let mut run = folded(&format!("w;f;--;x {count}\n"));
+        run.meta.duration = Duration::from_secs(1);
+        let wait = &mut run.waits[0];
+        wait.count = count;
+        let variance = samples * weight * (weight - 1);
+        wait.estimate = Estimate { samples, count_error: variance.isqrt(), ..Estimate::default() };
+        vec![run.clone(), run.clone(), run]
+    };
+    let p = |diff: &Diff| diff.total.significance.unwrap().p;
+    assert!(p(&of_runs(&runs(400, 1), &runs(600, 1))) < 0.001);
+    for weight in [1, 200] {
+        let few = of_runs(&runs(2, weight), &runs(3, weight));
+        assert!(p(&few) > 0.2, "{weight}: {}", p(&few));
+        assert!(p(&of_runs(&runs(200, weight), &runs(300, weight))) < 0.01);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use offwake_shared::{
 };
 
 use super::{Event, Interest, Order, Raw, Registration, Summary, Tracker, json, text};
+use crate::render::tests::assert_golden;
 
 const EXCLUSIVE: u32 = 1 << 28;
 const NET_RX: u32 = 3;
@@ -170,7 +171,7 @@ fn a_connection_reads_like_a_story() {
     }
     text.push('\n');
     text += &summary_of(&track(&play()).1);
-    check("epoll.txt", &text);
+    assert_golden("epoll.txt", &text);
 }
 
 #[test]
@@ -181,17 +182,7 @@ fn json_has_a_line_for_each() {
         json::line(event, &mut out).unwrap();
     }
     json::summary(&summary, "tracepoints", &[("events_full", 3)], &mut out).unwrap();
-    check("epoll.json", &String::from_utf8(out).unwrap());
-}
-
-/// Compares with a golden file, or writes it where that was asked for.
-fn check(name: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("OFFWAKE_BLESS").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, golden, "{} differs", path.display());
+    assert_golden("epoll.json", &String::from_utf8(out).unwrap());
 }
 
 #[test]

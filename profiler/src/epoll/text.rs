@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use super::event::{Context, EPOLL_BITS, LIBEVENT_BITS, bits, error_name};
 use super::{Accepted, Descriptor, Event, Kind, Latency, Returned, Row, Summary, Thread, Woken};
 use crate::render::escape;
-use crate::render::human::{count, time};
+use crate::render::human::{count, shorten, time};
 
 /// The most characters of a line.
 pub const COLUMNS: usize = 120;
@@ -34,7 +34,7 @@ pub fn line(event: &Event, start: u64) -> String {
     let fits = |form: &&String| form.chars().count() <= room;
     let shortest = || forms.last().cloned().unwrap_or_default();
     let what = forms.iter().find(fits).cloned().unwrap_or_else(shortest);
-    cut(&format!("{begin}{what}"), COLUMNS)
+    shorten(&format!("{begin}{what}"), COLUMNS)
 }
 
 /// The name of an event, and forms of what there is to say, the best first, each shorter than the one before.
@@ -61,7 +61,7 @@ fn describe(kind: &Kind) -> (&'static str, Vec<String>) {
             let of = |function: &str, known: &str| {
                 format!("fd {fd}{known} {events} arg {argument:#x} {function}")
             };
-            ("call", vec![of(&function, &known), of(&cut(&function, 40), ""), of("", "")])
+            ("call", vec![of(&function, &known), of(&shorten(&function, 40), ""), of("", "")])
         }
     }
 }
@@ -174,17 +174,7 @@ fn thread(thread: &Thread) -> String {
         true => escape::UNNAMED.into(),
         false => escape::name(comm),
     };
-    format!("{}{id}", cut(&name, THREAD - id.len()))
-}
-
-/// At most so many characters, the last of them `…` where something is cut off.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.into();
-    }
-    let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
+    format!("{}{id}", shorten(&name, THREAD - id.len()))
 }
 
 /// At most so many characters, with `…` in the place of those in the middle: what an address ends with, its port

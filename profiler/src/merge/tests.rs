@@ -6,6 +6,7 @@ use offwake_shared::{TaskId, WakerKind};
 use super::*;
 use crate::profile::{Losses, Meta, Module};
 use crate::recording::MappedFile;
+use crate::saved::random::Random;
 
 const SLEEPER: TaskId = TaskId { tgid: 10, tid: 11, exec_id: 1, flags: 0, comm: comm(b"sleeper") };
 const WAKER: TaskId = TaskId { tgid: 20, tid: 21, exec_id: 1, flags: 0, comm: comm(b"waker") };
@@ -279,23 +280,6 @@ fn waits_that_differ_in_nothing_visible_become_one() {
     let [wait] = &profile.waits[..] else { panic!("{profile:?}") };
     assert_eq!((wait.count, wait.blocked_ns, wait.runqueue_ns, wait.max_ns), (2, 400, 10, 305));
     assert_eq!(profile.frames, [kernel("__schedule")]);
-}
-
-/// A small generator of numbers: the same every time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for index in (1..items.len()).rev() {
-            items.swap(index, self.below(index as u64 + 1) as usize);
-        }
-    }
 }
 
 #[test]

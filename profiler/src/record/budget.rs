@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData};
 use offwake_shared::Sampling;
 
-use super::load::run_time_ns;
+use super::program::run_time_ns;
 use super::{descriptor, priority};
 
 /// How often the cost is looked at.

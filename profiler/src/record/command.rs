@@ -2,9 +2,7 @@
 
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -19,9 +17,9 @@ pub(super) struct Command {
     pub(super) file: Option<PathBuf>,
     name: String,
     /// Closed or written to: go.
-    go: Option<File>,
+    go: Option<PipeWriter>,
     /// Holds the error of `execve`; closed by a successful one.
-    failed: File,
+    failed: PipeReader,
 }
 
 impl Command {
@@ -35,8 +33,8 @@ impl Command {
             .collect::<Result<Vec<_>>>()?;
         let mut arguments: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
         arguments.push(std::ptr::null());
-        let (go_read, go_write) = pipe()?;
-        let (failed_read, failed_write) = pipe()?;
+        let (mut go_read, go_write) = io::pipe().context("cannot create a pipe")?;
+        let (failed_read, mut failed_write) = io::pipe().context("cannot create a pipe")?;
         // SAFETY: the child calls only functions that are safe after fork, on memory that was
         // prepared before, and ends in `execvp` or `_exit`.
         let pid = unsafe { libc::fork() };
@@ -49,10 +47,10 @@ impl Command {
             unsafe {
                 libc::signal(libc::SIGPIPE, libc::SIG_DFL);
                 let mut byte = 0u8;
-                if File::from(go_read).read(std::slice::from_mut(&mut byte)).is_ok_and(|n| n == 1) {
+                if go_read.read(std::slice::from_mut(&mut byte)).is_ok_and(|n| n == 1) {
                     libc::execvp(arguments[0], arguments.as_ptr());
                     let error = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-                    let _ = File::from(failed_write).write_all(&error.to_ne_bytes());
+                    let _ = failed_write.write_all(&error.to_ne_bytes());
                 }
                 libc::_exit(127);
             }
@@ -61,8 +59,8 @@ impl Command {
             pid: u32::try_from(pid).expect("fork returned a pid"),
             file,
             name,
-            go: Some(go_write.into()),
-            failed: failed_read.into(),
+            go: Some(go_write),
+            failed: failed_read,
         })
     }
 
@@ -100,15 +98,4 @@ fn find(name: &OsStr) -> Option<PathBuf> {
         file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
     };
     env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(can_run)
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let mut fds = [0; 2];
-    // SAFETY: the array has room for the two descriptors, which nobody else owns.
-    unsafe {
-        if libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
-            return Err(io::Error::last_os_error()).context("cannot create a pipe");
-        }
-        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
-    }
 }

@@ -1,3 +1,5 @@
+//! What to record, and how.
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Emptying the maps while the programs fill them, so that none is ever full.
 //!
-//! A thread of its own, which nothing else delays: the programs wake it when a map is half full, and it
-//! runs before all others then. When nothing fills it only looks, four times a second.
+//! A thread of its own, which nothing else delays: the programs wake it when the map of waits is a quarter full, or the
+//! ring buffer of stacks half, and it runs before all others then. When nothing fills it only looks, four times a second.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use offwake_shared::{WaitKey, WaitStats};
+use offwake_shared::{Counters, WaitKey, WaitStats};
 
 use super::batch::Buffers;
 use super::collect::Collected;
-use super::load::PodCounters;
-use super::{Capacity, priority, quiesce};
+use super::pod::Pod;
+use super::{Capacity, NO_PANIC, priority, quiesce};
 
 /// How long to wait for something to fill.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -26,7 +26,7 @@ pub(super) struct Maps {
     pub(super) waits: [MapData; 2],
     /// Which of the two the programs use.
     pub(super) control: Array<MapData, u32>,
-    pub(super) counters: PerCpuArray<MapData, PodCounters>,
+    pub(super) counters: PerCpuArray<MapData, Pod<Counters>>,
     pub(super) stacks: RingBuf<MapData>,
     pub(super) known_stacks: MapData,
     pub(super) filling: RingBuf<MapData>,
@@ -110,7 +110,7 @@ impl Drain {
         Ok(self.maps.counters.get(&0, 0)?.iter().map(|cpu| cpu.0.new_waits).sum())
     }
 
-    /// Waits until the programs say that something is half full, but not for long.
+    /// Waits until the programs say that something fills, but not for long.
     fn wait(&self) {
         let fd = self.maps.filling.as_raw_fd();
         let mut polled = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
@@ -125,9 +125,6 @@ pub(super) struct Drainer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Drain>>,
 }
-
-/// Why a lock is never poisoned.
-const NO_PANIC: &str = "nobody panics while holding the lock";
 
 impl Drainer {
     /// Starts the thread.

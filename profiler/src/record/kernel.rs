@@ -48,6 +48,11 @@ pub(super) fn uses_bpf_loop(unwinds: bool) -> bool {
 }
 
 impl Version {
+    /// Whether this kernel has `bpf_get_current_task_btf`.
+    pub(super) fn has_current_task(self) -> bool {
+        self >= Self(5, 11, 0)
+    }
+
     /// Whether this kernel has `bpf_task_pt_regs`.
     pub(super) fn has_task_registers(self) -> bool {
         self >= Self(5, 15, 0)

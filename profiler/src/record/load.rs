@@ -3,15 +3,13 @@
 use std::any::Any;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
-use aya_obj::generated::bpf_prog_info;
 use offwake_shared::{
     Counters, ExistingThread, MAX_UNWIND_RULES, Mark, SourceDetail, ThreadState, UNWIND_CHUNK,
 };
@@ -19,7 +17,10 @@ use offwake_shared::{
 use super::btf::{self, KernelTypes};
 use super::constants::Constants;
 use super::marks::{self, Marks};
+use super::pod::Pod;
 use super::probe::{Candidates, Flavour, Hook, Probe};
+use super::program::recursion_misses;
+use super::quiesce::wait_for_running_programs;
 use super::{
     Capacity, Config, Filter, UnwindChoice, budget, drain, kernel, source, untyped, unwind,
 };
@@ -62,20 +63,6 @@ pub(super) fn object(tells_sources: bool, unwinds: bool) -> &'static [u8] {
 
 /// The iterator over the threads that exist.
 const EXISTING: &str = "existing";
-
-/// A map value, as aya wants it.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct PodThreadState(ThreadState);
-// SAFETY: `ThreadState` is an ABI type: plain data without padding.
-unsafe impl aya::Pod for PodThreadState {}
-
-/// A map value, as aya wants it.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub(super) struct PodCounters(pub(super) Counters);
-// SAFETY: `Counters` is an ABI type: plain data without padding.
-unsafe impl aya::Pod for PodCounters {}
 
 /// The programs in the kernel, and their maps.
 pub(super) struct Probes {
@@ -291,8 +278,8 @@ impl Probes {
     pub(super) fn add_thread(&mut self, key: u32, thread: ThreadState) -> Result<bool> {
         const BPF_NOEXIST: u64 = 1;
         self.marks.set(key, Mark::Known);
-        let mut threads: HashMap<_, u32, PodThreadState> = self.map_mut("THREADS").try_into()?;
-        let result = threads.insert(key, PodThreadState(thread), BPF_NOEXIST);
+        let mut threads: HashMap<_, u32, Pod<ThreadState>> = self.map_mut("THREADS").try_into()?;
+        let result = threads.insert(key, Pod(thread), BPF_NOEXIST);
         match result.as_ref().map_err(errno) {
             Ok(()) | Err(Some(libc::EEXIST)) => Ok(true),
             Err(Some(libc::E2BIG)) => Ok(false),
@@ -322,10 +309,10 @@ impl Probes {
 
     /// What the programs have counted, on all CPUs together.
     pub(super) fn counters(&self) -> Result<Counters> {
-        let map: PerCpuArray<_, PodCounters> =
+        let map: PerCpuArray<_, Pod<Counters>> =
             self.bpf.map("COUNTERS").expect(IN_OBJECT).try_into()?;
         let mut sum = Counters::default();
-        for PodCounters(cpu) in map.get(&0, 0)?.iter() {
+        for Pod(cpu) in map.get(&0, 0)?.iter() {
             let Counters { intervals, off_ns, new_waits, remembered, losses } = cpu;
             sum.intervals += intervals;
             sum.off_ns += off_ns;
@@ -490,51 +477,4 @@ fn errno(error: &MapError) -> Option<i32> {
         | MapError::CreateError { io_error, .. } => io_error.raw_os_error(),
         _ => None,
     }
-}
-
-/// Waits until every BPF program that runs now has returned: they run in RCU read-side sections
-/// (`bpf_trace_run` in kernel/trace/bpf_trace.c), which `membarrier(MEMBARRIER_CMD_GLOBAL)` waits
-/// for (kernel/sched/membarrier.c).
-pub(super) fn wait_for_running_programs() {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: the call takes no pointers.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result != 0 {
-        // Refused where CPUs run without ticks (nohz_full). A program runs for microseconds.
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// How often the kernel did not run this program because it was running on that CPU already.
-pub(super) fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
-    program_info(program).map_or(0, |info| info.recursion_misses)
-}
-
-/// For how long the kernel has measured this program to run, in ns.
-pub(super) fn run_time_ns(program: BorrowedFd<'_>) -> u64 {
-    program_info(program).map_or(0, |info| info.run_time_ns)
-}
-
-/// What the kernel says of a program; `None` if it does not tell.
-pub(super) fn program_info(program: BorrowedFd<'_>) -> Option<bpf_prog_info> {
-    /// `union bpf_attr` of the command.
-    #[repr(C)]
-    struct InfoAttr {
-        fd: u32,
-        len: u32,
-        info: u64,
-    }
-    const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-    // SAFETY: the type is plain data, for which zeros are valid.
-    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
-    let mut attr = InfoAttr {
-        fd: u32::try_from(program.as_raw_fd()).expect("a file descriptor"),
-        len: u32::try_from(size_of::<bpf_prog_info>()).expect("a few hundred bytes"),
-        info: &raw mut info as u64,
-    };
-    // SAFETY: the attribute points to as many bytes as it says.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut attr, size_of::<InfoAttr>())
-    };
-    (result == 0).then_some(info)
 }

@@ -146,8 +146,7 @@ mod tests {
     #[test]
     fn what_this_process_maps_is_told() {
         if Ring::open(0).is_err() {
-            // Without the privilege; the truth tests, which have it, load libraries.
-            return;
+            return crate::skip::skip(this_test!(), "it needs root or CAP_PERFMON");
         }
         let mut mmaps = Mmaps::open();
         let map_code = |times: u32| {

@@ -19,9 +19,11 @@ mod memory;
 mod mmaps;
 mod notices;
 mod offsets;
+mod pod;
 mod preflight;
 mod priority;
 mod probe;
+mod program;
 mod quiesce;
 mod registers;
 mod scheduler;
@@ -39,6 +41,9 @@ use std::time::Duration;
 pub use config::{Capacity, Config, Filter, ProbeChoice, UnwindChoice};
 
 use crate::recording::Recording;
+
+/// Why a lock is never poisoned.
+const NO_PANIC: &str = "nobody panics while holding the lock";
 
 /// What a recording is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

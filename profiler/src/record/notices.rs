@@ -1,10 +1,12 @@
 //! Reading the mappings of programs as soon as the probes see them.
 
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
@@ -12,8 +14,8 @@ use hashbrown::HashSet;
 use offwake_shared::{Notice, NoticeKind, Program};
 
 use super::mmaps::Mmaps;
-use super::priority;
 use super::unwind::{Request, Unwinder, Worker};
+use super::{NO_PANIC, priority};
 use crate::recording::ImageId;
 use crate::snapshot::Snapshots;
 
@@ -32,8 +34,33 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Why a lock is never poisoned.
-const NO_PANIC: &str = "nobody panics while holding the lock";
+/// For so long mappings that have changed are not read again after they were: there are programs that change theirs
+/// thousands of times a second. Where a walk comes to code that is not known, they are read at once.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Processes that map something new.
+#[derive(Default)]
+struct Changed {
+    pids: HashSet<u32>,
+    /// Some news were lost: it may be any.
+    may_be_any: bool,
+}
+
+impl Changed {
+    /// Adds what [`Mmaps::take`] tells.
+    fn add(&mut self, pids: Option<HashSet<u32>>) {
+        self.may_be_any |= pids.is_none();
+        self.pids.extend(pids.unwrap_or_default());
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.may_be_any && self.pids.is_empty()
+    }
+
+    fn has(&self, tgid: u32) -> bool {
+        self.may_be_any || self.pids.contains(&tgid)
+    }
+}
 
 impl NoticeReader {
     /// Starts the thread.
@@ -50,10 +77,15 @@ impl NoticeReader {
             .name("offwake-notices".into())
             .spawn(move || {
                 priority::hurry();
+                let (mut changed, mut refreshed) = (Changed::default(), Instant::now());
                 while !for_thread.stop.load(Ordering::Relaxed) {
                     wait_for_data(&notices, &mmaps);
                     for_thread.read_all(&mut notices);
-                    for_thread.refresh_all(mmaps.take());
+                    changed.add(mmaps.take());
+                    if !changed.is_empty() && refreshed.elapsed() >= PAUSE {
+                        refreshed = Instant::now();
+                        for_thread.refresh_all(&mem::take(&mut changed));
+                    }
                 }
                 for_thread.read_all(&mut notices);
             })
@@ -102,7 +134,7 @@ impl NoticeReader {
     pub(super) fn finish(&mut self) -> Snapshots {
         self.stop();
         *self.shared.requests.lock().expect(NO_PANIC) = None;
-        self.with(std::mem::take)
+        self.with(mem::take)
     }
 
     fn stop(&mut self) {
@@ -151,14 +183,10 @@ impl Shared {
         is_known
     }
 
-    /// Reads again what these processes map; `None`: what all do.
-    fn refresh_all(&self, pids: Option<HashSet<u32>>) {
-        if pids.as_ref().is_some_and(HashSet::is_empty) {
-            return;
-        }
+    /// Reads again what these processes map.
+    fn refresh_all(&self, changed: &Changed) {
         let mut snapshots = self.snapshots.lock().expect(NO_PANIC);
-        let changed = snapshots.ids(|tgid| pids.as_ref().is_none_or(|pids| pids.contains(&tgid)));
-        for id in changed {
+        for id in snapshots.ids(|tgid| changed.has(tgid)) {
             snapshots.refresh(id);
             self.request(Request::Read(id));
         }

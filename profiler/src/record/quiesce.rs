@@ -1,8 +1,20 @@
 //! Waiting until no program uses a map any more.
 
 use std::io;
+use std::time::Duration;
 
-use super::load::wait_for_running_programs;
+/// Waits until every BPF program that runs now has returned: they run in RCU read-side sections
+/// (`bpf_trace_run` in kernel/trace/bpf_trace.c), which `membarrier(MEMBARRIER_CMD_GLOBAL)` waits
+/// for (kernel/sched/membarrier.c).
+pub(super) fn wait_for_running_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Refused where CPUs run without ticks (nohz_full). A program runs for microseconds.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// Waits until every program that runs now has returned.
 ///

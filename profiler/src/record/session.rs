@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId, WaitStats};
 
@@ -56,6 +56,8 @@ pub(super) fn record(
         }
         None => None,
     };
+    // Before a command runs that nobody would record, or end.
+    ensure!(!stop.load(Ordering::Relaxed), "a signal came before the recording had begun");
     targets.go()?;
 
     // From here on nothing ends the recording but its end: what cannot be read now is read later.

@@ -1,13 +1,11 @@
 //! Telling what ends waits: where this kernel has what tells of files, sockets and epoll instances, and by
 //! which functions it wakes threads.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use offwake_shared::SourceDetail;
 
 use super::btf::KernelTypes;
-use super::probe::Hook;
+use super::probe::{Hook, has_kprobes};
 use super::{Config, ProbeChoice};
 use crate::symbolize::kallsyms;
 
@@ -34,7 +32,7 @@ impl Method {
 
     /// The best that this kernel has.
     pub(super) fn of_kernel() -> Self {
-        if has_kprobes().is_ok() { Self::Kprobes } else { Self::Tracepoints }
+        if can_probe() { Self::Kprobes } else { Self::Tracepoints }
     }
 
     /// The programs that it takes, beside those that record wake-ups.
@@ -67,19 +65,13 @@ impl Method {
 const EPOLL_CALLBACK: &str = "ep_poll_callback";
 const POLL_CALLBACK: &str = "pollwake";
 
-fn has_kprobes() -> Result<()> {
-    if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
-        bail!("this kernel has no kprobes (CONFIG_KPROBE_EVENTS), or /sys is not mounted");
-    }
-    for (name, found) in [EPOLL_CALLBACK, POLL_CALLBACK]
-        .iter()
-        .zip(kallsyms::find(&[EPOLL_CALLBACK, POLL_CALLBACK])?)
-    {
-        if found.as_deref() != Some(name) {
-            bail!("this kernel has no function {name}");
-        }
-    }
-    Ok(())
+/// Whether the functions can be probed: each is there, and whole.
+fn can_probe() -> bool {
+    let wanted = [EPOLL_CALLBACK, POLL_CALLBACK];
+    let are_whole = |found: Vec<Option<String>>| {
+        found.iter().zip(wanted).all(|(found, wanted)| found.as_deref() == Some(wanted))
+    };
+    has_kprobes() && kallsyms::find(&wanted).is_ok_and(are_whole)
 }
 
 /// Functions in the stack of who wakes a thread that tell why (profiler-ebpf/src/source/reason.rs): the

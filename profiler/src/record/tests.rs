@@ -3,6 +3,7 @@
 //! Most tests use the probes without a session, so that nothing empties a map that is to fill.
 
 mod child;
+#[macro_use]
 mod privileged;
 mod recursing;
 mod unwinding;
@@ -16,13 +17,14 @@ use offwake_shared::{
 };
 
 use self::child::{Child, Shared};
-use self::privileged::{MaxStack, privileged};
+use self::privileged::MaxStack;
 use super::batch::Buffers;
 use super::collect::Collected;
 use super::drain::Drain;
-use super::load::{Probes, recursion_misses};
+use super::load::Probes;
 use super::notices::NoticeReader;
 use super::probe::Candidates;
+use super::program::recursion_misses;
 use super::{Capacity, Config, Filter, record};
 use crate::merge::{LOST_STACK, merge};
 use crate::profile::{Frame, Losses, Profile, Wait, Waker};
@@ -131,7 +133,7 @@ fn sleeps(collected: &Collected) -> impl Iterator<Item = (&WaitKey, &WaitStats)>
 
 #[test]
 fn threads_full() {
-    let Some(_guard) = privileged("threads_full") else { return };
+    let _turn = turn!();
     let children = sleepers(8);
     let config = config(&children, Capacity { threads: 2, ..Capacity::default() });
     let mut probes = attached(&config);
@@ -147,7 +149,7 @@ fn threads_full() {
 
 #[test]
 fn threads_full_of_threads_that_exist() {
-    let Some(_guard) = privileged("threads_full_of_threads_that_exist") else { return };
+    let _turn = turn!();
     let sleep_long = || std::thread::sleep(2 * PATIENCE);
     let children: Vec<_> = (0..8).map(|_| Child::start(sleep_long)).collect();
     children.iter().for_each(Child::wait_until_asleep);
@@ -161,8 +163,7 @@ fn threads_full_of_threads_that_exist() {
 /// The kernel tells the stack of a thread that sleeps without the scheduler's functions.
 #[test]
 fn a_thread_found_asleep_has_the_stack_of_its_later_sleeps() {
-    let name = "a_thread_found_asleep_has_the_stack_of_its_later_sleeps";
-    let Some(_guard) = privileged(name) else { return };
+    let _turn = turn!();
     let children = sleepers_for(20 * SLEEP, 8);
     children.iter().for_each(Child::wait_until_asleep);
     let mut config = config(&children, Capacity::default());
@@ -182,7 +183,7 @@ fn a_thread_found_asleep_has_the_stack_of_its_later_sleeps() {
 
 #[test]
 fn waits_full() {
-    let Some(_guard) = privileged("waits_full") else { return };
+    let _turn = turn!();
     let children = sleepers(16);
     let mut probes = attached(&config(&children, Capacity { waits: 4, ..Capacity::default() }));
     wait_for_loss(&probes, Loss::WaitsFull);
@@ -197,7 +198,7 @@ fn waits_full() {
 /// waits is faster than it looks: then it says so, and records what comes after.
 #[test]
 fn a_full_map_does_not_end_a_recording() {
-    let Some(_guard) = privileged("a_full_map_does_not_end_a_recording") else { return };
+    let _turn = turn!();
     let children = sleepers_for(5 * SLEEP, 64);
     let tiny = Capacity {
         threads: 32,
@@ -218,7 +219,7 @@ fn a_full_map_does_not_end_a_recording() {
 
 #[test]
 fn stacks_full() {
-    let Some(_guard) = privileged("stacks_full") else { return };
+    let _turn = turn!();
     /// A page has room for no more, each of which has at least ten frames.
     const ROOM: usize = 4096 / (24 + 8 * 10);
     let children = sleepers(4 * ROOM);
@@ -240,7 +241,7 @@ fn stacks_full() {
 
 #[test]
 fn kernel_stack_unreadable() {
-    let Some(_guard) = privileged("kernel_stack_unreadable") else { return };
+    let _turn = turn!();
     let children = sleepers(1);
     // Dropped last: nothing can be changed while the programs are loaded.
     let _limit = MaxStack::set(0);
@@ -258,7 +259,7 @@ fn kernel_stack_unreadable() {
 
 #[test]
 fn user_stack_broken() {
-    let Some(_guard) = privileged("user_stack_broken") else { return };
+    let _turn = turn!();
     /// Sleeps with a frame pointer that leads nowhere, as code does that uses the register freely.
     fn sleep_without_frame_pointer() {
         let time = libc::timespec { tv_sec: 0, tv_nsec: SLEEP.as_nanos() as libc::c_long };
@@ -302,7 +303,7 @@ fn user_stack_broken() {
 #[test]
 fn kernel_stack_truncated() {
     const LIMIT: usize = 3;
-    let Some(_guard) = privileged("kernel_stack_truncated") else { return };
+    let _turn = turn!();
     let children = sleepers(1);
     // Dropped last: nothing can be changed while the programs are loaded.
     let _limit = MaxStack::set(LIMIT);
@@ -320,7 +321,7 @@ fn kernel_stack_truncated() {
 
 #[test]
 fn a_deep_user_stack_keeps_its_innermost_frames() {
-    let Some(_guard) = privileged("a_deep_user_stack_keeps_its_innermost_frames") else { return };
+    let _turn = turn!();
     #[inline(never)]
     fn descend(depth: usize) -> usize {
         if depth == 0 {
@@ -344,7 +345,7 @@ fn a_deep_user_stack_keeps_its_innermost_frames() {
 
 #[test]
 fn unknown_waker() {
-    let Some(_guard) = privileged("unknown_waker") else { return };
+    let _turn = turn!();
     let children = sleepers(1);
     let config = config(&children, Capacity::default());
     let mut probes = loaded(&config);
@@ -369,7 +370,7 @@ fn unknown_waker() {
 #[test]
 fn switch_in_missed() {
     const ASLEEP: Duration = Duration::from_millis(20);
-    let Some(_guard) = privileged("switch_in_missed") else { return };
+    let _turn = turn!();
     // 2n: the child is about to sleep for the nth time; 2n + 1: it was woken, and runs until told.
     let shared = Shared::new();
     let child = Child::start(|| {
@@ -428,7 +429,7 @@ fn notices_full() {
     const PAGE: u32 = 4096;
     /// 16 bytes and a header of 8 each fill the page twice.
     const PROGRAMS: usize = 2 * PAGE as usize / 24;
-    let Some(_guard) = privileged("notices_full") else { return };
+    let _turn = turn!();
     // They are many: more work for each would be too much for the machine.
     let children = sleepers_for(20 * SLEEP, PROGRAMS);
     let mut probes =
@@ -458,7 +459,7 @@ fn notices_full() {
 /// Nobody reads the notices until the process is gone.
 #[test]
 fn process_gone() {
-    let Some(_guard) = privileged("process_gone") else { return };
+    let _turn = turn!();
     let children = sleepers(1);
     let mut probes = attached(&config(&children, Capacity::default()));
     wait_for_intervals(&probes, 5);
@@ -472,8 +473,7 @@ fn process_gone() {
 
 #[test]
 fn a_thread_is_forgotten_when_it_dies_under_another_name() {
-    let name = "a_thread_is_forgotten_when_it_dies_under_another_name";
-    let Some(_guard) = privileged(name) else { return };
+    let _turn = turn!();
     let rename = |name: &std::ffi::CStr| {
         // SAFETY: the name is a string with an end.
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
@@ -514,7 +514,7 @@ fn a_process_that_is_gone_counts_once() {
     let gone = Child::start(|| {});
     let pid = gone.pid;
     drop(gone);
-    let Some(_guard) = privileged("a_process_that_is_gone_counts_once") else { return };
+    let _turn = turn!();
     let notices = notice_reader();
     for _thread in 0..3 {
         notices.read(ImageId { tgid: pid, exec_id: 0 }, 1);
@@ -524,8 +524,7 @@ fn a_process_that_is_gone_counts_once() {
 
 #[test]
 fn a_program_that_was_announced_too_early_is_read_when_it_is_announced_again() {
-    let name = "a_program_that_was_announced_too_early_is_read_when_it_is_announced_again";
-    let Some(_guard) = privileged(name) else { return };
+    let _turn = turn!();
     let notices = notice_reader();
     let id = ImageId { tgid: std::process::id(), exec_id: 0 };
     let start_stack = process::start_stack(id.tgid).unwrap();
@@ -538,8 +537,7 @@ fn a_program_that_was_announced_too_early_is_read_when_it_is_announced_again() {
 
 #[test]
 fn a_program_that_was_read_too_early_is_read_again() {
-    let name = "a_program_that_was_read_too_early_is_read_again";
-    let Some(_guard) = privileged(name) else { return };
+    let _turn = turn!();
     let notices = notice_reader();
     let id = ImageId { tgid: std::process::id(), exec_id: 0 };
     let start_stack = process::start_stack(id.tgid).unwrap();
@@ -554,7 +552,7 @@ fn a_program_that_was_read_too_early_is_read_again() {
 /// counter is read.
 #[test]
 fn probe_misses() {
-    let Some(_guard) = privileged("probe_misses") else { return };
+    let _turn = turn!();
     let program = recursing::Program::load().unwrap();
     assert_eq!(recursion_misses(program.fd()), 0);
     let _attached = program.attach().unwrap();
@@ -564,7 +562,7 @@ fn probe_misses() {
 
 #[test]
 fn max_stack_is_left_as_it_was() {
-    let Some(_guard) = privileged("max_stack_is_left_as_it_was") else { return };
+    let _turn = turn!();
     let before = MaxStack::get();
     let result = std::panic::catch_unwind(|| {
         let _limit = MaxStack::set(5);

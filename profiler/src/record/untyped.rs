@@ -35,9 +35,7 @@ fn existing_thread(pid: u32, tid: u32, filter: &Filter) -> Option<ExistingThread
     if filter.comm.as_ref().is_some_and(|comm| *comm != name) {
         return None;
     }
-    let mut comm = [0; 16];
-    let len = name.len().min(15);
-    comm[..len].copy_from_slice(&name.as_bytes()[..len]);
+    let comm = process::comm_bytes(tid).ok()?;
     let letter = process::state(tid)?;
     let flags = if process::is_kernel_thread(tid) { TASK_KERNEL_THREAD } else { 0 };
     let (context, frames) = (StackContext::Kernel as u32, [0; MAX_FRAMES]);

@@ -43,6 +43,14 @@ pub(super) fn share(part: u64, all: u64) -> String {
     format!("{} of {} waits ({percent:.1} %)", count(part), count(all))
 }
 
+/// At most so many characters, the last of them `…` where something is cut off.
+pub(crate) fn shorten(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.into();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// What a metric measures.
 pub(super) const fn metric(metric: Metric) -> &'static str {
     match metric {

@@ -15,7 +15,7 @@ mod label;
 mod stacks;
 mod svg;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod unlike;
 

@@ -100,7 +100,7 @@ impl<'a> MergedStacks<'a> {
                     value,
                     wait: number,
                     sleeper: names.of(sleeper),
-                    waker: names.of(waker(&wait.waker)),
+                    waker: names.of(waker_label(&wait.waker)),
                     kernel: [kernel(&wait.sleeper_stack), kernel(&wait.waker_stack)],
                 });
             }
@@ -171,7 +171,8 @@ impl<'a> MergedStacks<'a> {
     }
 }
 
-fn waker(waker: &Waker) -> String {
+/// A waker, as a frame.
+pub(super) fn waker_label(waker: &Waker) -> String {
     match waker {
         Waker::Task(thread) => escape::thread(&thread.comm),
         Waker::Irq | Waker::Softirq(_) => escape::frame(&waker.label()),
@@ -179,7 +180,8 @@ fn waker(waker: &Waker) -> String {
     }
 }
 
-const fn waker_role(waker: &Waker) -> Role {
+/// What kind of frame a waker is.
+pub(super) const fn waker_role(waker: &Waker) -> Role {
     match waker {
         Waker::Task(_) => Role::WakerThread,
         Waker::Irq | Waker::Softirq(_) => Role::Interrupt,

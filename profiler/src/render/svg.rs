@@ -118,12 +118,12 @@ impl Write for Unmark<'_> {
 
 fn title(profile: &Profile, options: &RenderOptions) -> String {
     if let Some(title) = &options.title {
-        return shorten(&escape::name(title), TITLE_CHARS);
+        return human::shorten(&escape::name(title), TITLE_CHARS);
     }
     let facts =
         format!(": {} in {}", human::metric(options.metric), human::length(profile.meta.duration));
     let targets = escape::name(&profile.meta.targets.join(", "));
-    shorten(&targets, TITLE_CHARS - facts.chars().count()) + &facts
+    human::shorten(&targets, TITLE_CHARS - facts.chars().count()) + &facts
 }
 
 fn subtitle(profile: &Profile) -> String {
@@ -137,7 +137,7 @@ fn subtitle(profile: &Profile) -> String {
         escape::name(&profile.meta.kernel),
         profile.losses.describe(false),
     );
-    shorten(&text, SUBTITLE_CHARS)
+    human::shorten(&text, SUBTITLE_CHARS)
 }
 
 /// How the waits were sampled, if they were, as short as can be; a comment in the file tells more.
@@ -152,13 +152,6 @@ pub(super) fn sampling(profile: &Profile) -> String {
         profile.sum(|wait| wait.count) as f64 / estimate.samples.max(1) as f64,
         100.0 * profile.confidence().1 as f64 / off_ns,
     )
-}
-
-pub(super) fn shorten(text: &str, chars: usize) -> String {
-    if text.chars().count() <= chars {
-        return text.into();
-    }
-    text.chars().take(chars - 1).chain(['…']).collect()
 }
 
 /// inferno has an error for a graph of nothing.

@@ -158,7 +158,7 @@ fn is_blessed() -> bool {
 }
 
 /// Compares with a file of tests/golden; writes it when `OFFWAKE_BLESS` is 1.
-pub(super) fn assert_golden(name: &str, actual: &str) {
+pub(crate) fn assert_golden(name: &str, actual: &str) {
     let path = golden(name);
     if is_blessed() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();

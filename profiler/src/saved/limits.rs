@@ -125,6 +125,21 @@ impl Budget {
         self.take(size_of::<Wait>() + WAIT_TABLES + texts + stacks + histogram)
     }
 
+    /// For all of a profile.
+    pub(super) fn take_profile(&mut self, profile: &Profile) -> Result<()> {
+        for frame in &profile.frames {
+            self.take_frame(frame)?;
+        }
+        for wait in &profile.waits {
+            self.take_wait(wait)?;
+            for &frame in wait.sleeper_stack.iter().chain(&wait.waker_stack) {
+                let name = profile.frames.get(frame as usize).and_then(|it| it.name.as_deref());
+                self.take_place(name.map_or(0, str::len))?;
+            }
+        }
+        Ok(())
+    }
+
     /// For a place in a stack, of a frame that has a name of this many bytes.
     pub(crate) fn take_place(&mut self, name: usize) -> Result<()> {
         match self.stacks.checked_sub(FRAME + name as u64) {

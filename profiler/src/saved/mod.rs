@@ -48,6 +48,12 @@ pub fn read(name: &str, file: impl Read) -> Result<Loaded> {
     Ok(loaded)
 }
 
+/// Why a profile could not be read again once it is saved; `None` if it can, as far as that is known before.
+pub fn refusal(profile: &Profile) -> Option<String> {
+    let mut budget = Budget::new();
+    budget.take_profile(profile).err().map(|error| error.to_string())
+}
+
 fn read_all(file: impl Read, budget: &mut Budget) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(budget.left() + 1).read_to_end(&mut bytes)?;

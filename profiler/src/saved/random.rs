@@ -47,8 +47,16 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.number() % bound as u64) as usize
+    /// Of any type of whole numbers; 0 below a bound of 0.
+    pub(crate) fn below<T: TryFrom<u64> + TryInto<u64>>(&mut self, bound: T) -> T {
+        let bound = bound.try_into().ok().expect("a bound is not negative");
+        T::try_from(self.number() % bound.max(1)).ok().expect("it is below a bound of this type")
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for index in (1..items.len()).rev() {
+            items.swap(index, self.below(index + 1));
+        }
     }
 
     pub(crate) fn one_of<T: Clone>(&mut self, items: &[T]) -> T {

@@ -51,6 +51,15 @@ fn folded_stacks_of_ours_stay_the_same() {
 }
 
 #[test]
+fn what_is_too_large_to_be_read_again_is_told() {
+    let (mut profile, wait) = one("w;a;b;--;c;x 12\n");
+    assert_eq!(refusal(&profile), None);
+    profile.waits = vec![wait; 2_000_000];
+    let why = refusal(&profile).expect("it is too large");
+    assert!(why.starts_with("reading it takes more than 408 MiB"), "{why}");
+}
+
+#[test]
 fn both_halves_of_a_line() {
     let (profile, wait) = one("wrk;main;poll;ep_poll;--;wake;send;client 12\n");
     assert_eq!(labels(&profile, &wait.sleeper_stack), ["ep_poll", "poll", "main"]);

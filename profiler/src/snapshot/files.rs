@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::maps::FileKey;
 use super::{root, system};
@@ -19,6 +19,10 @@ const RESERVED: u64 = 256;
 pub(super) struct Files {
     files: Vec<MappedFile>,
     index: HashMap<FileKey, usize>,
+    /// Those that could not be opened.
+    missing: HashSet<usize>,
+    /// Those whose build ids were not read yet.
+    unread: Vec<usize>,
     /// How many more files may stay open.
     budget: u64,
 }
@@ -31,25 +35,43 @@ impl Files {
     }
 
     fn with_budget(budget: u64) -> Self {
-        Self { files: Vec::new(), index: HashMap::new(), budget }
+        Self {
+            files: Vec::new(),
+            index: HashMap::new(),
+            missing: HashSet::new(),
+            unread: Vec::new(),
+            budget,
+        }
     }
 
     /// The index of a file that the process with this `/proc` folder maps at `start..end`.
-    /// Opens a new file. Quick: the process may end any moment, and what can be done later is left
-    /// to [`Files::read_build_ids`].
+    /// Opens a new file, and one that could not be opened before: the process through which it was to be may have ended.
+    /// Quick: this one may end any moment, too, and what can be done later is left to [`Files::read_build_ids`].
     pub(super) fn add(&mut self, process: &Path, start: u64, end: u64, key: &FileKey) -> usize {
-        if let Some(&index) = self.index.get(key) {
-            return index;
+        let index = match self.index.get(key) {
+            Some(index) if !self.missing.contains(index) => return *index,
+            Some(index) => *index,
+            None => self.new_file(key),
+        };
+        if let Some(file) = open(process, start, end, key) {
+            self.files[index].handle = Some(Arc::new(file));
+            self.missing.remove(&index);
+            self.unread.push(index);
         }
+        index
+    }
+
+    fn new_file(&mut self, key: &FileKey) -> usize {
         let index = self.files.len();
         self.files.push(MappedFile {
             path: key.path.clone(),
             device: key.device,
             inode: key.inode,
             build_id: None,
-            handle: open(process, start, end, key).map(Arc::new),
+            handle: None,
         });
         self.index.insert(key.clone(), index);
+        self.missing.insert(index);
         index
     }
 
@@ -58,15 +80,11 @@ impl Files {
         self.files.get(index)
     }
 
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Reads the build ids of the files from index `first` on. When the file descriptors run out
+    /// Reads the build ids of the files that were opened since the last call. When the file descriptors run out
     /// it closes them again: they are then found by their path, and recognized by the build id.
-    pub(super) fn read_build_ids(&mut self, first: usize) {
-        for file in &mut self.files[first..] {
+    pub(super) fn read_build_ids(&mut self) {
+        for index in std::mem::take(&mut self.unread) {
+            let file = &mut self.files[index];
             let Some(handle) = &file.handle else { continue };
             file.build_id = build_id(handle);
             match self.budget.checked_sub(1) {
@@ -130,12 +148,31 @@ mod tests {
         let first = files.add(gone, 0, 1, &key(path.clone(), inode));
         let second = files.add(gone, 0, 1, &FileKey { device: (8, 2), ..key(path.clone(), inode) });
         assert_eq!(files.add(gone, 5, 6, &key(path, inode)), first, "the same file again");
-        files.read_build_ids(0);
+        files.read_build_ids();
         let files = files.into_vec();
         assert_eq!(files.len(), 2);
         assert!(files[first].handle.is_some());
         assert!(files[second].handle.is_none());
         assert!(files[second].build_id.is_some());
+    }
+
+    #[test]
+    fn what_could_not_be_opened_is_opened_through_another_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("library");
+        std::fs::write(&path, "content").unwrap();
+        let inode = path.metadata().unwrap().ino();
+        let mut files = Files::with_budget(10);
+        // A path of its own mount namespace, which led to the file.
+        let key = key("/nowhere/library".into(), inode);
+        let (gone, alive) = (directory.path().join("1"), directory.path().join("2"));
+        let first = files.add(&gone, 0, 1, &key);
+        files.read_build_ids();
+        assert!(files.get(first).unwrap().handle.is_none());
+        std::fs::create_dir_all(alive.join("root/nowhere")).unwrap();
+        std::fs::hard_link(&path, alive.join("root/nowhere/library")).unwrap();
+        assert_eq!(files.add(&alive, 0, 1, &key), first, "the same file");
+        assert!(files.get(first).unwrap().handle.is_some());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use self::files::Files;
 use self::maps::{Content, Line};
@@ -51,6 +51,8 @@ pub struct Snapshots {
     images: HashMap<ImageId, Image>,
     /// See [`Snapshots::read`].
     start_stacks: HashMap<ImageId, u64>,
+    /// Those that no process runs any more.
+    ended: HashSet<ImageId>,
     files: Files,
     /// Perf maps, opened when the image was read and read at the end: they grow all the time, and
     /// can be read when their process is gone.
@@ -70,6 +72,7 @@ impl Snapshots {
         Self {
             images: HashMap::new(),
             start_stacks: HashMap::new(),
+            ended: HashSet::new(),
             files: Files::new(),
             perf_maps: HashMap::new(),
         }
@@ -95,6 +98,7 @@ impl Snapshots {
         });
         if read.is_ok() {
             self.start_stacks.insert(id, start_stack);
+            self.ended.remove(&id);
         }
         read
     }
@@ -119,7 +123,6 @@ impl Snapshots {
             return Err(Gone);
         }
         let process = process::folder(owner);
-        let first_new = self.files.len();
         let lines = maps::parse(&text).into_iter();
         let newer: Vec<Mapping> = lines.map(|line| self.mapping(&process, line)).collect();
 
@@ -136,7 +139,7 @@ impl Snapshots {
         if has_jit {
             self.open_perf_map(id);
         }
-        self.files.read_build_ids(first_new);
+        self.files.read_build_ids();
         Ok(())
     }
 
@@ -144,7 +147,9 @@ impl Snapshots {
     pub fn refresh(&mut self, id: ImageId) {
         if let Some(&start_stack) = self.start_stacks.get(&id) {
             // A process that is gone maps nothing new.
-            let _ = self.read_live(id, start_stack);
+            if self.read_live(id, start_stack).is_err() {
+                self.ended.insert(id);
+            }
         }
     }
 
@@ -161,9 +166,10 @@ impl Snapshots {
         self.images.get(&id)
     }
 
-    /// The images of the processes that `is_wanted` takes.
+    /// The images of the processes that `is_wanted` takes, but for those that were seen to have ended.
     pub fn ids(&self, is_wanted: impl Fn(u32) -> bool) -> Vec<ImageId> {
-        self.images.keys().copied().filter(|id| is_wanted(id.tgid)).collect()
+        let ids = self.images.keys().filter(|id| is_wanted(id.tgid) && !self.ended.contains(*id));
+        ids.copied().collect()
     }
 
     /// A file that images map, by its index.
@@ -174,9 +180,8 @@ impl Snapshots {
     /// The index of a file that a process is going to execute: no image maps it yet. `None` if it cannot be
     /// mapped as code.
     pub fn add_executable(&mut self, path: &Path) -> Option<usize> {
-        let first_new = self.files.len();
         let index = executable::add(&mut self.files, path)?;
-        self.files.read_build_ids(first_new);
+        self.files.read_build_ids();
         Some(index)
     }
 

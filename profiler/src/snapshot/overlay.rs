@@ -1,3 +1,5 @@
+//! What is mapped where, as more becomes known.
+
 use crate::recording::Mapping;
 
 /// Lays newer mappings over older ones: where both have an address the newer one counts, elsewhere

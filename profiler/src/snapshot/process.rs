@@ -114,6 +114,20 @@ pub fn comm(id: u32) -> Result<String, ProcessError> {
     Ok(String::from_utf8_lossy(comm).into_owned())
 }
 
+/// The same as the kernel keeps it, whatever bytes it has.
+///
+/// # Errors
+/// As [`comm`].
+pub(crate) fn comm_bytes(id: u32) -> Result<[u8; 16], ProcessError> {
+    let name = read(id, "comm")?;
+    let name = name.strip_suffix(b"\n").unwrap_or(&name);
+    // That of a worker of the kernel is longer here.
+    let len = name.len().min(15);
+    let mut comm = [0; 16];
+    comm[..len].copy_from_slice(&name[..len]);
+    Ok(comm)
+}
+
 /// Where the stack of the process's first thread begins: an address that every `execve` chooses
 /// anew, and the same that the kernel has in `mm_struct::start_stack`.
 ///

@@ -183,6 +183,20 @@ fn nothing_to_read() {
 }
 
 #[test]
+fn a_process_that_ended_is_not_read_again() {
+    let child = Command::new("sleep").arg("600").spawn().unwrap();
+    let id = ImageId { tgid: child.id(), exec_id: 1 };
+    let mut snapshots = Snapshots::new();
+    snapshots.read(id, 0).unwrap();
+    snapshots.refresh(id);
+    assert_eq!(snapshots.ids(|_| true), [id]);
+    end(child);
+    snapshots.refresh(id);
+    assert_eq!(snapshots.ids(|_| true), []);
+    assert!(snapshots.image(id).is_some(), "what it had mapped stays");
+}
+
+#[test]
 fn a_process_that_runs_another_program_is_gone() {
     let mut snapshots = Snapshots::new();
     let id = this_process();

@@ -17,6 +17,8 @@ use smallvec::smallvec;
 use super::*;
 use crate::profile::{Estimate, Histogram, Losses, Module, Profile, Thread, Wait, Waker};
 use crate::recording::{Image, Meta, Waits};
+use crate::saved::random::Random;
+use crate::skip::skip;
 use crate::snapshot::{Snapshots, process};
 
 /// An exported function right before a static one, so that the nearest export is the wrong answer;
@@ -92,12 +94,6 @@ impl Drop for Target {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Says that the rest of a test needs privileges that are not there. CI has them.
-fn skipped(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    eprintln!("skipped: {}: {why}", std::thread::current().name().unwrap_or_default());
 }
 
 const STACK: StackId = 7;
@@ -234,8 +230,7 @@ fn deleted_and_replaced_binaries_keep_their_names() {
             labels(&recording)[0].starts_with("[program+0x"),
             "no name rather than a wrong one"
         );
-        skipped("a deleted file needs CAP_CHECKPOINT_RESTORE or root");
-        return;
+        return skip(this_test!(), "a deleted file needs CAP_CHECKPOINT_RESTORE or root");
     }
     assert_eq!(labels(&recording), ["hidden"]);
     compile("gcc", "int main(void) { return 0; }", &program, &[]);
@@ -554,8 +549,10 @@ fn kernel_functions() {
     let line = kallsyms.lines().find(|line| line.ends_with(" T schedule")).unwrap();
     let address = u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap();
     if address == 0 {
-        skipped("the kernel hides its addresses: needs root, and kptr_restrict below 2");
-        return;
+        return skip(
+            this_test!(),
+            "the kernel hides its addresses: needs root, and kptr_restrict below 2",
+        );
     }
     let recording = recording(StackContext::Kernel, None, &[address + 0x21, address + 1, 8]);
     let frames = frames(&recording);
@@ -610,24 +607,18 @@ fn malformed_files_do_not_panic() {
     for length in (0..good.len()).step_by(61) {
         read_everything(&good[..length]);
     }
-    // xorshift64: the same damage every time.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % below as u64).unwrap()
-    };
+    let mut random = Random(7);
     for round in 0..3000 {
         let mut bad = good.clone();
         for _ in 0..1 + round % 8 {
             // Half of the damage to the headers at either end, half anywhere.
-            let position = match random(4) {
-                0 => random(1024),
-                1 => bad.len() - 1 - random(2500),
-                _ => random(bad.len()),
+            let position = match random.below(4) {
+                0 => random.below(1024),
+                1 => bad.len() - 1 - random.below(2500),
+                _ => random.below(bad.len()),
             };
-            bad[position] = [0, 0xff, 0x7f, 0x80, bad[position] ^ (1 << random(8))][random(5)];
+            bad[position] =
+                [0, 0xff, 0x7f, 0x80, bad[position] ^ (1 << random.below(8))][random.below(5)];
         }
         read_everything(&bad);
     }

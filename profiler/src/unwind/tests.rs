@@ -7,6 +7,7 @@ use offwake_shared::{UNWIND_PAGE_BITS, UnwindRule};
 
 use super::*;
 use crate::arch::Architecture;
+use crate::saved::random::Random;
 
 mod hostile;
 mod image;
@@ -15,23 +16,6 @@ mod live;
 mod oracle;
 mod rules;
 mod walks;
-
-/// Numbers that look random and are the same each time (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-}
 
 /// Whether a table is what its fields promise.
 #[track_caller]

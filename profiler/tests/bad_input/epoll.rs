@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::sandbox::{Sandbox, Target, assert_failed, privileged, stderr};
+use super::sandbox::{Sandbox, Target, assert_failed, stderr};
 use super::{UNPRIVILEGED, gone};
 
 fn fails(arguments: &[&str], expected: &[&str]) {
@@ -15,18 +15,14 @@ fn fails(arguments: &[&str], expected: &[&str]) {
 
 #[test]
 fn processes_that_are_gone() {
-    if !privileged("epoll::processes_that_are_gone") {
-        return;
-    }
+    needs_root!();
     let pid = gone();
     fails(&["-p", &pid], &[&format!("no process or thread has the id {pid}")]);
 }
 
 #[test]
 fn without_privileges() {
-    if !privileged("epoll::without_privileges") {
-        return;
-    }
+    needs_root!();
     let (sandbox, target) = (Sandbox::new(), Target::sleeping());
     let copy = sandbox.path("offwake");
     std::fs::copy(env!("CARGO_BIN_EXE_offwake"), &copy).unwrap();
@@ -37,9 +33,7 @@ fn without_privileges() {
 
 #[test]
 fn without_type_information() {
-    if !privileged("epoll::without_type_information") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     let sandbox = Sandbox::after("mount -t tmpfs none /sys/kernel/btf");
     let mut command = Command::new("unshare");
@@ -51,9 +45,7 @@ fn without_type_information() {
 
 #[test]
 fn callbacks_that_are_not_there() {
-    if !privileged("epoll::callbacks_that_are_not_there") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     let pid = target.pid();
     let stripped = ["it is stripped", "use a build that is not"];
@@ -74,9 +66,7 @@ fn callbacks_that_are_not_there() {
 
 #[test]
 fn a_closed_pipe_ends_quietly() {
-    if !privileged("epoll::a_closed_pipe_ends_quietly") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     for arguments in [&[][..], &["--summary"], &["--json"]] {
         let (reader, writer) = io::pipe().unwrap();
@@ -91,9 +81,7 @@ fn a_closed_pipe_ends_quietly() {
 
 #[test]
 fn signals_and_the_end_of_the_process_print_the_table() {
-    if !privileged("epoll::signals_and_the_end_of_the_process_print_the_table") {
-        return;
-    }
+    needs_root!();
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let (sandbox, target) = (Sandbox::new(), Target::sleeping());
         let mut command = sandbox.offwake(&["epoll", "-p", &target.pid()]);

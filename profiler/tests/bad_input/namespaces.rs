@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use super::sandbox::{Sandbox, Target, assert_failed, privileged, stderr};
+use super::sandbox::{Sandbox, Target, assert_failed, stderr};
 use super::wait_until;
 
 /// That nothing can be recorded or watched, and that `offwake check` says so, too.
@@ -36,9 +36,7 @@ fn without(directory: &str) -> Sandbox {
 
 #[test]
 fn processes_of_another_pid_namespace() {
-    if !privileged("namespaces::processes_of_another_pid_namespace") {
-        return;
-    }
+    needs_root!();
     let expected = ["/proc shows another pid namespace", "`mount -t proc proc /proc`"];
     let outer = Sandbox::after("set -- unshare --pid --fork \"$@\"");
     assert_missing(&outer, "processes", &expected);
@@ -59,9 +57,7 @@ fn processes_of_another_pid_namespace() {
 
 #[test]
 fn a_pid_namespace_with_its_own_processes() {
-    if !privileged("namespaces::a_pid_namespace_with_its_own_processes") {
-        return;
-    }
+    needs_root!();
     // The second process of the namespace is the target.
     let sandbox = Sandbox::after(
         "set -- unshare --pid --fork --mount-proc sh -c \
@@ -75,18 +71,14 @@ fn a_pid_namespace_with_its_own_processes() {
 
 #[test]
 fn a_user_namespace() {
-    if !privileged("namespaces::a_user_namespace") {
-        return;
-    }
+    needs_root!();
     let sandbox = Sandbox::after("set -- unshare --user --map-root-user \"$@\"");
     assert_missing(&sandbox, "privileges", &["user namespace", "run it outside, as root"]);
 }
 
 #[test]
 fn no_processes() {
-    if !privileged("namespaces::no_processes") {
-        return;
-    }
+    needs_root!();
     let sandbox = without("/proc");
     assert_missing(
         &sandbox,
@@ -97,9 +89,7 @@ fn no_processes() {
 
 #[test]
 fn no_kernel_objects() {
-    if !privileged("namespaces::no_kernel_objects") {
-        return;
-    }
+    needs_root!();
     let sandbox = without("/sys");
     let target = Target::sleeping();
     let pid = target.pid();

@@ -1,30 +1,12 @@
 //! Running offwake where something is wrong.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
-
-/// Whether a test that needs root may run. Without root it is counted as skipped; with
-/// `OFFWAKE_PRIVILEGED=require` it fails.
-pub(crate) fn privileged(test: &str) -> bool {
-    // SAFETY: no arguments, and it cannot fail.
-    if unsafe { libc::geteuid() } == 0 {
-        return true;
-    }
-    let required = std::env::var_os("OFFWAKE_PRIVILEGED").is_some_and(|value| value == "require");
-    assert!(!required, "{test} needs root");
-    if let Some(skips) = std::env::var_os("OFFWAKE_SKIPS") {
-        let mut file = OpenOptions::new().append(true).create(true).open(skips).unwrap();
-        writeln!(file, "bad_input::{test}").unwrap();
-    }
-    eprintln!("skipped: {test} needs root");
-    false
-}
 
 /// A process to record. Ends when dropped.
 pub(crate) struct Target(pub(crate) Child);

@@ -1,10 +1,13 @@
 //! Signals while results are written.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
-use super::sandbox::{Sandbox, Target, privileged};
+use super::sandbox::{Sandbox, Target};
 use super::{bpf_ids, wait_until};
 
 fn signal(process: &Target, signal: libc::c_int) {
@@ -40,10 +43,28 @@ fn assert_ends(sandbox: &Sandbox, mut offwake: Target, expected: &[&str]) {
 }
 
 #[test]
+fn one_that_comes_too_early_starts_no_command() {
+    needs_root!();
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.offwake(&["-o", "out.svg", "--", "touch", "trace"]);
+    let mut offwake = Target(command.stderr(Stdio::piped()).spawn().unwrap());
+    let status = format!("/proc/{}/status", offwake.pid());
+    wait_until("handling signals", || {
+        let status = fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+        u64::from_str_radix(caught, 16).unwrap() & 1 << (libc::SIGINT - 1) != 0
+    });
+    signal(&offwake, libc::SIGINT);
+    let mut told = String::new();
+    offwake.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(offwake.0.wait().unwrap().code(), Some(1), "{told}");
+    assert_eq!(told, "offwake: error: a signal came before the recording had begun\n");
+    assert_eq!(sandbox.files(), [""; 0]);
+}
+
+#[test]
 fn a_second_one_leaves_no_half_written_file() {
-    if !privileged("signals::a_second_one_leaves_no_half_written_file") {
-        return;
-    }
+    needs_root!();
     let target = Target::sleeping();
     // Writing takes milliseconds: it is not caught each time.
     for _ in 0..50 {
@@ -53,6 +74,8 @@ fn a_second_one_leaves_no_half_written_file() {
         wait_until("attached", || bpf_ids(&offwake.pid(), "link_id:").len() == 4);
         signal(&offwake, libc::SIGINT);
         if stop_while_writing(&sandbox, &mut offwake) {
+            // Sooner, it would be taken for the same one.
+            sleep(Duration::from_millis(500));
             return assert_ends(&sandbox, offwake, &[]);
         }
     }

@@ -20,14 +20,31 @@ fn sockets(pid: u32) -> HashMap<u64, u64> {
     directory.filter_map(|entry| socket(entry.expect("a descriptor"))).collect()
 }
 
+/// The functions that handle events. The one that registers them is called no more, and the one that libevent calls is
+/// within it.
+const HANDLERS: &str = "envoy_like:*FileEventImpl*assignEvents*_FUN*";
+
+/// One of both does not even have the file.
+#[test]
+fn each_process_that_has_the_functions_is_probed() {
+    let _turn = turn!();
+    let without = Target::start("condvar", &["--count", "10"]);
+    let mut target = Target::start_program(&cpp_example("envoy_like"), &["--count", "10"]);
+    let pid = target.pid().to_string();
+    let watch = Watch::start(without.pid(), &["-p", &pid, "--callback", HANDLERS]);
+    target.play();
+    let (events, _) = watch.stop();
+    let handled: Vec<_> = events.iter().filter(|event| event["event"] == "callback").collect();
+    assert!(!handled.is_empty());
+    assert!(handled.iter().all(|event| event["function"].is_string()), "{handled:?}");
+}
+
 #[test]
 fn each_event_is_handled_in_a_callback_with_its_descriptor_and_bits() {
     let _turn = turn!();
     let mut target = Target::start_program(&cpp_example("envoy_like"), &["--count", "200"]);
     let sockets = sockets(target.pid());
-    // The one that registers events is called no more, and the one that libevent calls is within it.
-    let watch =
-        Watch::start(target.pid(), &["--callback", "envoy_like:*FileEventImpl*assignEvents*_FUN*"]);
+    let watch = Watch::start(target.pid(), &["--callback", HANDLERS]);
     let play = target.play();
     let (events, summary) = watch.stop();
     let missed = missed(&summary);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::skip::skip;
 use crate::support::check::{Floor, check, never};
 use crate::support::profile::{Profile, sum};
 use crate::support::recorder::Recorder;
-use crate::support::skip;
 use crate::support::speed::is_slow;
 use crate::support::target::Target;
 

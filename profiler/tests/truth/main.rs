@@ -1,6 +1,9 @@
 //! offwake records programs that know when they slept and who woke them (`examples/`), and the two accounts are
-//! compared. Needs root: see [`support::turn`] for what happens without.
+//! compared. Needs root: see [`skip`] for what happens without.
 
+#[macro_use]
+#[path = "../support/skip.rs"]
+mod skip;
 #[macro_use]
 mod support;
 

@@ -1,6 +1,5 @@
 //! A real Envoy under load, stopped by gdb.
 
-use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -20,9 +19,8 @@ fn is_in_epoll(stack: &Stack) -> bool {
 #[test]
 fn envoy() {
     let _turn = turn!();
-    let cache = Path::new(env!("CARGO_BIN_EXE_offwake")).ancestors().nth(2).expect("target");
     let mut demo = Command::new(example("envoy-demo"));
-    demo.arg("--cache").arg(cache.join("envoy")).args(["--seconds", "600", "--", "sleep", "600"]);
+    demo.args(["--seconds", "600", "--", "sleep", "600"]);
     let target = Target::spawn(&mut demo);
     let pid = target.threads[0].pid;
     // Longer than elsewhere: some of its threads wake up once in a second.

@@ -52,7 +52,7 @@ fn python() {
     let _turn = turn!();
     let interpreter = Path::new("/usr/bin/python3");
     if !interpreter.exists() {
-        return crate::support::skip("python", "there is no /usr/bin/python3");
+        return crate::skip::skip("python", "there is no /usr/bin/python3");
     }
     let program = Program::start(Command::new(interpreter).arg(source("sleepers.py")));
     let profile = program.record(&[]);

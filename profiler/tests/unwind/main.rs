@@ -2,6 +2,9 @@
 //! compared frame by frame. Needs root, and gdb.
 
 #[macro_use]
+#[path = "../support/skip.rs"]
+mod skip;
+#[macro_use]
 #[path = "../truth/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the truth tests, which use more of it")]
 mod support;

@@ -33,7 +33,7 @@ pub(crate) struct EpollArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Also tell of calls of this function: a uprobe; may be given several times
+    /// Also tell of calls of this function, in each process that has it: a uprobe; may be given several times
     ///
     /// BINARY is a path as the process sees it, or the name of a file that it has mapped. In the name of
     /// the function, as it is in the file or demangled, `*` and `?` stand for any characters, and one. Its

@@ -2,12 +2,10 @@
 
 use std::any::Any;
 use std::io::Read;
-use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{Iter, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader};
 use offwake_shared::{EpollBytes, EpollCounters, EpollFd, EpollWaiter, Mark, SourceDetail};
@@ -16,12 +14,12 @@ use super::Config;
 use super::callback::Callback;
 use crate::record::btf::KernelTypes;
 use crate::record::constants::Constants;
-use crate::record::load::{
-    IN_OBJECT, no_maps, object, raise_memory_limit, recursion_misses, rejected,
-    wait_for_running_programs,
-};
+use crate::record::load::{IN_OBJECT, no_maps, object, raise_memory_limit, rejected};
 use crate::record::marks::{self, Marks};
+use crate::record::pod::Pod;
 use crate::record::probe::{Hook, epoll_hooks};
+use crate::record::program::recursion_misses;
+use crate::record::quiesce::wait_for_running_programs;
 use crate::record::{self, Filter, kernel, source};
 
 /// Maps of recordings, which are made as small as can be.
@@ -41,34 +39,18 @@ const FILES: &str = "epoll_files";
 /// The program of `--callback`.
 const CALLBACK: &str = "epoll_callback";
 
+/// Bytes for events that user space has not read yet: 50,000 wake-ups a second for more than a second.
+const BUFFER: u32 = 32 << 20;
 /// Threads that wait in epoll at the same time.
 const WAITERS: u32 = 65536;
 /// Descriptors that bytes are counted of.
 const DESCRIPTORS: u32 = 65536;
-
-/// Wraps ABI types for aya.
-macro_rules! pods {
-    ($($pod:ident($type:ty);)*) => {$(
-        #[repr(transparent)]
-        #[derive(Clone, Copy)]
-        struct $pod($type);
-        // SAFETY: an ABI type: plain data without padding.
-        unsafe impl aya::Pod for $pod {}
-    )*};
-}
-pods! {
-    PodWaiter(EpollWaiter);
-    PodCounters(EpollCounters);
-    PodFd(EpollFd);
-    PodBytes(EpollBytes);
-}
 
 /// The programs in the kernel, and their maps.
 pub(super) struct Programs {
     bpf: Ebpf,
     hooks: Vec<Hook>,
     callbacks: Vec<Callback>,
-    pids: Vec<u32>,
     /// Dropping one detaches its program.
     links: Vec<Box<dyn Any>>,
 }
@@ -89,7 +71,7 @@ impl Programs {
         loader
             .map_max_entries("NOTICES", 4096)
             .map_max_entries("MARKS", marks::chunks())
-            .map_max_entries("EPOLL_EVENTS", config.buffer)
+            .map_max_entries("EPOLL_EVENTS", BUFFER)
             .map_max_entries("EPOLL_WAITERS", WAITERS)
             .map_max_entries("EPOLL_BYTES", DESCRIPTORS);
         for (name, value) in &constants.words {
@@ -104,10 +86,10 @@ impl Programs {
         }
         files(&mut bpf).load("task_file", &btf).map_err(|error| rejected(FILES, &error))?;
         if !callbacks.is_empty() {
-            callback(&mut bpf).load().map_err(|error| rejected(CALLBACK, &error))?;
+            callback_program(&mut bpf).load().map_err(|error| rejected(CALLBACK, &error))?;
         }
         let marks = Marks::new(&bpf)?;
-        let mut this = Self { bpf, hooks, callbacks, pids: config.pids.clone(), links: Vec::new() };
+        let mut this = Self { bpf, hooks, callbacks, links: Vec::new() };
         let mut pids: HashMap<_, u32, u32> = this.map_mut("TARGET_PIDS").try_into()?;
         for pid in &config.pids {
             marks.set(*pid, Mark::Target);
@@ -118,23 +100,12 @@ impl Programs {
 
     /// Starts it.
     pub(super) fn attach(&mut self) -> Result<()> {
-        let Self { bpf, hooks, links, callbacks, pids } = self;
+        let Self { bpf, hooks, links, callbacks } = self;
         for hook in hooks {
             links.push(hook.attach(bpf)?);
         }
-        for at in callbacks.iter() {
-            let program = callback(bpf);
-            for &pid in pids.iter() {
-                let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).context("pid 0")?);
-                let point = UProbeAttachPoint {
-                    location: UProbeAttachLocation::AbsoluteOffset(at.offset),
-                    cookie: None,
-                };
-                let id = program.attach(point, &at.path, scope).with_context(|| {
-                    format!("--callback: cannot attach to {} in {}", at.name, at.path.display())
-                })?;
-                links.push(Box::new(program.take_link(id)?));
-            }
+        for callback in callbacks.iter() {
+            links.push(Box::new(callback.attach(callback_program(bpf))?));
         }
         Ok(())
     }
@@ -164,13 +135,15 @@ impl Programs {
 
     /// Makes a thread known that waits since before the programs were attached.
     pub(super) fn add_waiter(&mut self, tid: u32, waiter: EpollWaiter) -> Result<()> {
-        let mut waiters: HashMap<_, u32, PodWaiter> = self.map_mut("EPOLL_WAITERS").try_into()?;
-        Ok(waiters.insert(tid, PodWaiter(waiter), 0)?)
+        let mut waiters: HashMap<_, u32, Pod<EpollWaiter>> =
+            self.map_mut("EPOLL_WAITERS").try_into()?;
+        Ok(waiters.insert(tid, Pod(waiter), 0)?)
     }
 
     /// Takes that back.
     pub(super) fn remove_waiter(&mut self, tid: u32) -> Result<()> {
-        let mut waiters: HashMap<_, u32, PodWaiter> = self.map_mut("EPOLL_WAITERS").try_into()?;
+        let mut waiters: HashMap<_, u32, Pod<EpollWaiter>> =
+            self.map_mut("EPOLL_WAITERS").try_into()?;
         // It may have returned, and removed itself.
         let _ = waiters.remove(&tid);
         Ok(())
@@ -178,17 +151,17 @@ impl Programs {
 
     /// What went through descriptors that are open.
     pub(super) fn bytes(&self) -> Result<Vec<(EpollFd, EpollBytes)>> {
-        let map: HashMap<_, PodFd, PodBytes> =
+        let map: HashMap<_, Pod<EpollFd>, Pod<EpollBytes>> =
             self.bpf.map("EPOLL_BYTES").expect(IN_OBJECT).try_into()?;
         Ok(map.iter().filter_map(|entry| entry.ok().map(|(fd, bytes)| (fd.0, bytes.0))).collect())
     }
 
     /// What the programs have counted, on all CPUs together.
     pub(super) fn counters(&self) -> Result<EpollCounters> {
-        let map: PerCpuArray<_, PodCounters> =
+        let map: PerCpuArray<_, Pod<EpollCounters>> =
             self.bpf.map("EPOLL_COUNTERS").expect(IN_OBJECT).try_into()?;
         let mut sum = EpollCounters::default();
-        for PodCounters(cpu) in map.get(&0, 0)?.iter() {
+        for Pod(cpu) in map.get(&0, 0)?.iter() {
             let EpollCounters { events, lost, waiters_full, bytes_full } = cpu;
             sum.events += events;
             sum.lost += lost;
@@ -214,8 +187,7 @@ fn constants(config: &Config, types: &KernelTypes) -> Result<Constants> {
     let without_stacks =
         record::Config { user_stacks: false, kernel_stacks: false, ..record::Config::default() };
     let mut words = source::offsets(types)?;
-    // `bpf_get_current_task_btf` is of 5.11.
-    words.push(("READ_DIRECT", u32::from(kernel::version() >= kernel::Version(5, 11, 0))));
+    words.push(("READ_DIRECT", kernel::version().has_current_task().into()));
     let mut constants = Constants::new(&without_stacks, &filter, &words, Some(types), false)?;
     constants.double_words.extend(source::functions(SourceDetail::Fd)?);
     Ok(constants)
@@ -225,6 +197,6 @@ fn files(bpf: &mut Ebpf) -> &mut Iter {
     bpf.program_mut(FILES).expect(IN_OBJECT).try_into().expect("an iterator")
 }
 
-fn callback(bpf: &mut Ebpf) -> &mut UProbe {
+fn callback_program(bpf: &mut Ebpf) -> &mut UProbe {
     bpf.program_mut(CALLBACK).expect(IN_OBJECT).try_into().expect("a uprobe")
 }

@@ -18,8 +18,6 @@ pub struct Config {
     pub duration: Option<Duration>,
     /// Functions that handle events.
     pub callbacks: Vec<CallbackPattern>,
-    /// Bytes for events that user space has not read yet: a power of two, and at least a page.
-    pub buffer: u32,
 }
 
 /// Functions of a program or library.
@@ -30,9 +28,6 @@ pub struct CallbackPattern {
     /// Their name, as it is in the file or demangled; `*` and `?` stand for any characters, and one.
     pub symbol: String,
 }
-
-/// Bytes of [`Config::buffer`]: 50,000 wake-ups a second for more than a second.
-pub const BUFFER: u32 = 32 << 20;
 
 /// How the events are found, for people.
 pub const METHOD: &str = "tracepoints (sched_waking, sched_switch, sys_enter, sys_exit)";

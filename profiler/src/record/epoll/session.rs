@@ -59,12 +59,9 @@ pub(super) fn watch(
     preflight::require()?;
     let filter = Filter { pids: config.pids.clone(), ..Filter::default() };
     let mut targets = Targets::find(&record::Config { filter, ..record::Config::default() })?;
-    let mut callbacks = Vec::new();
-    if let Some(&pid) = config.pids.first() {
-        callbacks = callback::find(pid, &config.callbacks)?;
-    }
-    let functions = callbacks.iter().map(|callback| callback.name.clone()).collect();
-    let mut numbers = Numbers::new(&callbacks, &config.pids);
+    let callbacks = callback::find(&config.pids, &config.callbacks)?;
+    let functions = callbacks.iter().map(|callback| callback.name().to_owned()).collect();
+    let mut numbers = Numbers::new(&callbacks);
     let mut programs = Programs::load(config, callbacks)?;
     let mut events = programs.take_events()?;
     programs.attach()?;
@@ -108,10 +105,7 @@ fn add_waiters(config: &Config, programs: &mut Programs) -> Result<()> {
     for &pid in &config.pids {
         for tid in process::threads(pid).unwrap_or_default() {
             let Some(wait) = snapshot::epoll::wait_of(tid) else { continue };
-            let mut comm = [0; 16];
-            let name = process::comm(tid).unwrap_or_default();
-            let len = name.len().min(15);
-            comm[..len].copy_from_slice(&name.as_bytes()[..len]);
+            let comm = process::comm_bytes(tid).unwrap_or_default();
             let thread = EpollThread { tgid: pid, tid, comm };
             let waiter = EpollWaiter {
                 thread,
@@ -141,7 +135,7 @@ fn read(events: &mut RingBuf<MapData>, numbers: &mut Numbers, order: &mut Order)
         if let Raw::Call(call) = &mut raw
             && call.head.kind == EpollKind::Callback as u32
         {
-            let number = numbers.of(call.result as u64);
+            let number = numbers.of(call.head.thread.tgid, call.result as u64);
             call.result = number.map_or(-1, |number| number as i64);
         }
         order.push(raw);

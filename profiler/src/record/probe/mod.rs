@@ -86,16 +86,14 @@ impl Flavour {
             );
             hooks.push(Hook { program: name, point: Point::Btf(name) });
         }
-        // `bpf_get_current_task_btf` is of 5.11.
-        let direct = u32::from(kernel::version() >= kernel::Version(5, 11, 0));
-        let words = vec![("READ_DIRECT", direct)];
+        let words = vec![("READ_DIRECT", kernel::version().has_current_task().into())];
         Ok(Self { probe: Probe::Btf, has_types: true, hooks, words })
     }
 
     fn kprobe(types: &KernelTypes) -> Result<Self> {
         allows_perf_events()?;
         ensure!(
-            Path::new("/sys/bus/event_source/devices/kprobe").exists(),
+            has_kprobes(),
             "this kernel has no kprobes (CONFIG_KPROBE_EVENTS), or /sys is not mounted"
         );
         let wanted = ["try_to_wake_up", "finish_task_switch", "wake_up_new_task"];
@@ -105,7 +103,7 @@ impl Flavour {
             wanted.iter().zip(["kprobe_waking", "kprobe_switch", "kprobe_new"].iter().zip(found))
         {
             let symbol = symbol.with_context(|| format!("this kernel has no function {name}"))?;
-            hooks.push(Hook { program, point: Point::Function(symbol) });
+            hooks.push(Hook::at_function(program, symbol));
         }
         let task = |path: &[&str]| types.offset_of("task_struct", path);
         let words = vec![
@@ -156,6 +154,11 @@ impl Flavour {
         let types = if self.has_types { "" } else { ", without type information (BTF)" };
         format!("{}{types}", points.join(", "))
     }
+}
+
+/// Whether the kernel has probes at the beginning of functions.
+pub(super) fn has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe").exists()
 }
 
 /// These kinds of probe are perf events. Distributions have a mode of `kernel.perf_event_paranoid` that the

@@ -1,33 +1,26 @@
 //! What tests need that record, or change the machine.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where the kernel's limit of frames is.
 const MAX_STACK: &str = "/proc/sys/kernel/perf_event_max_stack";
 
+/// Makes the test that it stands in wait for its turn; ends the test where it cannot run.
+macro_rules! turn {
+    () => {{
+        needs_root!();
+        $crate::record::tests::privileged::turn()
+    }};
+}
+
 /// One test at a time: the kernel's limit of frames holds for all, and can be changed only while
 /// no program is loaded that takes stacks.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// The right to run a test that needs root. `None`, and the test is counted as skipped, without
-/// root; with `OFFWAKE_PRIVILEGED=require` it fails.
-pub(super) fn privileged(test: &str) -> Option<MutexGuard<'static, ()>> {
-    // SAFETY: no arguments, and it cannot fail.
-    if unsafe { libc::geteuid() } == 0 {
-        // Another test's failure is no reason for this one's.
-        return Some(ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-    let required = std::env::var_os("OFFWAKE_PRIVILEGED").is_some_and(|value| value == "require");
-    assert!(!required, "{test} needs root");
-    if let Some(skips) = std::env::var_os("OFFWAKE_SKIPS") {
-        let mut file = OpenOptions::new().append(true).create(true).open(skips).unwrap();
-        writeln!(file, "record::tests::{test}").unwrap();
-    }
-    eprintln!("skipped: {test} needs root");
-    None
+pub(super) fn turn() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    // Another test's failure is no reason for this one's.
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the kernel starts with (`PERF_MAX_STACK_DEPTH`).

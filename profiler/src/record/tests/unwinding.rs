@@ -9,7 +9,6 @@ use hashbrown::HashSet;
 use offwake_shared::{Loss, UNWIND_CHUNK};
 
 use super::child::Child;
-use super::privileged::privileged;
 use super::{SLEEP, config, loaded, sleepers};
 use crate::record::unwind::{Code, Content, Source, UNUSED, Unwinder, Wanted};
 use crate::record::{Capacity, Config, record};
@@ -38,7 +37,7 @@ impl Files {
 /// Builds the table of a file under this number, and makes a program known that maps its code. Returns where.
 fn add(unwinder: &mut Unwinder, number: usize, file: &Arc<File>, tgid: u32) -> Range<u64> {
     let source = Source::File(number);
-    let content = Content::File(Some(Arc::clone(file)));
+    let content = Content::File(Arc::clone(file));
     let wanted = Wanted { source, content, name: format!("file {number}") };
     unwinder.add_files(vec![wanted], &mut |_| {}).unwrap();
     let segment = build(file).unwrap().segments.into_iter().find(|it| it.executable).unwrap();
@@ -53,7 +52,7 @@ fn add(unwinder: &mut Unwinder, number: usize, file: &Arc<File>, tgid: u32) -> R
 
 #[test]
 fn tables_that_nobody_uses_make_room() {
-    let Some(_guard) = privileged("tables_that_nobody_uses_make_room") else { return };
+    let _turn = turn!();
     let Files { large, small } = Files::open();
     let rows = |file: &File| build(file).map(|table: Table| table.rows.len() as u64).unwrap();
     let (large_rows, small_rows) = (rows(&large), rows(&small));
@@ -90,7 +89,7 @@ fn tables_that_nobody_uses_make_room() {
 
 #[test]
 fn the_maps_have_the_rules_of_the_tables() {
-    let Some(_guard) = privileged("the_maps_have_the_rules_of_the_tables") else { return };
+    let _turn = turn!();
     let Files { large, small } = Files::open();
     let capacity = Capacity::default();
     let mut probes = loaded(&Config::default());
@@ -120,9 +119,7 @@ fn recorded(children: &[Child], capacity: Capacity) -> Recording {
 
 #[test]
 fn without_room_frame_pointers_do_and_a_warning_says_so() {
-    let Some(_guard) = privileged("without_room_frame_pointers_do_and_a_warning_says_so") else {
-        return;
-    };
+    let _turn = turn!();
     let children = sleepers(1);
     let full = recorded(&children, Capacity::default());
     assert_eq!(full.warnings, [""; 0]);
@@ -138,9 +135,7 @@ fn without_room_frame_pointers_do_and_a_warning_says_so() {
 
 #[test]
 fn a_forked_process_is_unwound_from_its_first_stack() {
-    let Some(_guard) = privileged("a_forked_process_is_unwound_from_its_first_stack") else {
-        return;
-    };
+    let _turn = turn!();
     // Each lives for one sleep: nobody could read anything of it before.
     let parent = Child::start(|| {
         loop {

@@ -22,8 +22,8 @@ pub(in crate::record) enum Source {
 
 /// What to read of a source.
 pub(in crate::record) enum Content {
-    /// Of a file; `None` where it could not be opened.
-    File(Option<Arc<File>>),
+    /// Of a file.
+    File(Arc<File>),
     /// Of offwake's own vDSO.
     Vdso,
 }
@@ -36,8 +36,8 @@ pub(in crate::record) struct Wanted {
     pub(in crate::record) name: String,
 }
 
-/// A table, or why there is none: `None` for a file that could not be opened.
-pub(super) type Built = Result<Table, Option<Refused>>;
+/// A table, or why there is none.
+pub(super) type Built = Result<Table, Refused>;
 
 /// The tables of all that is wanted. A thread a CPU; calls `progress` with how many are done.
 pub(super) fn build_all(
@@ -50,13 +50,12 @@ pub(super) fn build_all(
     let work = || {
         while let Some(one) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut table = match &one.content {
-                Content::File(Some(file)) => build(file).map_err(Some),
-                Content::File(None) => Err(None),
-                Content::Vdso => build_from_bytes(vdso_image().unwrap_or_default()).map_err(Some),
+                Content::File(file) => build(file),
+                Content::Vdso => build_from_bytes(vdso_image().unwrap_or_default()),
             };
             // An emulator maps the code of another machine, of which no thread has the registers.
             if table.as_ref().is_ok_and(|table| table.architecture != Architecture::OWN) {
-                table = Err(Some(Refused::OtherMachine));
+                table = Err(Refused::OtherMachine);
             }
             let mut built = built.lock().expect("building a table does not panic");
             built.0.push((one.source, table));

@@ -5,22 +5,7 @@ use offwake_shared::{
     Program, UNWIND_CHUNK, UNWIND_PAGE_BITS, UnwindMapping, UnwindProgram, UnwindRow, UnwindRule,
 };
 
-/// A map key or value, as aya wants it.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub(in crate::record) struct Pod<T>(T);
-// SAFETY: ABI types: plain data without padding.
-unsafe impl aya::Pod for Pod<Program> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Pod<UnwindProgram> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Pod<UnwindMapping> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Pod<UnwindRule> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Pod<[UnwindRow; UNWIND_CHUNK]> {}
-// SAFETY: as above.
-unsafe impl aya::Pod for Pod<[u32; UNWIND_CHUNK]> {}
+use crate::record::pod::Pod;
 
 /// The maps, taken from the loaded object (profiler-ebpf/src/maps.rs).
 pub(in crate::record) struct Maps {

@@ -26,8 +26,8 @@ use self::ranges::Ranges;
 use self::rules::Rules;
 pub(super) use self::worker::{Request, Worker};
 use super::Capacity;
-use super::load::wait_for_running_programs;
 use super::memory::read_words;
+use super::quiesce::wait_for_running_programs;
 use super::session::monotonic_ns;
 use crate::arch::Architecture;
 use crate::recording::{ImageId, UnwindFigures};
@@ -170,11 +170,10 @@ impl Unwinder {
                     self.files.insert(source, loaded);
                 }
                 Err(refused) => {
-                    if let Some(Refused::Malformed(_) | Refused::TooLarge(_)) = refused {
+                    if let Refused::Malformed(_) | Refused::TooLarge(_) = refused {
                         self.warnings.push(format!(
-                            "{name}: its call frame information cannot be used ({}): frame pointers \
-                             have to do",
-                            refused.map_or_else(String::new, |refused| refused.to_string()),
+                            "{name}: its call frame information cannot be used ({refused}): frame \
+                             pointers have to do"
                         ));
                     }
                     self.files.insert(source, None);

@@ -125,7 +125,7 @@ impl Unwinder {
                     && !self.knows(source)
                     && asked.insert(source)
                 {
-                    wanted.push(want(source, snapshots));
+                    wanted.extend(want(source, snapshots));
                 }
                 let (start, end) = (mapping.start, mapping.end);
                 code.push(Code { start, end, file_offset: mapping.file_offset, source });
@@ -142,18 +142,18 @@ impl Unwinder {
         snapshots: &mut Snapshots,
     ) -> Option<Wanted> {
         let source = Source::File(snapshots.add_executable(file)?);
-        (!self.knows(source)).then(|| want(source, snapshots))
+        if self.knows(source) { None } else { want(source, snapshots) }
     }
 }
 
-fn want(source: Source, snapshots: &Snapshots) -> Wanted {
-    match source {
+/// `None` for a file that could not be opened: it may be through another process.
+fn want(source: Source, snapshots: &Snapshots) -> Option<Wanted> {
+    Some(match source {
         Source::File(index) => {
-            let file = snapshots.file(index);
-            let content = file.and_then(symbolize::open_mapped);
-            let name = file.map_or_else(String::new, |file| file.path.display().to_string());
-            Wanted { source, content: Content::File(content), name }
+            let file = snapshots.file(index)?;
+            let content = Content::File(symbolize::open_mapped(file)?);
+            Wanted { source, content, name: file.path.display().to_string() }
         }
         Source::Vdso => Wanted { source, content: Content::Vdso, name: "[vdso]".into() },
-    }
+    })
 }

@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use super::{Labels, in_unit, unit};
 use crate::diff::{Diff, Histograms, Row, Significance};
-use crate::profile::{Histogram, Metric, Profile};
+use crate::profile::{Histogram, Profile};
 use crate::render::json;
 
 pub(super) fn write(
@@ -46,12 +46,7 @@ pub(super) fn write(
     let head = Head {
         before: Side::new(before),
         after: Side::new(after),
-        metric: match diff.options.metric {
-            Metric::Off => "off",
-            Metric::Blocked => "blocked",
-            Metric::Runqueue => "runqueue",
-            Metric::Count => "count",
-        },
+        metric: diff.options.metric.name(),
         by: diff.options.by.name(),
         unit: unit(diff),
         runs: BTreeMap::from([("after", diff.runs().1), ("before", diff.runs().0)]),

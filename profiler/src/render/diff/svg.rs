@@ -17,7 +17,7 @@ use super::marks::Marks;
 use super::{Labels, in_unit, panels, unit};
 use crate::diff::{Base, Diff, Row, Scale, stacks};
 use crate::profile::{Metric, Profile};
-use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, sampling, shorten, write_empty};
+use crate::render::svg::{SUBTITLE_CHARS, TITLE_CHARS, sampling, write_empty};
 use crate::render::{colors, escape, human};
 
 pub(super) fn write(
@@ -65,7 +65,8 @@ pub(super) fn write(
     let svg = match (there.is_empty(), gone.is_empty()) {
         (true, true) => return write_empty(&graph.title, &subtitle, out),
         (true, false) => {
-            graph.subtitle = Some(shorten(&format!("{of_other} · {subtitle}"), SUBTITLE_CHARS));
+            graph.subtitle =
+                Some(human::shorten(&format!("{of_other} · {subtitle}"), SUBTITLE_CHARS));
             draw(&mut graph, &gone, &marks)?
         }
         (false, true) => {
@@ -84,19 +85,18 @@ pub(super) fn write(
     out.write_all(svg.as_bytes())
 }
 
-/// By how much a frame changed, with all above it, and how significant that is.
-fn describe(diff: &Diff, row: &Row) -> String {
-    let change = match diff.percent(row) {
+fn change(diff: &Diff, row: &Row) -> String {
+    match diff.percent(row) {
         new if new.is_infinite() => "new".into(),
         percent => format!("{percent:+.1}%"),
-    };
+    }
+}
+
+/// By how much a frame changed, with all above it, and how significant that is.
+fn describe(diff: &Diff, row: &Row) -> String {
+    let change = change(diff, row);
     match row.significance {
-        Some(one) => {
-            let mark = if one.is_significant() { "*" } else { "" };
-            let p =
-                if one.adjusted < 0.001 { "<0.001".into() } else { format!("{:.3}", one.adjusted) };
-            format!("{change}, p {p}{mark}")
-        }
+        Some(significance) => format!("{change}, p {}", significance.describe()),
         None => change,
     }
 }
@@ -129,18 +129,18 @@ fn title(before: &Profile, after: &Profile, diff: &Diff) -> String {
     if targets != after {
         targets = format!("{targets} → {after}");
     }
-    shorten(&targets, TITLE_CHARS - facts.chars().count()) + &facts
+    human::shorten(&targets, TITLE_CHARS - facts.chars().count()) + &facts
 }
 
 fn subtitle(before: &Profile, after: &Profile, diff: &Diff) -> String {
     let (divisor_before, divisor_after) = diff.divisors();
     let value = |value: u64, divisor: u64| in_unit(diff, value as f64, divisor as f64);
-    let percent = diff.percent(&diff.total);
     let text = format!(
-        "{:.3} → {:.3} {} ({percent:+.1}%), in {} and {} · {}{} · {}{}",
+        "{:.3} → {:.3} {} ({}), in {} and {} · {}{} · {}{}",
         value(diff.total.before.value, divisor_before),
         value(diff.total.after.value, divisor_after),
         unit(diff),
+        change(diff, &diff.total),
         human::length(before.meta.duration),
         human::length(after.meta.duration),
         sampling(before),
@@ -148,7 +148,7 @@ fn subtitle(before: &Profile, after: &Profile, diff: &Diff) -> String {
         sampling(after),
         after.losses.describe(false),
     );
-    shorten(&text, SUBTITLE_CHARS)
+    human::shorten(&text, SUBTITLE_CHARS)
 }
 
 /// Values as whole numbers, which inferno takes.

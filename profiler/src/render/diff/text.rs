@@ -159,11 +159,8 @@ impl Values {
 
 /// Marks end in their column, too.
 fn significance(significance: Significance) -> String {
-    let mark = if significance.is_significant() { '*' } else { ' ' };
-    match significance.adjusted {
-        p if p < 0.001 => format!("<0.001{mark}"),
-        p => format!("{p:.3}{mark}"),
-    }
+    let mark = if significance.is_significant() { "" } else { " " };
+    format!("{}{mark}", significance.describe())
 }
 
 /// How wide each column is. Numbers end in their column; the name is the last, and as long as it is.

@@ -10,11 +10,11 @@ use offwake_shared::WaitState;
 use serde::Serialize;
 
 use super::super::label::label;
-use super::super::stacks::Role;
+use super::super::stacks::{Role, waker_label, waker_role};
 use super::super::{RenderOptions, colors, escape, human, json};
 use super::diff::Before;
 use crate::diff::{self, Diff};
-use crate::profile::{FrameId, Histogram, Metric, Profile, Thread, Wait, Waker};
+use crate::profile::{FrameId, Histogram, Profile, Thread, Wait, Waker};
 
 /// In the order in which the script numbers them (tree.js).
 const ROLES: [Role; 10] = [
@@ -146,12 +146,7 @@ impl Payload {
                 .iter()
                 .map(|(loss, count)| (loss.name(), count, loss.takes_interval()))
                 .collect(),
-            metric: match options.metric {
-                Metric::Off => "off",
-                Metric::Blocked => "blocked",
-                Metric::Runqueue => "runqueue",
-                Metric::Count => "count",
-            },
+            metric: options.metric.name(),
             per_thread: options.per_thread,
             delimited: options.delimited,
             palette: ROLES.map(colors::base).into_iter().chain([colors::ROOT_RGB]).collect(),
@@ -226,16 +221,11 @@ fn threads(sleepers: &[Thread]) -> Threads {
 fn wakers(values: &[Waker]) -> Wakers {
     let mut wakers = Wakers::default();
     for waker in values {
-        let (label, role, tid) = match waker {
-            Waker::Task(thread) => (escape::thread(&thread.comm), Role::WakerThread, thread.tid),
-            Waker::Irq | Waker::Softirq(_) => (escape::frame(&waker.label()), Role::Interrupt, 0),
-            Waker::Preempted => (waker.label(), Role::Preempted, 0),
-            Waker::NotWoken | Waker::Unknown => (waker.label(), Role::NoWaker, 0),
-        };
-        wakers.label.push(label);
+        let role = waker_role(waker);
         let role = ROLES.iter().position(|other| *other == role);
+        wakers.label.push(waker_label(waker));
         wakers.role.push(role.unwrap_or_default() as u8);
-        wakers.tid.push(tid);
+        wakers.tid.push(if let Waker::Task(thread) = waker { thread.tid } else { 0 });
     }
     wakers
 }

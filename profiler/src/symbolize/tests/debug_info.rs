@@ -294,20 +294,14 @@ fn damage(program: &Path, offsets: &[u64], rounds: u32) {
     let good = std::fs::read(program).unwrap();
     let sections = debug_sections(program);
     assert!(sections.len() >= 4, "{sections:?}");
-    // xorshift64: the same damage every time.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state % below as u64).unwrap()
-    };
+    let mut random = Random(7);
     for round in 0..rounds {
         let mut bad = good.clone();
         for _ in 0..1 + round % 6 {
-            let (start, size) = sections[random(sections.len())];
-            let position = start + random(size);
-            bad[position] = [0, 0xff, 0x7f, 0x80, bad[position] ^ (1 << random(8))][random(5)];
+            let (start, size) = sections[random.below(sections.len())];
+            let position = start + random.below(size);
+            bad[position] =
+                [0, 0xff, 0x7f, 0x80, bad[position] ^ (1 << random.below(8))][random.below(5)];
         }
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bad).unwrap();

@@ -18,21 +18,21 @@ fn exercise(bytes: &[u8], random: &mut Random) -> Result<Table, Refused> {
         assert_sane(table);
         for _ in 0..20 {
             let shift = random.below(64);
-            table.rule_at(random.next() >> shift);
-            table.bias(random.next() >> shift, random.next() >> shift);
+            table.rule_at(random.number() >> shift);
+            table.bias(random.number() >> shift, random.number() >> shift);
         }
         let first = u64::from(table.first_page) << UNWIND_PAGE_BITS;
         let size = (table.pages.len() as u64) << UNWIND_PAGE_BITS;
         let registers = Registers {
             pc: first + random.below(size),
-            sp: random.next(),
-            fp: random.next(),
-            other: random.next(),
+            sp: random.number(),
+            fp: random.number(),
+            other: random.number(),
             di: 0,
             in_syscall: false,
         };
         // All memory is there, and full of addresses of the code.
-        let mut memory = Random(random.next());
+        let mut memory = Random(random.number());
         let read = |_, words: &mut [u64]| {
             words.fill_with(|| first + memory.below(size));
             true
@@ -82,7 +82,7 @@ fn mutated_files() {
                 0 => 0,
                 1 => 0xff,
                 2 => bytes[at] ^ 1 << random.below(8),
-                _ => random.next() as u8,
+                _ => random.number() as u8,
             };
         }
         if random.below(8) == 0 {

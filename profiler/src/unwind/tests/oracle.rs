@@ -36,7 +36,7 @@ const REGISTERS: Registers = Registers {
 
 /// The word at an address. Large, so that a CFA that is read from memory is above the stack pointer.
 fn memory(address: u64) -> u64 {
-    Random(address).next() | 1 << 63
+    Random(address).number() | 1 << 63
 }
 
 /// What gimli makes of a row: the return address, the CFA, and the two saved registers. `None` for

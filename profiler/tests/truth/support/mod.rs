@@ -9,8 +9,6 @@ pub(crate) mod speed;
 pub(crate) mod target;
 pub(crate) mod watch;
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,40 +22,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Makes the test that it stands in wait for its turn; ends the test where it cannot run.
 macro_rules! turn {
     () => {{
-        fn here() {}
-        let name = std::any::type_name_of_val(&here);
-        match $crate::support::turn(name.strip_suffix("::here").unwrap_or(name)) {
-            Some(turn) => turn,
-            None => return,
-        }
+        needs_root!();
+        $crate::support::turn()
     }};
 }
 
-/// The right to use the machine: tests that measure time do not run side by side. `None`, and the
-/// test is counted as skipped, without the privileges to record.
-pub(crate) fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+/// The right to use the machine: tests that measure time do not run side by side.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
     static MACHINE: Mutex<()> = Mutex::new(());
-    // SAFETY: the call takes no pointers.
-    if unsafe { libc::geteuid() } != 0 {
-        skip(test, "recording needs root");
-        return None;
-    }
     // A test that failed holds nothing that the next one needs.
-    Some(MACHINE.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// Says that a test cannot run here, which is a failure where all tests must run.
-pub(crate) fn skip(test: &str, why: &str) {
-    assert!(
-        env::var_os("OFFWAKE_PRIVILEGED").is_none_or(|value| value != "require"),
-        "{test} cannot run, and OFFWAKE_PRIVILEGED=require: {why}"
-    );
-    eprintln!("{test} is skipped: {why}");
-    if let Some(path) = env::var_os("OFFWAKE_SKIPS") {
-        let mut file =
-            OpenOptions::new().append(true).create(true).open(path).expect("OFFWAKE_SKIPS");
-        writeln!(file, "{test}").expect("OFFWAKE_SKIPS");
-    }
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The profiler.

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -75,8 +77,10 @@ impl Recorder {
         self.stop_by(libc::SIGINT)
     }
 
-    /// Ends the recording by a signal.
+    /// Ends the recording by a signal, which comes twice at once, as from `timeout` or a terminal that goes away.
     pub(crate) fn stop_by(self, by: libc::c_int) -> Recorded {
+        signal(self.child.id(), by);
+        sleep(Duration::from_millis(1));
         signal(self.child.id(), by);
         self.wait()
     }
