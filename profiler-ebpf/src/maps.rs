@@ -55,7 +55,7 @@ pub static REFUSED: Array<u32, 1> = Array::new();
 pub const fn pointer<T>(map: &'static T) -> *mut c_void {
     core::ptr::from_ref(map).cast_mut().cast()
 }
-/// Wakes the thread that drains: something is half full. Nothing but its being there matters.
+/// Wakes the thread that drains: something fills. Nothing but its being there matters.
 #[btf_map]
 pub static FILLING: RingBuf<u64, 65536> = RingBuf::new();
 

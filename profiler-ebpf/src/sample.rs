@@ -46,8 +46,10 @@ pub fn begin_unrecorded(thread: &mut ThreadState, task: Task, state: WaitState, 
     if !is_on() || !decide(thread, Some(task), state, now) || thread.off_since != 0 {
         return false;
     }
-    thread.state = state as u32;
-    thread.off_since = now;
+    // A waker that has just decided otherwise must not give it the stacks of another wait.
+    thread.sleeper_kernel = 0;
+    thread.sleeper_user = 0;
+    wait::publish(thread, state, now);
     true
 }
 
@@ -68,7 +70,7 @@ fn decide(thread: &mut ThreadState, task: Option<Task>, state: WaitState, now: u
                 let UserRegisters { ip, sp, argument, .. } = task.own_registers();
                 Sampling::place(ip, sp, argument)
             });
-            decide_at(thread, place, now);
+            decide_at(thread, place, now, || true);
         }
     }
     skips(thread)
@@ -90,11 +92,16 @@ fn is_being_woken(thread: &ThreadState, task: Option<Task>, now: u64) -> bool {
 /// time since it ran last, decides whether the interval that begins then is recorded.
 #[inline(always)]
 pub fn decide_ahead(thread: &ThreadState, tid: u32, is_first: bool, now: u64) {
-    // SAFETY: a member of the value in the map.
-    let decided = || unsafe { (&raw const thread.sampling.decided).read_volatile() };
-    if is_on() && thread.off_since == 0 && is_first && decided() == 0 {
+    if is_on() && thread.off_since == 0 && is_first && !has_decided(thread) {
         offwake_decide_ahead(tid.into(), now);
     }
+}
+
+/// Whether a thread that is being switched out decides itself.
+#[inline(always)]
+fn has_decided(thread: *const ThreadState) -> bool {
+    // SAFETY: a member of the value in the map.
+    unsafe { (&raw const (*thread).sampling.decided).read_volatile() != 0 }
 }
 
 /// A global function: what it needs of the stack is not its caller's, which has no more.
@@ -102,21 +109,25 @@ pub fn decide_ahead(thread: &ThreadState, tid: u32, is_first: bool, now: u64) {
 #[inline(never)]
 pub extern "C" fn offwake_decide_ahead(tid: u64, now: u64) -> u32 {
     if let Some(thread) = THREADS.get_ptr_mut(tid as u32) {
-        // SAFETY: the value is in the map. The thread may be switched out at the same time: then it may decide again.
-        decide_at(unsafe { &mut *thread }, Sampling::ANYWHERE, now);
+        // SAFETY: the value is in the map. The thread may be switched out at the same time: then its own decision counts,
+        // but for that of the last few instructions.
+        decide_at(unsafe { &mut *thread }, Sampling::ANYWHERE, now, || !has_decided(thread));
     }
     0
 }
 
+/// Decides, if that `counts` still when all is known.
 #[inline(always)]
-fn decide_at(thread: &mut ThreadState, place: usize, now: u64) {
+fn decide_at(thread: &mut ThreadState, place: usize, now: u64, counts: impl FnOnce() -> bool) {
     let Some(&quota) = QUOTA.get(0) else { return };
     // The verifier does not see that the number is small; a mask does, if it is there.
     let place = &mut thread.sampling.places[black_box(place) & (Sampling::PLACES - 1)];
     let weight = place.next_weight(now, quota);
     // SAFETY: the helper takes nothing.
     let [round, keep] = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
-    thread.sampling.decide(weight, round, keep);
+    if counts() {
+        thread.sampling.decide(weight, round, keep);
+    }
 }
 
 /// A thread becomes known: its first interval is recorded.
@@ -214,12 +225,6 @@ pub fn over(thread: &mut ThreadState) {
         thread.sampling.sleeper_cost_ns = 0;
         thread.sampling.waker_cost_ns = 0;
     }
-}
-
-/// Whether a waker that was seen has told who it is. One that decided just as its sleeper did may not have.
-#[inline(always)]
-pub fn has_told(thread: &ThreadState) -> bool {
-    !is_on() || thread.waker_kind != WakerKind::None as u32
 }
 
 /// The thread is another one from now on, or ends: what it has waited for in all goes into the sums, under

@@ -399,7 +399,7 @@ pub extern "C" fn offwake_hash(scratch: u32) -> u64 {
 
 /// Folds a word into a hash: multiplication carries low bits up, the shift brings them back down.
 #[inline(always)]
-const fn mix(hash: u64, word: u64) -> u64 {
+pub const fn mix(hash: u64, word: u64) -> u64 {
     let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ (product >> 32)
 }

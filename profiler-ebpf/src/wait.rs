@@ -11,7 +11,7 @@ use crate::maps::{
     WAITS_1, scratch,
 };
 use crate::task::{Ids, Task};
-use crate::{count, filling, marks, sample, stack, target, task};
+use crate::{count, filling, marks, sample, stack, target, task, wake};
 
 /// Whether a thread may be known.
 #[inline(always)]
@@ -142,14 +142,23 @@ fn open(
     thread.sleeper = *sleeper;
     thread.sleeper_kernel = kernel;
     thread.sleeper_user = user;
-    thread.state = state as u32;
     thread.task = prev.as_ptr() as u64;
     thread.execs = prev.execs();
-    thread.off_since = now;
+    publish(thread, state, now);
     if known.is_none() {
         clear_waker(thread);
         sample::begin(thread);
         insert(tid, thread);
+    }
+}
+
+/// From here on wakers take the interval of a thread for open: so its state comes first.
+#[inline(always)]
+pub fn publish(thread: &mut ThreadState, state: WaitState, now: u64) {
+    // SAFETY: members of one value.
+    unsafe {
+        (&raw mut thread.state).write_volatile(state as u32);
+        (&raw mut thread.off_since).write_volatile(now);
     }
 }
 
@@ -284,7 +293,7 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
     key.sleeper_kernel = thread.sleeper_kernel;
     key.sleeper_user = thread.sleeper_user;
     key.state = thread.state;
-    let has_told = has_waker && sample::has_told(thread);
+    let has_told = has_waker && wake::has_told(thread);
     if has_waker && !has_told {
         count::lost(Loss::UnknownWaker);
     }

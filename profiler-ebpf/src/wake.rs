@@ -43,15 +43,20 @@ pub fn record(ctx: &impl Context, tid: u32, task: Option<Task>, state: u32, coun
     let now = unsafe { bpf_ktime_get_ns() };
     let is_first = thread.woken_at == 0;
     thread.woken_from = state;
-    thread.woken_at = now;
+    if counts == Counts::First {
+        // Another one may wake the thread before this one has told who it is.
+        tell(thread, WakerKind::None as u32);
+    }
+    // SAFETY: a member of the value in the map.
+    unsafe { (&raw mut thread.woken_at).write_volatile(now) };
     sample::decide_ahead(thread, tid, is_first, now);
     if sample::skips(thread) {
-        thread.waker_kind = WakerKind::None as u32;
+        tell(thread, WakerKind::None as u32);
         return;
     }
     if off_since != 0 && now.wrapping_sub(off_since) > MAX_OFF_NS.load() {
         // Nobody wants an interval as long as this: its waker need not pay for stacks.
-        thread.waker_kind = WakerKind::None as u32;
+        tell(thread, WakerKind::None as u32);
         return;
     }
     let task = task.map_or(thread.task, |task| task.as_ptr() as u64);
@@ -117,7 +122,7 @@ fn set_waker(ctx: &impl Context, thread: &mut ThreadState, task: u64) {
     let registers = current.own_registers();
     let stack::Waker { stack, kind, reason } = stack::waker(ctx, scratch, current, &registers);
     thread.waker_kernel = stack;
-    thread.waker_kind = kind as u32;
+    tell(thread, kind as u32 | UNTOLD);
     // Kernels before 6.8 verify what is called even where it is dead code.
     if cfg!(wake_source) {
         thread.source = source::find(reason, task);
@@ -125,9 +130,29 @@ fn set_waker(ctx: &impl Context, thread: &mut ThreadState, task: u64) {
     if kind as u32 != WakerKind::Task as u32 {
         thread.waker = TaskId::default();
         thread.waker_user = 0;
-        return;
+    } else {
+        let waker = current.id(task::current_ids(current));
+        thread.waker_user = stack::user(ctx, scratch, current, &waker, &registers);
+        thread.waker = waker;
     }
-    let waker = current.id(task::current_ids(current));
-    thread.waker_user = stack::user(ctx, scratch, current, &waker, &registers);
-    thread.waker = waker;
+    // From memory: there is no room to keep it.
+    // SAFETY: a member of one value.
+    let untold = unsafe { (&raw const thread.waker_kind).read_volatile() };
+    tell(thread, untold & !UNTOLD);
+}
+
+/// In [`ThreadState::waker_kind`] as long as a waker has not told all of what is known of it.
+const UNTOLD: u32 = 1 << 8;
+
+/// Whether the waker of a thread has told who it is: one that decided just as its sleeper did, or whose place another one
+/// took as it took stacks, may not have.
+#[inline(always)]
+pub fn has_told(thread: &ThreadState) -> bool {
+    thread.waker_kind != WakerKind::None as u32 && thread.waker_kind & UNTOLD == 0
+}
+
+#[inline(always)]
+fn tell(thread: &mut ThreadState, kind: u32) {
+    // SAFETY: a member of one value.
+    unsafe { (&raw mut thread.waker_kind).write_volatile(kind) };
 }

@@ -15,6 +15,10 @@ use crate::source::file::File;
 #[inline(always)]
 pub fn accepted(task: u64, thread: EpollThread, listener: i32, result: i64) {
     let fd = if result < 0 { listener } else { result as i32 };
+    if result >= 0 {
+        // Of what had the number before, if nobody called `close` (`dup2`, `close_range`).
+        let _ = EPOLL_BYTES.remove(EpollFd { tgid: thread.tgid, fd });
+    }
     let opened = File::of_descriptor(task, fd as u32);
     send::event(|out: *mut EpollCall| {
         let out = fill(out, EpollKind::Accept, thread, listener, result);

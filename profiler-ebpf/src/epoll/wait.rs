@@ -17,7 +17,7 @@ use crate::maps::{WAKE, scratch};
 use crate::source::epoll::Item;
 use crate::source::file::File;
 use crate::source::ready::{NOTHING, SEVERAL, offwake_newest_item, offwake_ready_item};
-use crate::source::reason::{Reason, offwake_wake_reason};
+use crate::source::reason::{Reason, offwake_is_softirq, offwake_wake_reason};
 use crate::stack;
 use crate::task::{self, Task};
 
@@ -58,9 +58,11 @@ pub fn wake(ctx: &impl Context, woken: Task) {
     waiter.woken_at = now;
     let Some(scratch) = scratch(WAKE) else { return };
     let kind = stack::take_waker(ctx, scratch);
-    // SAFETY: see `Scratch`. The kernel stack is still in it.
-    let (item, is_certain) = ready(waiter.instance, unsafe { (*scratch).index });
+    // SAFETY: see `Scratch`. The kernel stack stays in it.
+    let index = unsafe { (*scratch).index };
+    let (item, is_certain) = ready(waiter.instance, index);
     let current = Task::current();
+    let softirq = if offwake_is_softirq(index) != 0 { softirq_of(current) } else { 0 };
     let waker = thread(task::current_ids(current));
     send::event(|out: *mut EpollWake| {
         // SAFETY: the memory is of this type, and is written as a whole.
@@ -71,7 +73,7 @@ pub fn wake(ctx: &impl Context, woken: Task) {
         out.waker = waker;
         // The idle thread does nothing of its own.
         out.waker_kind = if current.tid() == 0 { WakerKind::Interrupt as u32 } else { kind as u32 };
-        out.softirq = softirq_of(current);
+        out.softirq = softirq;
         out.epfd = waiter.epfd;
         out.reserved = 0;
         if item.0 == 0 {

@@ -14,6 +14,7 @@ use super::{poll, ready};
 use crate::count;
 use crate::maps::TASK_STATE;
 use crate::memory::read_at;
+use crate::stack::mix;
 
 /// `TASK_INTERRUPTIBLE`: so sleeps who waits for a descriptor. Otherwise a thread waits for a lock or a page
 /// on the way there.
@@ -270,8 +271,7 @@ pub extern "C" fn offwake_store_source() -> u64 {
         unsafe { (&(*scratch).source, &*(&raw const (*scratch).source).cast::<[u64; WORDS]>()) };
     let mut hash = 1u64;
     for word in words {
-        let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash = product ^ (product >> 32);
+        hash = mix(hash, *word);
     }
     let id = if hash == 0 { 1 } else { hash };
     if SOURCES.get_ptr(id).is_some() {

@@ -1,5 +1,7 @@
 //! Why a thread is being woken, by the functions in the stack of whoever wakes it.
 
+use offwake_shared::MAX_FRAMES;
+
 use crate::maps::{SCRATCH, constants};
 
 /// How many frames are looked at: those of BPF and of the wake-up itself, and some more.
@@ -61,6 +63,33 @@ functions! {
     WakeUp: WAKE_UP_START_0 WAKE_UP_LEN_0;
     WakeUp: WAKE_UP_START_1 WAKE_UP_LEN_1;
     Timer: TIMER_START_0 TIMER_LEN_0;
+}
+
+constants! {
+    /// First address of the function that runs softirqs.
+    SOFTIRQ_START: u64 = 0;
+    /// Its bytes.
+    SOFTIRQ_LEN: u64 = 0;
+}
+
+/// Whether whoever wakes a thread does so in a softirq, by the kernel stack in this scratch memory: the stack of an
+/// interrupt that came while one ran has no part in it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn offwake_is_softirq(scratch: u32) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(scratch) else { return 0 };
+    // SAFETY: the caller does not use the stack meanwhile.
+    let stack = unsafe { &(*scratch).stack };
+    let len = usize::from(stack.len);
+    for i in 0..MAX_FRAMES {
+        if i >= len {
+            break;
+        }
+        if stack.frames[i].wrapping_sub(SOFTIRQ_START.load()) < SOFTIRQ_LEN.load() {
+            return 1;
+        }
+    }
+    0
 }
 
 /// The [`Reason`] of the innermost function that tells one, in the kernel stack of this scratch memory.

@@ -2,7 +2,9 @@
 
 use offwake_shared::CfaKind;
 
-use super::{Architecture, DwarfRegisters, Facts, Kernel, ReturnAddress, Sigreturn};
+use super::{
+    Architecture, DwarfRegisters, Facts, InterruptEntries, Kernel, ReturnAddress, Sigreturn,
+};
 
 /// Bytes of a register in `pt_regs`.
 const REGISTER: u32 = 8;
@@ -39,7 +41,10 @@ pub(super) static FACTS: Facts = Facts {
             ("EPOLL_ARGUMENT_2", "regs", 2 * REGISTER),
         ],
         has_signed_addresses: true,
-        interrupt_entries: &[is_interrupt_entry, was_interrupt_entry],
+        interrupt_entries: &[
+            InterruptEntries { cpu_flag: None, is_entry: is_interrupt_entry },
+            InterruptEntries { cpu_flag: None, is_entry: was_interrupt_entry },
+        ],
         // Return addresses are signed, each for its place.
         code: None,
         stack_top: || Architecture::address_mask() + 1,

@@ -115,6 +115,14 @@ pub(crate) struct Sigreturn {
     pub(crate) end: &'static [u8],
 }
 
+/// A way in which interrupts enter the kernel.
+pub(crate) struct InterruptEntries {
+    /// The flag in `/proc/cpuinfo` of CPUs that are used so; `None`: all others.
+    pub(crate) cpu_flag: Option<&'static str>,
+    /// Whether the function of this name is one through which they come.
+    pub(crate) is_entry: fn(&str) -> bool,
+}
+
 /// What is known of its kernel.
 pub(crate) struct Kernel {
     /// Constants of the BPF programs: the name, the member of `pt_regs` that it is the offset of, and how
@@ -122,9 +130,9 @@ pub(crate) struct Kernel {
     pub(crate) registers: &'static [(&'static str, &'static str, u32)],
     /// Whether the BPF programs need [`Architecture::address_mask`].
     pub(crate) has_signed_addresses: bool,
-    /// Whether a function is where interrupts enter the kernel: for each generation of kernels, the newest first. A
-    /// kernel is of the first of which it has a function.
-    pub(crate) interrupt_entries: &'static [fn(&str) -> bool],
+    /// Where interrupts enter the kernel: the newest way first. It is the first that the CPU has, and of which the kernel
+    /// has a function.
+    pub(crate) interrupt_entries: &'static [InterruptEntries],
     /// Where all code of the kernel is, also that of modules and BPF programs, where its unwinder finds callers
     /// in words of the stack that are such addresses or point into the stack. `None`: it does otherwise.
     pub(crate) code: Option<Range<u64>>,

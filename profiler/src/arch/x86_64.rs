@@ -2,7 +2,7 @@
 
 use offwake_shared::CfaKind;
 
-use super::{DwarfRegisters, Facts, Kernel, ReturnAddress, Sigreturn};
+use super::{DwarfRegisters, Facts, InterruptEntries, Kernel, ReturnAddress, Sigreturn};
 
 pub(super) static FACTS: Facts = Facts {
     name: "x86-64",
@@ -45,7 +45,10 @@ pub(super) static FACTS: Facts = Facts {
             ("EPOLL_ARGUMENT_2", "dx", 0),
         ],
         has_signed_addresses: false,
-        interrupt_entries: &[is_interrupt_entry],
+        interrupt_entries: &[
+            InterruptEntries { cpu_flag: Some("fred"), is_entry: is_fred_entry },
+            InterruptEntries { cpu_flag: None, is_entry: is_interrupt_entry },
+        ],
         // All of `__START_KERNEL_map` up to the fixed mappings (Documentation/arch/x86/x86_64/mm.rst).
         code: Some(0xffff_ffff_8000_0000..0xffff_ffff_ff00_0000),
         stack_top: || 0x7fff_ffff_f000,
@@ -80,10 +83,14 @@ fn is_interrupt_entry(name: &str) -> bool {
     name == "asm_common_interrupt"
         || name == "asm_spurious_interrupt"
         || name.starts_with("asm_sysvec_")
-        // With FRED: behind one entry for all, where interrupts part from exceptions.
-        || name == "fred_extint"
         // As a Xen guest.
         || name == "asm_exc_xen_hypervisor_callback"
+}
+
+/// With FRED (6.9+) there is one entry for all; behind it, interrupts part from exceptions (`fred_extint` in
+/// arch/x86/entry/entry_fred.c). Those of devices leave no frame there: compilers make a jump of the last call.
+fn is_fred_entry(name: &str) -> bool {
+    matches!(name, "fred_extint" | "common_interrupt")
 }
 
 #[cfg(test)]
@@ -94,5 +101,8 @@ mod tests {
     fn exceptions_are_no_interrupts() {
         assert!(is_interrupt_entry("asm_sysvec_apic_timer_interrupt"));
         assert!(!is_interrupt_entry("asm_exc_page_fault"));
+        // On other CPUs every stack with it has its entry, too.
+        assert!(!is_interrupt_entry("common_interrupt"));
+        assert!(is_fred_entry("common_interrupt") && !is_fred_entry("fred_exc_nmi"));
     }
 }

@@ -57,7 +57,7 @@ impl Constants {
         }
         let [low, high] = name_words(comm);
         let [mask_low, mask_high] = name_words(comm_mask(filter.comm.as_deref()));
-        let interrupts = interrupts::entries().context(
+        let interrupts = interrupts::entries(system::has_cpu_flag).context(
             "cannot read the kernel's symbols, without which interrupts cannot be told from threads",
         )?;
         ensure!(

@@ -324,7 +324,7 @@ fn jit() -> Capability {
 }
 
 fn symbols() -> Capability {
-    match interrupts::entries() {
+    match interrupts::entries(system::has_cpu_flag) {
         Ok(_) => ok("kernel symbols", "names and interrupt entries".into()),
         Err(error) => missing("kernel symbols", format!("{error:#}")),
     }

@@ -76,7 +76,7 @@ fn can_probe() -> bool {
 
 /// Functions in the stack of who wakes a thread that tell why (profiler-ebpf/src/source/reason.rs): the
 /// constants of each, and its names in the kernels that have it.
-const FUNCTIONS: [([&str; 2], &[&str]); 12] = [
+const FUNCTIONS: [([&str; 2], &[&str]); 13] = [
     (["TIMEOUT_START_0", "TIMEOUT_LEN_0"], &["hrtimer_wakeup"]),
     (["TIMEOUT_START_1", "TIMEOUT_LEN_1"], &["process_timeout"]),
     (["SIGNAL_START_0", "SIGNAL_LEN_0"], &["signal_wake_up_state"]),
@@ -91,6 +91,8 @@ const FUNCTIONS: [([&str; 2], &[&str]); 12] = [
     (["WAKE_UP_START_1", "WAKE_UP_LEN_1"], &["wake_up_process"]),
     // Where the first is inlined, the others.
     (["TIMER_START_0", "TIMER_LEN_0"], &["call_timer_fn", "expire_timers", "__run_timers"]),
+    // Before 6.11 the other (and in some of the stable kernels before).
+    (["SOFTIRQ_START", "SOFTIRQ_LEN"], &["handle_softirqs", "__do_softirq"]),
 ];
 
 /// Where those functions are: constants of the BPF programs.

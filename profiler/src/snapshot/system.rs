@@ -1,7 +1,7 @@
 //! Facts about the machine.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub fn pid_namespace() -> io::Result<u32> {
     /// `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
     const INITIAL: u64 = 0xefff_fffc;
-    let inode = std::fs::metadata("/proc/self/ns/pid")?.ino();
+    let inode = fs::metadata("/proc/self/ns/pid")?.ino();
     Ok(if inode == INITIAL { 0 } else { inode as u32 })
 }
 
@@ -26,7 +26,7 @@ pub fn pid_namespace() -> io::Result<u32> {
 pub fn proc_is_of_own_namespace() -> io::Result<bool> {
     Path::new("/proc/self").symlink_metadata()?;
     // Which leads nowhere if the process is not in the namespace that is shown (`proc_self_get_link` in fs/proc/self.c).
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return Ok(false) };
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return Ok(false) };
     // The process's pids, from the namespace that is shown to its own (`task_state` in fs/proc/array.c).
     let pids = status.lines().find_map(|line| line.strip_prefix("NStgid:"));
     Ok(pids.is_some_and(|pids| pids.split_whitespace().count() == 1))
@@ -39,6 +39,13 @@ pub fn cpus() -> u64 {
     u64::try_from(cpus).unwrap_or(1)
 }
 
+/// Whether the CPUs have a flag, and the kernel uses what it stands for.
+pub fn has_cpu_flag(flag: &str) -> bool {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = text.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    flags.split_whitespace().any(|found| found == flag)
+}
+
 /// Whether this process is in another user namespace than the initial one.
 ///
 /// # Errors
@@ -46,7 +53,7 @@ pub fn cpus() -> u64 {
 pub fn is_in_user_namespace() -> io::Result<bool> {
     /// `PROC_USER_INIT_INO` (include/linux/proc_ns.h).
     const INITIAL: u64 = 0xefff_fffd;
-    Ok(std::fs::metadata("/proc/self/ns/user")?.ino() != INITIAL)
+    Ok(fs::metadata("/proc/self/ns/user")?.ino() != INITIAL)
 }
 
 /// Whether the kernel tells of itself in `/sys`.
@@ -56,28 +63,28 @@ pub fn is_sys_mounted() -> bool {
 
 /// The kernel's lockdown mode: `none`, `integrity` or `confidentiality`; `None` if it does not tell.
 pub fn lockdown() -> Option<String> {
-    let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    let modes = fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
     let (_, mode) = modes.split_once('[')?;
     Some(mode.split_once(']')?.0.to_owned())
 }
 
 /// The most frames that the kernel takes of one stack; `None` if it does not tell.
 pub fn max_stack_frames() -> Option<u32> {
-    let value = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;
+    let value = fs::read_to_string("/proc/sys/kernel/perf_event_max_stack").ok()?;
     value.trim().parse().ok()
 }
 
 /// One more than the highest tid that there can be; that of 64-bit kernels (`PID_MAX_LIMIT` in
 /// include/linux/threads.h) if the kernel does not tell.
 pub fn max_threads() -> u32 {
-    let value = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+    let value = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(1 << 22)
 }
 
 /// Who may use perf events: the greater, the fewer (`kernel.perf_event_paranoid`); `None` if the kernel does
 /// not tell.
 pub fn perf_event_paranoid() -> Option<i32> {
-    let value = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
+    let value = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?;
     value.trim().parse().ok()
 }
 
@@ -99,7 +106,7 @@ pub fn is_cgroup2(file: &File) -> io::Result<bool> {
 
 /// Where the cgroup v2 hierarchy is mounted.
 pub fn cgroup2_mount() -> Option<PathBuf> {
-    let mounts = std::fs::read("/proc/self/mounts").ok()?;
+    let mounts = fs::read("/proc/self/mounts").ok()?;
     mounts.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ').skip(1);
         let (path, kind) = (fields.next()?, fields.next()?);

@@ -10,13 +10,16 @@ use crate::arch::Architecture;
 /// The kernel text that interrupts enter through: any stack that holds an address of it was taken
 /// in an interrupt. Few ranges, in order of address: what follows each other is one.
 ///
+/// `has_cpu_flag`: whether `/proc/cpuinfo` has a flag.
+///
 /// # Errors
 /// When the table cannot be read, or hides addresses (`kernel.kptr_restrict`, `CAP_SYSLOG`).
-pub fn entries() -> Result<Vec<Range<u64>>> {
-    let generations = Architecture::OWN.facts().kernel.interrupt_entries;
+pub fn entries(has_cpu_flag: impl Fn(&str) -> bool) -> Result<Vec<Range<u64>>> {
+    let mut ways: Vec<_> = Architecture::OWN.facts().kernel.interrupt_entries.iter().collect();
+    ways.retain(|way| way.cpu_flag.is_none_or(&has_cpu_flag));
     let mut text = Vec::new();
     kallsyms::for_each_function(|address, name| {
-        text.push((address, generations.iter().position(|is_entry| is_entry(name))));
+        text.push((address, ways.iter().position(|way| (way.is_entry)(name))));
     })?;
     text.sort_unstable();
     let ranges = ranges(&of_newest(&text));
@@ -26,12 +29,12 @@ pub fn entries() -> Result<Vec<Range<u64>>> {
     Ok(ranges)
 }
 
-/// Whether each symbol is an entry, of symbols with the generation of kernels whose entries they may be: those of the
+/// Whether each symbol is an entry, of symbols with the number of the way whose entries they may be: those of the
 /// newest count.
 fn of_newest(text: &[(u64, Option<usize>)]) -> Vec<(u64, bool)> {
-    let newest = text.iter().filter_map(|&(_, generation)| generation).min();
-    let is_entry = |generation: Option<usize>| generation.is_some() && generation == newest;
-    text.iter().map(|&(address, generation)| (address, is_entry(generation))).collect()
+    let newest = text.iter().filter_map(|&(_, way)| way).min();
+    let is_entry = |way: Option<usize>| way.is_some() && way == newest;
+    text.iter().map(|&(address, way)| (address, is_entry(way))).collect()
 }
 
 /// Joins symbols, in order of address, into ranges. A symbol ends where the next one begins.

@@ -1,7 +1,10 @@
 //! What each wait was ended by, against a target that makes one thing ready at a time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::env;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, process, thread};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -189,6 +192,46 @@ fn of_instances(truths: Vec<Truth>) -> Vec<Truth> {
         all.push(truth);
     }
     all
+}
+
+/// What a timer interrupt wakes while softirqs run, they do not wake.
+#[test]
+fn a_timeout_in_the_middle_of_a_softirq_is_the_timers() {
+    const TIME: Duration = Duration::from_secs(3);
+    let _turn = turn!();
+    // They receive what they send: nothing reads it.
+    let flood = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("an address");
+        // Whatever happens, it ends.
+        let end = Instant::now() + 4 * TIME;
+        while Instant::now() < end && !IS_OVER.load(Ordering::Relaxed) {
+            let _ = socket.send_to(&[0; 60_000], address);
+        }
+    };
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
+    let floods = [thread::spawn(flood), thread::spawn(flood)];
+    let watch = Watch::start(process::id(), &[]);
+    // SAFETY: the call takes no pointers.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    let end = Instant::now() + TIME;
+    while Instant::now() < end {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: there is room for one.
+        assert_eq!(unsafe { libc::epoll_wait(epoll, &raw mut event, 1, 1) }, 0);
+    }
+    let (events, _) = watch.stop();
+    IS_OVER.store(true, Ordering::Relaxed);
+    floods.into_iter().for_each(|flood| flood.join().expect("it does not panic"));
+    let mut by_softirq: BTreeMap<&str, u64> = BTreeMap::new();
+    for wake in events.iter().filter(|event| event["event"] == "wake") {
+        *by_softirq.entry(wake["waker"]["softirq"].as_str().unwrap_or("")).or_default() += 1;
+    }
+    let all: u64 = by_softirq.values().sum();
+    assert!(all > 300, "{all} wake-ups");
+    // Under preempt-RT, timers are softirqs themselves.
+    by_softirq.retain(|name, _| !["", "HRTIMER", "TIMER"].contains(name));
+    assert!(by_softirq.is_empty(), "{by_softirq:?} of {all}");
 }
 
 /// `offwake epoll` names the descriptor of the instance that a thread waits on; nothing where time is over.
