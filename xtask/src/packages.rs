@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::command;
 
 /// Something that a Debian package brings.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Need<'a> {
     /// A program, or an absolute path of a file.
     what: &'a str,

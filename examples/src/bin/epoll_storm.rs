@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use offwake_examples::args::Length;
+use offwake_examples::args;
 use offwake_examples::sys::check;
 
 /// Events of one round: each thread is woken, and returns.
@@ -22,8 +22,9 @@ const STRIDE: u32 = 100;
 #[derive(Parser)]
 #[command(about = "Two threads that wake each other through epoll")]
 struct Args {
-    #[command(flatten)]
-    length: Length,
+    /// For how many seconds (fractions allowed)
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = args::seconds)]
+    seconds: Duration,
 
     /// Events a second, wake-ups and returns together, instead of as many as there can be
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -31,7 +32,7 @@ struct Args {
 }
 
 fn main() -> Result<()> {
-    let Args { length, rate } = Args::parse();
+    let Args { seconds, rate } = Args::parse();
     let stop = Arc::new(AtomicBool::new(false));
     let [one, other] = [Side::new()?, Side::new()?];
     let sides = [(one, other.eventfd, rate), (other, one.eventfd, None)];
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
         thread::spawn(move || side.play(partner, rate, &stop))
     });
     notify(one.eventfd)?;
-    thread::sleep(length.seconds.unwrap_or(Duration::from_secs(5)));
+    thread::sleep(seconds);
     stop.store(true, Relaxed);
     let mut rounds = 0;
     for thread in threads {

@@ -8,19 +8,18 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 
 use super::on_envoy::OnEnvoy;
 use super::programs;
 use super::report::median;
 use super::stats::StatsEnabled;
-use super::target::Target;
 use super::tracer::{FP, Tracer};
-use crate::child;
-use crate::packages::{self, Need};
+use crate::packages::{FOR_BENCH, Need};
+use crate::target::Target;
 use crate::workspace::Workspace;
-use crate::{command, packages::FOR_BENCH};
+use crate::{child, command};
 
 /// Requests a second and 99th percentile, as a share of those without: worse is out of bounds.
 const MIN_RATE: f64 = 0.97;
@@ -64,15 +63,12 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
-    packages::ensure("the benchmark", FOR_BENCH)?;
-    packages::ensure("the benchmark", &[Need::new("wrk", "wrk")])?;
+    super::begin(&[FOR_BENCH, &[Need::new("wrk", "wrk")]].concat())?;
     super::build(workspace)?;
-    child::unwind_on_signals()?;
     let mut demo = options.on.demo(workspace);
     // Its own load is next to none.
     demo.args(["--rate", "1", "--connections", "1", "--seconds", "100000"]);
-    let target = Target::start(&mut demo)?;
+    let target = Target::start(&mut demo, super::START)?;
     let url = format!("http://127.0.0.1:{}/", listening_port(target.pid)?);
 
     let mut tracers = vec![Tracer::libbpf_tools()?];

@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::programs::{self, Owners};
 use super::stats::StatsEnabled;
 use crate::child::{self, Group};
-use crate::command;
 use crate::workspace::Workspace;
 
 /// So many events a second must come through.
@@ -31,10 +30,8 @@ pub(super) struct Options {
 
 /// Measures twice: at the rate at which nothing may be lost, and at the highest that there is.
 pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
-    let mut build = command::cargo(&workspace.root);
-    command::run(build.args(["build", "--release", "-p=offwake", "-p=offwake-examples"]))?;
-    child::unwind_on_signals()?;
+    super::begin(&[])?;
+    super::build(workspace)?;
     let _stats = StatsEnabled::new()?;
     let (rate, lost) = measure(workspace, &["--rate", LOAD])?;
     println!();

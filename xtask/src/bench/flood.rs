@@ -10,12 +10,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
 use crate::child::{self, Group};
-use crate::command;
 use crate::workspace::Workspace;
 
 #[derive(Args)]
@@ -50,11 +49,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Runs the load and prints one table.
 pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    if !command::is_root() {
-        bail!("the benchmark loads BPF programs: run it as root");
-    }
+    super::begin(&[])?;
     super::build(workspace)?;
-    child::unwind_on_signals()?;
     let [offwake, load] = ["offwake", "load"].map(|name| workspace.release_binary(name));
     let dir = workspace.target.join("bench-load");
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;

@@ -13,15 +13,20 @@ mod programs;
 mod report;
 mod stats;
 mod switches;
-mod target;
 mod tracer;
 mod user;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 
-use crate::command;
+use crate::packages::{self, Need};
 use crate::workspace::Workspace;
+use crate::{child, command};
+
+/// How long a target may take to be ready: one may be fetched first.
+const START: Duration = Duration::from_secs(600);
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -56,6 +61,13 @@ pub(crate) fn run(workspace: &Workspace, options: Bench) -> Result<()> {
         Some(Part::Envoy(options)) => envoy::run(workspace, &options),
         Some(Part::Epoll(options)) => epoll::run(workspace, &options),
     }
+}
+
+/// Begins a benchmark that loads BPF programs, and takes these programs of Debian.
+fn begin(needs: &[Need<'_>]) -> Result<()> {
+    ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
+    packages::ensure("the benchmark", needs)?;
+    child::unwind_on_signals()
 }
 
 /// Builds what is measured, and the targets.

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, value_parser};
 
 use super::cgroup::Cgroup;
@@ -22,8 +22,8 @@ use super::stats::StatsEnabled;
 use super::tracer::{self, Tracer};
 use super::{empty, programs};
 use crate::child::{self, Group};
+use crate::packages;
 use crate::workspace::Workspace;
-use crate::{command, packages};
 
 /// What offwake's BPF time per switch is at most, as a share of its peers' together: by frame pointers, and by
 /// call frame information.
@@ -62,17 +62,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    if !command::is_root() {
-        bail!("the benchmark loads BPF programs: run it as root");
-    }
-    packages::ensure("the benchmark", packages::FOR_BENCH)?;
+    super::begin(packages::FOR_BENCH)?;
     let offwake = workspace.release_binary("offwake");
     // What is no target: it has to be there.
     let mut idle = std::process::Command::new("sleep");
     let mut recorders = vec![Tracer::libbpf_tools()?];
     let mut others = vec![Tracer::empty()];
     let mut walks = Vec::new();
-    child::unwind_on_signals()?;
     let idle = Group::start_silent(idle.arg("100000"))?;
     let cgroup = Cgroup::new()?;
     if !options.peers_only {

@@ -15,9 +15,8 @@ use serde_json::Value;
 use super::cost::{self, Cost};
 use super::on_envoy::OnEnvoy;
 use super::report::median;
-use super::target::Target;
 use crate::child::{self, Group};
-use crate::command;
+use crate::target::Target;
 use crate::workspace::Workspace;
 
 const STACKS: u32 = 50_000;
@@ -63,9 +62,8 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    ensure!(command::is_root(), "the benchmark loads BPF programs: run it as root");
+    super::begin(&[])?;
     super::build(workspace)?;
-    child::unwind_on_signals()?;
     let dir = make_dir(&workspace.target)?;
     println!(
         "{:<16} {:<5} {:>10} {:>12} {:>7} {:>8}",
@@ -131,19 +129,21 @@ impl Figures {
 /// A target goes through its stacks once, and all of that is recorded.
 fn many_stacks(workspace: &Workspace, dir: &Path, walk: &str) -> Result<Figures> {
     let mut program = Command::new(workspace.release_binary("many_stacks"));
-    let mut target = Target::start(program.args(["--count", &STACKS.to_string()]))?;
+    let mut target = Target::start(program.args(["--count", &STACKS.to_string()]), super::START)?;
     let start_up = start_up(workspace, dir, walk, target.pid)?;
     measure(workspace, dir, walk, target.pid, start_up, || {
         child::pause(SETTLE)?;
         target.go()?;
-        target.wait_for("done", PLAY)
+        target.wait_for("done", PLAY)?;
+        Ok(())
     })
 }
 
 fn envoy(workspace: &Workspace, dir: &Path, walk: &str, options: &Options) -> Result<Figures> {
     // Longer than anybody measures: it is killed.
     let load = (options.seconds + 60).to_string();
-    let target = Target::start(options.on.demo(workspace).args(["--seconds", &load]))?;
+    let target =
+        Target::start(options.on.demo(workspace).args(["--seconds", &load]), super::START)?;
     // The load has to be under way.
     child::pause(Duration::from_secs(1))?;
     let start_up = start_up(workspace, dir, walk, target.pid)?;

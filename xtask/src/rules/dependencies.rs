@@ -8,10 +8,12 @@ use super::source::{Located, Token, tokens};
 use crate::workspace::{self, Workspace};
 
 /// A crate, and the only folders that may name it.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("aya", &["record/"]),
+    ("aya_obj", &["record/"]),
     ("blazesym", &["symbolize/"]),
     ("gimli", &["symbolize/", "unwind/"]),
+    ("object", &["symbolize/", "unwind/"]),
     ("inferno", &["render/"]),
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
@@ -188,7 +190,7 @@ mod tests {
             );
             assert_eq!(violations("record/load.rs", source), [""; 0]);
         }
-        let elsewhere = "// aya::\nlet aya = \"aya::\"; a::aya::b(); use aya_obj::x;";
+        let elsewhere = "// aya::\nlet aya = \"aya::\"; a::aya::b(); use aya_other::x;";
         assert_eq!(violations("merge/mod.rs", elsewhere), [""; 0]);
     }
 

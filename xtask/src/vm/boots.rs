@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::Options;
 use super::console::Console;
 use super::debian;
-use super::kernels::{Image, Kernel};
+use super::kernels::{Image, Kernel, PROBES};
 use super::machine::{Boot, Machine, Said};
 use super::suites::{Needs, Suite, System};
 use super::table::Table;
@@ -27,7 +27,7 @@ pub(super) fn test(
     let image = kernel.get(machine.directory)?;
     let wanted =
         |probe: &&str| options.probes.is_empty() || options.probes.iter().any(|it| it == probe);
-    let probes: Vec<&str> = kernel.probes.iter().copied().filter(wanted).collect();
+    let probes: Vec<&str> = PROBES.iter().copied().filter(wanted).collect();
     for suite in &options.suites {
         if let Some(why) = suite.why_not(kernel) {
             table.left_out(kernel.name, &image.package, "", suite.name, why);
@@ -192,7 +192,7 @@ fn mounts(suite: &Suite) -> &'static str {
 /// Whether `offwake check` finds what the kernel has.
 fn check(kernel: &Kernel, said: &Console, table: &mut Table) {
     let mut wrong = Vec::new();
-    let names: Vec<String> = kernel.probes.iter().map(|probe| format!("probe {probe}")).collect();
+    let names: Vec<String> = PROBES.iter().map(|probe| format!("probe {probe}")).collect();
     for name in &names {
         if !said.has(name) {
             wrong.push(format!("no {name}"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
 use super::apt::{self, Apt};
 use super::debian;
@@ -25,13 +25,11 @@ pub(crate) struct Kernel {
     modules: Option<&'static str>,
     /// The beginning in the name of the package with its headers, where a suite needs them.
     pub(crate) headers: Option<&'static str>,
-    /// The probes that it must have.
-    pub(crate) probes: &'static [&'static str],
     /// Whether user stacks can be walked by call frame information on it.
     pub(crate) has_cfi: bool,
 }
 
-/// All kinds of probe. Every kernel of Debian has all of them.
+/// All kinds of probe. Every kernel of Debian must have all of them.
 pub(crate) const PROBES: &[&str] = &["btf", "kprobe", "tracepoint"];
 
 /// All of them: of x86-64, the oldest first, and then of others.
@@ -44,7 +42,6 @@ pub(crate) const ALL: [Kernel; 7] = [
         suffix: "-cloud-amd64-unsigned",
         modules: None,
         headers: Some("linux-headers-5.10.0-"),
-        probes: PROBES,
         has_cfi: false,
     },
     Kernel {
@@ -55,7 +52,6 @@ pub(crate) const ALL: [Kernel; 7] = [
         suffix: "-cloud-amd64-unsigned",
         modules: None,
         headers: None,
-        probes: PROBES,
         has_cfi: true,
     },
     Kernel {
@@ -66,7 +62,6 @@ pub(crate) const ALL: [Kernel; 7] = [
         suffix: "-rt-amd64-unsigned",
         modules: None,
         headers: None,
-        probes: PROBES,
         has_cfi: true,
     },
     Kernel {
@@ -77,7 +72,6 @@ pub(crate) const ALL: [Kernel; 7] = [
         suffix: "-cloud-amd64-unsigned",
         modules: None,
         headers: None,
-        probes: PROBES,
         has_cfi: true,
     },
     Kernel {
@@ -88,7 +82,6 @@ pub(crate) const ALL: [Kernel; 7] = [
         suffix: "-cloud-amd64",
         modules: Some("linux-modules-7.2."),
         headers: None,
-        probes: PROBES,
         has_cfi: true,
     },
     Kernel {
@@ -99,7 +92,6 @@ pub(crate) const ALL: [Kernel; 7] = [
         suffix: "-cloud-arm64-unsigned",
         modules: None,
         headers: None,
-        probes: PROBES,
         has_cfi: false,
     },
     Kernel {
@@ -110,7 +102,6 @@ pub(crate) const ALL: [Kernel; 7] = [
         suffix: "-cloud-arm64-unsigned",
         modules: None,
         headers: None,
-        probes: PROBES,
         has_cfi: true,
     },
 ];
@@ -167,50 +158,48 @@ impl Kernel {
         let prefix = self.headers.with_context(|| format!("no headers of {}", self.name))?;
         let rest = image.package.strip_prefix(self.prefix).unwrap_or_default();
         let name = format!("{prefix}{}", rest.trim_end_matches("-unsigned"));
-        let mut last = None;
-        for &(archive, suite) in self.suites {
-            let apt = Apt::of(&directory.join("apt"), self.architecture, archive, suite)?;
-            match apt.download_related(&name, "linux-headers-") {
-                Ok(debs) => {
-                    let _ = fs::remove_dir_all(&content);
-                    for deb in debs {
-                        apt::unpack(&deb, &content)?;
-                    }
-                    debian::make_image(&disk, &content, "512M")?;
-                    fs::remove_dir_all(&content)?;
-                    return Ok(disk);
-                }
-                Err(error) => last = Some(error),
+        self.in_suites(directory, |apt| {
+            let debs = apt.download_related(&name, "linux-headers-")?;
+            let _ = fs::remove_dir_all(&content);
+            for deb in debs {
+                apt::unpack(&deb, &content)?;
             }
-        }
-        Err(last.unwrap_or_else(|| anyhow!("{name} is in no suite")))
+            debian::make_image(&disk, &content, "512M")?;
+            fs::remove_dir_all(&content)?;
+            Ok(disk.clone())
+        })
     }
 
     fn fetch(&self, directory: &Path, root: &Path) -> Result<String> {
-        let mut last = None;
-        for &(archive, suite) in self.suites {
-            let apt = match Apt::of(&directory.join("apt"), self.architecture, archive, suite) {
-                Ok(apt) => apt,
-                Err(error) => {
-                    eprintln!("{suite} cannot be had: {error:#}");
-                    last = Some(error);
-                    continue;
-                }
-            };
+        self.in_suites(directory, |apt| {
+            let mut last = anyhow!("no package {}*{} is listed", self.prefix, self.suffix);
             for package in apt.newest(self.prefix, self.suffix)?.into_iter().take(TRIES) {
-                match self.unpack(&apt, &package, root) {
+                match self.unpack(apt, &package, root) {
                     Ok(()) => return Ok(package),
                     Err(error) => {
                         eprintln!("{package} cannot be had: {error:#}");
-                        last = Some(error);
+                        last = error;
                     }
                 }
             }
+            Err(last)
+        })
+    }
+
+    /// What the first suite gives that has it; the last one's error if none does.
+    fn in_suites<T>(&self, directory: &Path, get: impl Fn(&Apt) -> Result<T>) -> Result<T> {
+        let mut last = anyhow!("{} is in no suite", self.name);
+        for &(archive, suite) in self.suites {
+            let apt = Apt::of(&directory.join("apt"), self.architecture, archive, suite);
+            match apt.and_then(|apt| get(&apt)) {
+                Ok(got) => return Ok(got),
+                Err(error) => {
+                    eprintln!("{} cannot be had from {suite}: {error:#}", self.name);
+                    last = error;
+                }
+            }
         }
-        match last {
-            Some(error) => Err(error),
-            None => bail!("no package {}*{} is listed", self.prefix, self.suffix),
-        }
+        Err(last)
     }
 
     fn unpack(&self, apt: &Apt, package: &str, root: &Path) -> Result<()> {
