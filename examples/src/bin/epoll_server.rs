@@ -15,9 +15,8 @@ use offwake_examples::clock::{busy, pause};
 use offwake_examples::ledger::Ledger;
 use offwake_examples::rng::Rng;
 use offwake_examples::stage::Stage;
-use offwake_examples::sys::check;
 use offwake_examples::watch::Watch;
-use offwake_examples::{oracle_fn, oracle_name};
+use offwake_examples::{feed, oracle_fn, oracle_name};
 
 /// A request: which wait of the client the reply ends, and [`ON`] or [`LAST`].
 type Request = [u64; 2];
@@ -79,18 +78,12 @@ impl Connections {
     fn new() -> Result<Self> {
         let listener =
             TcpListener::bind("127.0.0.1:0").context("no port of loopback to listen on")?;
-        // SAFETY: takes no pointers.
-        let epoll =
-            check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "epoll_create1")? as RawFd;
+        let epoll = feed::epoll()?;
         let (mut server, mut client) = (Vec::new(), Vec::new());
         for _ in 0..CONNECTIONS {
             client.push(TcpStream::connect(listener.local_addr()?)?);
             let connection = listener.accept()?.0;
-            let fd = connection.as_raw_fd();
-            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: fd as u64 };
-            // SAFETY: `event` is valid for reading.
-            let result = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
-            check(result, "epoll_ctl")?;
+            feed::add(epoll, connection.as_raw_fd(), 0)?;
             server.push(connection);
         }
         Ok(Self { epoll, server, client })

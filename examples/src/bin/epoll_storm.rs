@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use offwake_examples::args;
 use offwake_examples::sys::check;
+use offwake_examples::{args, feed};
 
 /// Events of one round: each thread is woken, and returns.
 const EVENTS: u32 = 4;
@@ -60,15 +60,11 @@ struct Side {
 
 impl Side {
     fn new() -> Result<Self> {
-        // SAFETY: takes no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "epoll_create1")?;
+        let epoll = feed::epoll()?;
         // SAFETY: takes no pointers.
         let eventfd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) }, "eventfd")?;
-        let (epoll, eventfd) = (epoll as RawFd, eventfd as RawFd);
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: eventfd as u64 };
-        // SAFETY: `event` is valid for reading.
-        let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut event) };
-        check(added, "epoll_ctl")?;
+        let eventfd = eventfd as RawFd;
+        feed::add(epoll, eventfd, 0)?;
         Ok(Self { epoll, eventfd })
     }
 

@@ -10,17 +10,17 @@
 use std::fs;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use offwake_examples::args::Length;
 use offwake_examples::clock::pause;
-use offwake_examples::feed::listener;
+use offwake_examples::feed::{self, listener};
 use offwake_examples::shared::{Shareable, shared};
 use offwake_examples::stage::Stage;
-use offwake_examples::sys::{check, pipe, write_byte};
+use offwake_examples::sys::{pipe, write_byte};
 use offwake_examples::task::{Role, own_voluntary_switches};
 use serde_json::json;
 
@@ -60,9 +60,6 @@ struct Counts {
 // SAFETY: atomics only.
 unsafe impl Shareable for Counts {}
 
-/// What the end of the play is known by; descriptors are smaller.
-const END: u64 = u64::MAX;
-
 fn main() -> Result<()> {
     let Args { length, mode, threads, ipv6 } = Args::parse();
     let counts: &'static Counts = shared();
@@ -81,10 +78,7 @@ fn main() -> Result<()> {
         let (end, to_end) = pipe()?;
         let epoll = epoll(listener, mode, end.as_raw_fd())?;
         let role = Stage::role();
-        stage.thread(role, format!("herd_{index}"), move || {
-            let _open = end;
-            work(epoll, listener, counts)
-        })?;
+        stage.thread(role, format!("herd_{index}"), move || work(epoll, listener, &end, counts))?;
         workers.push(role);
         ends.push(to_end);
     }
@@ -125,7 +119,7 @@ fn main() -> Result<()> {
 }
 
 /// Accepts until the end.
-fn work(epoll: RawFd, listener: RawFd, counts: &Counts) -> Result<()> {
+fn work(epoll: RawFd, listener: RawFd, end: &OwnedFd, counts: &Counts) -> Result<()> {
     loop {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         let before = own_voluntary_switches();
@@ -133,7 +127,7 @@ fn work(epoll: RawFd, listener: RawFd, counts: &Counts) -> Result<()> {
         let ready = unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) };
         let slept = own_voluntary_switches() - before;
         ensure!(ready == 1, "epoll_wait: {}", io::Error::last_os_error());
-        if event.u64 == END {
+        if event.u64 == end.as_raw_fd() as u64 {
             // The last sleep was ended by this.
             counts.wakes.fetch_add(slept.saturating_sub(1), Release);
             return Ok(());
@@ -159,18 +153,10 @@ fn work(epoll: RawFd, listener: RawFd, counts: &Counts) -> Result<()> {
 
 /// An epoll instance that waits for a listener and for the end.
 fn epoll(listener: RawFd, mode: Mode, end: RawFd) -> Result<RawFd> {
-    // SAFETY: takes no pointers.
-    let epoll =
-        check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }, "epoll_create1")? as RawFd;
+    let epoll = feed::epoll()?;
     let exclusive = if mode == Mode::Exclusive { libc::EPOLLEXCLUSIVE } else { 0 };
-    for (fd, events, data) in
-        [(listener, libc::EPOLLIN | exclusive, listener as u64), (end, libc::EPOLLIN, END)]
-    {
-        let mut event = libc::epoll_event { events: events as u32, u64: data };
-        // SAFETY: `event` is valid for reading.
-        let result = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
-        check(result, "epoll_ctl")?;
-    }
+    feed::add(epoll, listener, exclusive)?;
+    feed::add(epoll, end, 0)?;
     Ok(epoll)
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level;
@@ -22,12 +22,14 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 /// When the handlers cannot be installed.
 pub(crate) fn on_signals() -> io::Result<Arc<AtomicBool>> {
     let (stop, first) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clock = Instant::now();
     // Shells have SIGINT ignored by what they start in the background, which nobody wants for a recording.
     let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
     for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         let (stop, first) = (Arc::clone(&stop), Arc::clone(&first));
         handle(signal, move || {
-            let now = monotonic_ns();
+            // Never 0.
+            let now = clock.elapsed().as_nanos() as u64 + 1;
             match first.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => stop.store(true, Ordering::SeqCst),
                 Err(first) if signal != SIGHUP && is_later(first, now) => end(signal),
@@ -64,14 +66,6 @@ fn end(signal: libc::c_int) {
 /// Whether the time of a signal, in ns, is not that of the first one.
 const fn is_later(first: u64, now: u64) -> bool {
     now.saturating_sub(first) as u128 >= AT_ONCE.as_nanos()
-}
-
-/// Never 0.
-fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec. Signal handlers may call it.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64 + 1
 }
 
 fn is_ignored(signal: libc::c_int) -> bool {

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{Counters, ExistingThread, Loss, TASK_KERNEL_THREAD, TaskId, WaitStats};
 
-use super::budget::Budget;
+use super::budget::{Budget, Spent};
 use super::collect::{self, Collected, Found};
 use super::drain::{Drain, Drainer};
 use super::load::Probes;
@@ -143,33 +143,7 @@ pub(super) fn record(
     let unwind =
         unwinder.as_ref().map(|unwinder| UnwindFigures { bpf_bytes, ..unwinder.figures() });
     let mut warnings = unwinder.as_mut().map(Unwinder::take_warnings).unwrap_or_default();
-    let why_not = match how {
-        Unwind::OnlyFp(why) => Some(why.to_owned()),
-        Unwind::Cfi if wants_cfi && !probes.unwinds => Some(btf::needed()),
-        _ => None,
-    };
-    if let (Some(ceiling), Some(spent)) = (config.overhead_ppm, spent_ppm)
-        && spent > ceiling / 5 * 6
-    {
-        warnings.push(format!(
-            "the recording took {:.2} % of the CPU instead of {} %: to look at each switch of threads, and to \
-             record a few waits of each thread and place, takes more here",
-            f64::from(spent) / 1e4,
-            f64::from(ceiling) / 1e4,
-        ));
-    }
-    if let Some(why) = why_not {
-        warnings.push(format!(
-            "user stacks were walked by frame pointers: call frame information {why}"
-        ));
-    }
-    if config.user_stacks && !probes.has_types() {
-        warnings.push(
-            "without the kernel's type information (BTF), waits that began before the recording \
-             have no user stack, and user stacks that led astray are not told from others"
-                .into(),
-        );
-    }
+    warnings.extend(self::warnings(config, how, &probes, spent_ppm));
     if losses.get(Loss::ProcessGone) > 0 {
         warnings.extend(preflight::why_no_names());
     }
@@ -186,6 +160,44 @@ pub(super) fn record(
         unwind,
         warnings,
     })
+}
+
+/// What a user must know who reads the recording: one line each. `spent_ppm`: with `--overhead`, what the programs took.
+fn warnings(
+    config: &Config,
+    how: Unwind,
+    probes: &Probes,
+    spent_ppm: Option<Spent>,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let (Some(ceiling), Some(spent)) = (config.overhead_ppm, spent_ppm)
+        && spent > ceiling / 5 * 6
+    {
+        warnings.push(format!(
+            "the recording took {:.2} % of the CPU instead of {} %: to look at each switch of threads, and to \
+             record a few waits of each thread and place, takes more here",
+            f64::from(spent) / 1e4,
+            f64::from(ceiling) / 1e4,
+        ));
+    }
+    let why_not = match how {
+        Unwind::OnlyFp(why) => Some(why.to_owned()),
+        Unwind::Cfi if config.user_stacks && !probes.unwinds => Some(btf::needed()),
+        _ => None,
+    };
+    if let Some(why) = why_not {
+        warnings.push(format!(
+            "user stacks were walked by frame pointers: call frame information {why}"
+        ));
+    }
+    if config.user_stacks && !probes.has_types() {
+        warnings.push(
+            "without the kernel's type information (BTF), waits that began before the recording \
+             have no user stack, and user stacks that led astray are not told from others"
+                .into(),
+        );
+    }
+    warnings
 }
 
 /// See [`super::measure`]. `None`: user stacks are walked by frame pointers.

@@ -1,15 +1,14 @@
 //! Names of programs that are gone, replaced, or came later.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::support::build::compile_c;
 use crate::support::check::{Floor, check, is_spinlock, never};
 use crate::support::profile::{Wait, has, names, sum};
+use crate::support::program::Program;
 use crate::support::recorder::Recorder;
 use crate::support::speed::is_slow;
 use crate::support::target::{Target, Waker};
@@ -61,46 +60,6 @@ fn a_deleted_program_has_names() {
     let profile = recorder.stop().profile;
     profile.assert_nothing_lost();
     check(&profile, &play.truths, Floor::LOCAL, never);
-}
-
-/// A program of the test's own: it prints a line, reads one, and so on.
-struct Program {
-    child: Child,
-    input: ChildStdin,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Program {
-    fn start(path: &Path, argument: &Path) -> Self {
-        let mut command = Command::new(path);
-        preferred(&mut command).arg(argument).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let input = child.stdin.take().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        let mut program = Self { child, input, lines };
-        program.expect("ready");
-        program
-    }
-
-    fn expect(&mut self, expected: &str) {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        assert_eq!(line.trim_end(), expected);
-    }
-
-    /// Lets it work until it has done so.
-    fn work(&mut self) {
-        self.input.write_all(b"\n").unwrap();
-        self.expect("done");
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // What has ended already cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Sleeps of 10 ms in two functions: the inner one is lost to a walk by frame pointers.
@@ -157,10 +116,10 @@ int main(int argc, char **argv) {
 }
 "#;
     let program = compile_c(directory.path(), "loader", main, &[&format!("-DCOUNT={sleeps}")]);
-    let mut program = Program::start(&program, &library);
-    let pid = program.child.id();
+    let mut program = Program::start(preferred(Command::new(&program).arg(&library)));
+    let pid = program.pid();
     let recorder = Recorder::start(&["-p", &pid.to_string()]);
-    program.work();
+    assert_eq!(program.go_on(), "done");
     let profile = recorder.stop().profile;
     let waits: Vec<_> = profile.waits_in(pid, "fresh_outer").collect();
     let asleep = waits.iter().copied().filter(|wait| wait.state != "preempted");
@@ -207,10 +166,10 @@ int main(int argc, char **argv) {{
     };
     let second = build("second", "second_outer", "second_inner", "1");
     let first = build("first", "first_outer", "first_inner", "0");
-    let mut program = Program::start(&first, &second);
-    let pid = program.child.id();
+    let mut program = Program::start(preferred(Command::new(&first).arg(&second)));
+    let pid = program.pid();
     let recorder = Recorder::start(&["-p", &pid.to_string()]);
-    program.work();
+    assert_eq!(program.go_on(), "done");
     let profile = recorder.stop().profile;
     // The first sleeps of the second program may come before its unwind tables are there.
     let without_caller = profile.losses["user_stack_broken"];

@@ -4,6 +4,7 @@ pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod kernel;
 pub(crate) mod profile;
+pub(crate) mod program;
 pub(crate) mod recorder;
 pub(crate) mod speed;
 pub(crate) mod target;

@@ -1,13 +1,13 @@
 //! Targets that are compiled for a test, and recording them.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::support::profile::Profile;
+pub(crate) use crate::support::program::Program;
 use crate::support::recorder::Recorder;
 use crate::support::speed::is_slow;
 
@@ -63,51 +63,7 @@ pub(crate) fn start_recorder(args: &[&str]) -> Recorder {
     Recorder::start(&[&["--unwind", "auto"], args].concat())
 }
 
-/// A running target: it prints `ready` when its threads sleep where they should. Ends with its owner.
-#[derive(Debug)]
-pub(crate) struct Program {
-    child: Child,
-    input: ChildStdin,
-    lines: BufReader<ChildStdout>,
-}
-
 impl Program {
-    /// Starts a target, and returns when it is ready.
-    pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let input = child.stdin.take().expect("a pipe");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut program = Self { child, input, lines };
-        program.expect("ready");
-        program
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Reads a line.
-    pub(crate) fn expect(&mut self, expected: &str) {
-        assert_eq!(self.line(), expected);
-    }
-
-    /// Reads a line.
-    pub(crate) fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("the target speaks");
-        line.trim_end().into()
-    }
-
-    /// Lets it go on to its next part, and returns the line that it then prints.
-    pub(crate) fn go_on(&mut self) -> String {
-        self.input.write_all(b"\n").expect("the target listens");
-        self.line()
-    }
-
     /// Records it for a while.
     pub(crate) fn record(&self, args: &[&str]) -> Profile {
         let recorder = self.start_recording(args);
@@ -130,12 +86,4 @@ pub(crate) fn pause() {
 /// small part of the recording. That while is what a slow machine needs to read mappings and files.
 pub(crate) fn pause_after_news() {
     sleep(if is_slow() { 10 * RECORDING } else { RECORDING });
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // What has ended already cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
