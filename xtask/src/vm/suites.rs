@@ -68,6 +68,7 @@ pub(crate) const BARE: Suite = Suite {
         "behaviours::pids_are_those_of_the_own_namespace",
         "privileges::capabilities_of_the_file_suffice",
         "probes::tracepoints_do_without_type_information",
+        "sources::a_timeout_in_the_middle_of_a_softirq_is_the_timers",
         "sources::each_wait_names_what_ended_it",
         "sources::the_log_names_the_descriptor_of_each_wake_up",
         "waits::a_condition_is_notified_by_the_producer",
@@ -80,6 +81,8 @@ pub(crate) const BARE: Suite = Suite {
     left_out: &[],
     left_out_of_aarch64: &[],
     quick: &[
+        // With programs of its own.
+        "sources::a_timeout_in_the_middle_of_a_softirq_is_the_timers",
         "sources::each_wait_names_what_ended_it",
         "waits::a_condition_is_notified_by_the_producer",
         "waits::sleeps_are_ended_by_the_timer_interrupt",
