@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, ensure};
-use offwake::diff::{Diff, Row};
+use offwake::diff::Diff;
 use offwake::profile::Profile;
 use offwake::render::DiffFormat;
 use offwake::{render, report, symbolize};
@@ -68,14 +68,13 @@ fn regressions(
     diff: &Diff,
 ) -> anyhow::Result<Vec<String>> {
     let Some(limit) = job.fail_above else { return Ok(Vec::new()) };
-    let has_waits = |row: &Row| row.before.value > 0 || row.after.value > 0;
     let mut watched = Vec::new();
     for (path, row) in job.paths.iter().zip(diff.paths(before, after, &job.paths)) {
-        ensure!(has_waits(&row), "no wait in any profile matches --path {path}");
+        ensure!(row.is_compared(), "no wait in any profile matches --path {path}");
         watched.push((format!("waits through {path}"), row));
     }
     if watched.is_empty() {
-        ensure!(has_waits(&diff.total), "no profile has anything of this --metric to compare");
+        ensure!(diff.total.is_compared(), "no profile has anything of this --metric to compare");
         watched.push(("all waits".into(), diff.total));
     }
     let slower = watched.iter().filter_map(|(name, row)| {

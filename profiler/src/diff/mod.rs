@@ -124,7 +124,7 @@ pub struct Row {
 
 impl Row {
     /// Whether there is anything to compare.
-    const fn is_compared(&self) -> bool {
+    pub const fn is_compared(&self) -> bool {
         self.before.value > 0 || self.after.value > 0
     }
 }

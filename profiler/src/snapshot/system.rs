@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -41,8 +41,10 @@ pub fn cpus() -> u64 {
 
 /// Whether the CPUs have a flag, and the kernel uses what it stands for.
 pub fn has_cpu_flag(flag: &str) -> bool {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = text.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let Ok(file) = File::open("/proc/cpuinfo") else { return false };
+    // Those of the first CPU: the kernel takes its time to tell of all.
+    let mut lines = BufReader::new(file).lines().map_while(Result::ok);
+    let flags = lines.find(|line| line.starts_with("flags")).unwrap_or_default();
     flags.split_whitespace().any(|found| found == flag)
 }
 

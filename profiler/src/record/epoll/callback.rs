@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use super::CallbackPattern;
 use crate::snapshot;
 use crate::snapshot::epoll::Code;
-use crate::symbolize::functions;
+use crate::symbolize::functions::{self, Function};
 
 /// As many functions are probed at most: more is a mistake.
 const MAX_FUNCTIONS: usize = 32;
@@ -36,9 +36,10 @@ pub(super) fn find(pids: &[u32], patterns: &[CallbackPattern]) -> Result<Vec<Cal
     let mut all = Vec::new();
     for pattern in patterns {
         let mut first_error = None;
+        let mut known = HashMap::new();
         let found = all.len();
         for &pid in pids {
-            match find_in(pid, pattern) {
+            match find_in(pid, pattern, &mut known) {
                 Ok(functions) => all.extend(functions),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -50,7 +51,13 @@ pub(super) fn find(pids: &[u32], patterns: &[CallbackPattern]) -> Result<Vec<Cal
     Ok(all)
 }
 
-fn find_in(pid: u32, pattern: &CallbackPattern) -> Result<impl Iterator<Item = Callback>> {
+/// Finds the functions of a pattern in the file that a process sees. `known`: those in files that were read, by their
+/// device and inode.
+fn find_in(
+    pid: u32,
+    pattern: &CallbackPattern,
+    known: &mut HashMap<(u64, u64), Vec<Function>>,
+) -> Result<Vec<Callback>> {
     let CallbackPattern { binary, symbol } = pattern;
     let path = snapshot::epoll::binary(pid, binary).with_context(|| {
         format!(
@@ -58,8 +65,12 @@ fn find_in(pid: u32, pattern: &CallbackPattern) -> Result<impl Iterator<Item = C
              mapped"
         )
     })?;
-    let matching = functions::matching(&path, symbol)
-        .with_context(|| format!("--callback: cannot use '{binary}'"))?;
+    let file = path.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+    let matching = match file.and_then(|file| known.remove(&file)) {
+        Some(matching) => matching,
+        None => functions::matching(&path, symbol)
+            .with_context(|| format!("--callback: cannot use '{binary}'"))?,
+    };
     ensure!(
         matching.len() <= MAX_FUNCTIONS,
         "--callback: '{symbol}' matches {} functions of '{binary}', and {MAX_FUNCTIONS} are supported: be more \
@@ -67,12 +78,15 @@ fn find_in(pid: u32, pattern: &CallbackPattern) -> Result<impl Iterator<Item = C
         matching.len()
     );
     let pid = NonZeroU32::new(pid).context("pid 0")?;
-    Ok(matching.into_iter().map(move |function| Callback {
+    let callback = |Function { offset, name }: &Function| Callback {
         pid,
         path: path.clone(),
-        offset: function.offset,
-        name: function.name,
-    }))
+        offset: *offset,
+        name: name.clone(),
+    };
+    let callbacks = matching.iter().map(callback).collect();
+    known.extend(file.map(|file| (file, matching)));
+    Ok(callbacks)
 }
 
 impl Callback {
@@ -113,7 +127,10 @@ impl Numbers {
     pub(super) fn new(callbacks: &[Callback]) -> Self {
         let place = |callback: &Callback| (callback.pid.get(), callback.offset, callback.inode());
         let places: Vec<_> = callbacks.iter().map(place).collect();
-        let code = places.iter().map(|&(pid, ..)| (pid, snapshot::epoll::code(pid))).collect();
+        let mut code = HashMap::new();
+        for &(pid, ..) in &places {
+            code.entry(pid).or_insert_with(|| snapshot::epoll::code(pid));
+        }
         Self { places, code, known: HashMap::new() }
     }
 
