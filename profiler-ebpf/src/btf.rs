@@ -20,7 +20,8 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let prev = Task::new(ctx.arg::<*const task_struct>(1));
     let next = Task::new(ctx.arg::<*const task_struct>(2));
     let is_next_known = wait::may_know(next);
-    if !is_next_known && !wait::concerns(prev) {
+    let concerns_prev = wait::concerns(prev);
+    if !is_next_known && !concerns_prev {
         return 0;
     }
     let now = unsafe { bpf_ktime_get_ns() };
@@ -33,7 +34,9 @@ fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     } else {
         WaitState::from_task_state(u64::from(bits))
     };
-    wait::begin(&ctx, prev, state, now);
+    if concerns_prev {
+        wait::begin(&ctx, prev, state, now);
+    }
     if is_next_known {
         wait::end(next.tid(), now);
     }

@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use offwake_shared::{
-    Counters, ExistingThread, MarksChunk, Notice, Program, Stack, TaskId, ThreadState,
-    UNWIND_CHUNK, UnwindMapping, UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
+    Counters, ExistingThread, MarksChunk, Notice, Program, Stack, ThreadState, UNWIND_CHUNK,
+    UnwindMapping, UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
 };
 
 use crate::remember::kernel::KernelMemory;
@@ -117,7 +117,6 @@ pub struct Scratch {
     pub stack_id: u64,
     pub stack: Stack,
     pub thread: ThreadState,
-    pub sleeper: TaskId,
     pub key: WaitKey,
     /// What new entries of the maps of waits begin with. Stays zero, as the kernel made it.
     pub no_stats: WaitStats,

@@ -26,52 +26,31 @@ pub fn skips(thread: &ThreadState) -> bool {
     is_on() && thread.sampling.weight == 0
 }
 
-/// Decides whether the interval of the thread `tid` that begins `now` is recorded. Returns whether it is not. One that
-/// is not known yet is recorded. `task`: the thread, if it is the current one.
+/// Decides whether the interval of a thread that begins `now` is recorded, and returns whether it is not. What was decided
+/// before counts once more if the thread was woken already. `task`: the thread, if it is the current one.
 #[inline(always)]
-pub fn skips_next(tid: u32, task: Option<Task>, state: WaitState, now: u64) -> bool {
+pub fn skips_next(
+    thread: &mut ThreadState,
+    task: Option<Task>,
+    state: WaitState,
+    now: u64,
+) -> bool {
     if !is_on() {
         return false;
     }
-    let Some(thread) = THREADS.get_ptr_mut(tid) else { return false };
-    // SAFETY: the value is in the map.
-    let thread = unsafe { &mut *thread };
-    decide(thread, task, state, now)
-}
-
-/// Begins an interval of the current thread, of which nothing has changed, if it is one that is not recorded. Whether
-/// it did so: this is the cheap way of what `wait` does for all.
-#[inline(always)]
-pub fn begin_unrecorded(thread: &mut ThreadState, task: Task, state: WaitState, now: u64) -> bool {
-    if !is_on() || !decide(thread, Some(task), state, now) || thread.off_since != 0 {
-        return false;
-    }
-    // A waker that has just decided otherwise must not give it the stacks of another wait.
-    thread.sleeper_kernel = 0;
-    thread.sleeper_user = 0;
-    wait::publish(thread, state, now);
-    true
-}
-
-/// Decides whether the interval that begins `now` is recorded, and returns whether it is not. What was decided before
-/// counts once more if an interval is open, whose end was not seen, or if the thread was woken already.
-#[inline(always)]
-fn decide(thread: &mut ThreadState, task: Option<Task>, state: WaitState, now: u64) -> bool {
-    if thread.off_since == 0 {
-        // Before it is asked for a waker: that one looks at this after it has said that it is there.
-        // SAFETY: a member of the value in the map.
-        unsafe { (&raw mut thread.sampling.decided).write_volatile(1) };
-        if !is_being_woken(thread, task, now) {
-            // That of a waker whose sleep was called off.
-            thread.sampling.waker_cost_ns = 0;
-            // A thread may be preempted anywhere.
-            let task = task.filter(|_| state as u32 != WaitState::Preempted as u32);
-            let place = task.map_or(Sampling::ANYWHERE, |task| {
-                let UserRegisters { ip, sp, argument, .. } = task.own_registers();
-                Sampling::place(ip, sp, argument)
-            });
-            decide_at(thread, place, now, || true);
-        }
+    // Before it is asked for a waker: that one looks at this after it has said that it is there.
+    // SAFETY: a member of the value in the map.
+    unsafe { (&raw mut thread.sampling.decided).write_volatile(1) };
+    if !is_being_woken(thread, task, now) {
+        // That of a waker whose sleep was called off.
+        thread.sampling.waker_cost_ns = 0;
+        // A thread may be preempted anywhere.
+        let task = task.filter(|_| state as u32 != WaitState::Preempted as u32);
+        let place = task.map_or(Sampling::ANYWHERE, |task| {
+            let UserRegisters { ip, sp, argument, .. } = task.own_registers();
+            Sampling::place(ip, sp, argument)
+        });
+        decide_at(thread, place, now, || true);
     }
     skips(thread)
 }
@@ -164,16 +143,10 @@ pub fn woke(thread: &mut ThreadState, since: u64) {
 
 /// The sleeper's stacks have been taken, by a program that began at `since`.
 #[inline(always)]
-pub fn took(tid: u32, since: u64) {
-    if !is_on() {
-        return;
-    }
-    if let Some(thread) = THREADS.get_ptr_mut(tid) {
-        // SAFETY: nobody but the thread's own CPU writes these members.
-        unsafe {
-            (*thread).sampling.sleeper_cost_ns = cost_ns(since);
-            (*thread).sampling.sleeper_cpu = cpu();
-        }
+pub fn took(thread: &mut ThreadState, since: u64) {
+    if is_on() {
+        thread.sampling.sleeper_cost_ns = cost_ns(since);
+        thread.sampling.sleeper_cpu = cpu();
     }
 }
 

@@ -27,7 +27,8 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
     let next = field(&ctx, &SWITCH_NEXT_PID);
     let is_next_known = marks::has(next, Mark::Known);
     // Without types, the end of a program counts whatever it was.
-    if HAS_TYPES.load() != 0 && !is_next_known && !wait::concerns(prev) {
+    let concerns_prev = HAS_TYPES.load() == 0 || wait::concerns(prev);
+    if !is_next_known && !concerns_prev {
         return 0;
     }
     let now = unsafe { bpf_ktime_get_ns() };
@@ -52,7 +53,9 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
             untyped::forget(id as u32);
         }
     }
-    wait::begin(&ctx, prev, state, now);
+    if concerns_prev {
+        wait::begin(&ctx, prev, state, now);
+    }
     if is_next_known {
         wait::end(next, now);
     }

@@ -36,48 +36,43 @@ pub fn begin(ctx: &impl Context, prev: Task, state: Option<WaitState>, now: u64)
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
-    // SAFETY: see `Scratch`; only a waker writes to what is known of the thread at the same time, and to other fields, but
-    // for those of `Sampling`.
-    let sleeper = unsafe {
-        if let Some(thread) = unchanged(prev, tid).map(|known| &mut *known) {
-            if sample::begin_unrecorded(thread, prev, state, now) {
-                return;
-            }
-            (*scratch).sleeper = thread.sleeper;
-        } else {
+    let known = known(tid, prev, now);
+    // Both ways give a value in the map, so that the verifier looks at what follows once.
+    let thread = match known.filter(|&thread| is_unchanged(thread, prev)) {
+        Some(thread) => thread,
+        None => {
             let ids = task::current_ids(prev);
             if !target::is_target(ids) {
                 return;
             }
-            (*scratch).sleeper = prev.id(ids);
-            if sample::skips_next(tid, Some(prev), state, now) {
-                return open(scratch, prev, &(*scratch).sleeper, [0, 0], state, now);
-            }
+            let Some(thread) = meet(known, scratch, prev, &prev.id(ids)) else { return };
+            thread
         }
-        // From memory: the verifier forgets where it comes from, and looks at what follows once.
-        (&raw const (*scratch).sleeper).read_volatile()
     };
+    // SAFETY: only a waker writes to the value at the same time, and to other fields, but for those of `Sampling`.
+    let thread = unsafe { &mut *thread };
+    if sample::skips_next(thread, Some(prev), state, now) {
+        return open(thread, [0, 0], state, now);
+    }
     let registers = prev.own_registers();
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
-    let user = stack::user(ctx, scratch, prev, &sleeper, &registers);
-    open(scratch, prev, &sleeper, [kernel, user], state, now);
-    sample::took(tid, now);
+    let user = stack::user(ctx, scratch, prev, &thread.sleeper, &registers);
+    open(thread, [kernel, user], state, now);
+    sample::took(thread, now);
 }
 
-/// What is known of the current thread, `prev`, if it has the name and the program that it had as it was last switched
-/// out: then it is a target as it was then, and costs no questions.
+/// Whether the current thread, `prev`, has the name and the program that it had as it was last switched out: then it is
+/// a target as it was then, and costs no questions.
 #[inline(always)]
-fn unchanged(prev: Task, tid: u32) -> Option<*mut ThreadState> {
+fn is_unchanged(thread: *const ThreadState, prev: Task) -> bool {
     if HAS_TYPES.load() == 0 || FILTER.load() & filter::CGROUP != 0 {
-        return None;
+        return false;
     }
-    let known = THREADS.get_ptr_mut(tid)?;
     // SAFETY: only a waker writes to the value at the same time, and to other fields.
-    let thread = unsafe { &*known };
-    let is_same = thread.task == prev.as_ptr() as u64
+    let thread = unsafe { &*thread };
+    thread.task == prev.as_ptr() as u64
         && thread.execs == prev.execs()
-        && prev.has_comm(&thread.sleeper.comm);
-    is_same.then_some(known)
+        && prev.has_comm(&thread.sleeper.comm)
 }
 
 /// The thread `prev` has been switched out, and another one runs already: [`end_with_stacks`] takes its
@@ -91,10 +86,14 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
-    // It is not the current one: all its places are one.
-    sample::skips_next(tid, None, state, now);
     let sleeper = prev.id_named(ids, prev.comm());
-    open(scratch, prev, &sleeper, [0, 0], state, now);
+    let known = known(tid, prev, now);
+    let Some(thread) = meet(known, scratch, prev, &sleeper) else { return };
+    // SAFETY: as in `begin`.
+    let thread = unsafe { &mut *thread };
+    // It is not the current one: all its places are one.
+    sample::skips_next(thread, None, state, now);
+    open(thread, [0, 0], state, now);
 }
 
 /// The thread `prev` has ended. Whether or not it is a target by now: it may have had another name, or
@@ -104,11 +103,9 @@ fn gone(prev: Task, tid: u32, now: u64) {
     if !marks::has(tid, Mark::Known) {
         return;
     }
-    if let Some(thread) = THREADS.get_ptr_mut(tid) {
+    if let Some(thread) = known(tid, prev, now) {
         // SAFETY: only a waker writes to the value at the same time, and to other fields.
-        let thread = unsafe { &mut *thread };
-        finish_if_open(thread, prev, now);
-        sample::settle(thread, None);
+        sample::settle(unsafe { &mut *thread }, None);
     }
     forget(tid);
 }
@@ -120,36 +117,55 @@ pub fn forget(tid: u32) {
     marks::clear(tid, Mark::Known);
 }
 
-/// Begins an interval. `stacks`: the sleeper's in the kernel and in its program.
+/// What is known of the thread `prev`, whose number is `tid` and which is being switched out; no interval of it is open any
+/// more.
 #[inline(always)]
-fn open(
+fn known(tid: u32, prev: Task, now: u64) -> Option<*mut ThreadState> {
+    let known = THREADS.get_ptr_mut(tid)?;
+    // SAFETY: only a waker writes to the value at the same time, and to other fields.
+    let thread = unsafe { &mut *known };
+    if thread.off_since != 0 {
+        // It ran, so the interval has ended unseen, before the time that the thread has run for.
+        count::lost(Loss::SwitchInMissed);
+        finish(thread, now.wrapping_sub(prev.ran_ns()));
+    }
+    Some(known)
+}
+
+/// The thread `prev` is `sleeper` from now on. `None`: there is no room for it.
+#[inline(always)]
+fn meet(
+    known: Option<*mut ThreadState>,
     scratch: *mut Scratch,
     prev: Task,
     sleeper: &TaskId,
-    [kernel, user]: [u64; 2],
-    state: WaitState,
-    now: u64,
-) {
-    let tid = prev.tid();
-    let known = THREADS.get_ptr_mut(tid);
+) -> Option<*mut ThreadState> {
     // SAFETY: only a waker writes to the value in the map at the same time, and to other fields. The other
     // one is this CPU's.
     let thread = unsafe { known.map_or(&mut (*scratch).thread, |known| &mut *known) };
     if known.is_some() {
-        finish_if_open(thread, prev, now);
         sample::settle(thread, Some(sleeper));
     }
     thread.sleeper = *sleeper;
-    thread.sleeper_kernel = kernel;
-    thread.sleeper_user = user;
     thread.task = prev.as_ptr() as u64;
     thread.execs = prev.execs();
-    publish(thread, state, now);
-    if known.is_none() {
-        clear_waker(thread);
-        sample::begin(thread);
-        insert(tid, thread);
+    if known.is_some() {
+        return known;
     }
+    thread.off_since = 0;
+    clear_waker(thread);
+    sample::begin(thread);
+    let tid = prev.tid();
+    insert(tid, thread);
+    THREADS.get_ptr_mut(tid)
+}
+
+/// Begins an interval. `stacks`: the sleeper's in the kernel and in its program.
+#[inline(always)]
+fn open(thread: &mut ThreadState, [kernel, user]: [u64; 2], state: WaitState, now: u64) {
+    thread.sleeper_kernel = kernel;
+    thread.sleeper_user = user;
+    publish(thread, state, now);
 }
 
 /// From here on wakers take the interval of a thread for open: so its state comes first.
@@ -241,16 +257,6 @@ pub fn end_with_stacks(ctx: &impl Context, now: u64) {
 fn is_wanted(off_ns: u64) -> bool {
     // An end that could not be computed lies before the beginning.
     off_ns < 1 << 63 && off_ns >= MIN_OFF_NS.load() && off_ns <= MAX_OFF_NS.load()
-}
-
-/// The thread `prev` is switched out, so it ran: an interval that is still open has ended unseen, before
-/// the time that it has run for.
-#[inline(always)]
-fn finish_if_open(thread: &mut ThreadState, prev: Task, now: u64) {
-    if thread.off_since != 0 {
-        count::lost(Loss::SwitchInMissed);
-        finish(thread, now.wrapping_sub(prev.ran_ns()));
-    }
 }
 
 /// Completes an open interval, which ends at `end`.

@@ -37,32 +37,32 @@ assert_packed!(TaskId, 32);
 pub struct ThreadState {
     /// When the thread was switched out; 0 while it runs.
     pub off_since: u64,
+    /// The address of its `task_struct`; 0: not known.
+    pub task: u64,
+    /// `task_struct::self_exec_id` of the thread as it was switched out; 0: not known.
+    pub execs: u32,
+    /// A [`crate::WaitState`].
+    pub state: u32,
     /// The thread as it was then.
     pub sleeper: TaskId,
     /// Stack id of its kernel stack.
     pub sleeper_kernel: u64,
     /// Stack id of its user stack.
     pub sleeper_user: u64,
-    /// A [`crate::WaitState`].
-    pub state: u32,
-    /// A [`crate::WakerKind`]; belongs to the second half.
-    pub waker_kind: u32,
+    /// When the thread was last woken; 0: not since it last ran. The second half begins here.
+    pub woken_at: u64,
     /// The bits of the task state that the waker found; 0 where it cannot tell.
     pub woken_from: u32,
-    /// `task_struct::self_exec_id` of the thread as it was switched out; 0: not known. Of the first half.
-    pub execs: u32,
-    /// When the thread was last woken; 0: not since it last ran.
-    pub woken_at: u64,
+    /// A [`crate::WakerKind`].
+    pub waker_kind: u32,
     /// Who woke it.
     pub waker: TaskId,
     /// Stack id of the waker's kernel stack.
     pub waker_kernel: u64,
     /// Stack id of the waker's user stack.
     pub waker_user: u64,
-    /// What the thread waited for: a key of the map `SOURCES`; 0: not known. Of the second half.
+    /// What the thread waited for: a key of the map `SOURCES`; 0: not known.
     pub source: u64,
-    /// The address of its `task_struct`; 0: not known. Of the first half.
-    pub task: u64,
     /// Used only while the cost of the recording has a ceiling.
     pub sampling: Sampling,
 }
@@ -84,7 +84,7 @@ impl ThreadState {
         self.is_woken_ahead(self.off_since)
     }
 }
-assert_packed!(ThreadState, 8 + 32 + 16 + 8 + 8 + 8 + 32 + 16 + 16 + size_of::<Sampling>());
+assert_packed!(ThreadState, 16 + 8 + 32 + 16 + 8 + 8 + 32 + 16 + 8 + size_of::<Sampling>());
 
 #[cfg(test)]
 mod tests {
