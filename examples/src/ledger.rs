@@ -74,13 +74,14 @@ impl Ledger {
         add(&self.sleeps, 1);
     }
 
-    /// The calling thread sleeps in `wait` until a timer wakes it after `ns`. Returns how long that took, in ns; `None`:
-    /// the timer fired before the thread slept, since the machine stood still, and there was no wait.
+    /// The calling thread sleeps in `wait` until a timer wakes it after `ns`, at the moment that `wait` is told. Returns how
+    /// long that took, in ns; `None`: the timer fired before the thread slept, since the machine stood still, and there was
+    /// no wait.
     #[inline(always)]
-    pub fn timed(&self, ns: u64, wait: impl FnOnce()) -> Option<u64> {
+    pub fn timed(&self, ns: u64, wait: impl FnOnce(u64)) -> Option<u64> {
         let switches = own_voluntary_switches();
         let since = self.sleep();
-        wait();
+        wait(since.moment + ns);
         let back = clock::now();
         if own_voluntary_switches() == switches {
             add(&self.slept_at, since.moment.wrapping_neg());
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn who_stays_awake_does_not_sleep() {
         let ledger = Ledger::default();
-        assert_eq!(ledger.timed(1000, || ()), None);
+        assert_eq!(ledger.timed(1000, |_| ()), None);
         let sums = ledger.sums().unwrap();
         assert_eq!((sums.count, sums.blocked_ns), (0, 0));
     }

@@ -109,7 +109,7 @@ fn decide_at(thread: &mut ThreadState, place: usize, now: u64, counts: impl FnOn
     }
 }
 
-/// A thread becomes known: its first interval is recorded.
+/// A thread becomes known. Until it decides, its intervals are recorded.
 #[inline(always)]
 pub fn begin(thread: &mut ThreadState) {
     if is_on() {

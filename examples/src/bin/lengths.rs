@@ -36,7 +36,7 @@ fn main() -> Result<()> {
             let more = budget.spend();
             let ns = LENGTHS[LENGTHS.len().min(1 + turn.trailing_zeros() as usize) - 1];
             let mut error = 0;
-            let took = ledger.timed(ns, || error = oracle_measured_sleep(ns));
+            let took = ledger.timed(ns, |_| error = oracle_measured_sleep(ns));
             ensure!(error == 0, "clock_nanosleep failed");
             let told = took.map(|took| (ns, took));
             lengths.lock().unwrap_or_else(PoisonError::into_inner).extend(told);

@@ -50,9 +50,9 @@ fn main() -> Result<()> {
         for lock in LOCKED.iter().cycle() {
             let more = budget.spend();
             for _ in 0..SHORT_ONES {
-                often.timed(SHORT, oracle_often);
+                often.timed(SHORT, |_| oracle_often());
             }
-            rarely.timed(LONG, || oracle_rarely(lock));
+            rarely.timed(LONG, |_| oracle_rarely(lock));
             if !more {
                 break;
             }

@@ -65,12 +65,13 @@ fn main() -> Result<()> {
         stage.thread(role, comm, move || {
             loop {
                 let more = budget.spend();
-                let since = ledger.sleep();
-                let until = since.moment + rng.micros(low, high);
-                ledger.wake_at(until);
-                ensure!(sleep(until) == 0, "clock_nanosleep failed");
-                ledger.slept(since);
-                ensure!(now() >= until, "a sleep ended early");
+                let (mut error, mut ended_early) = (0, false);
+                ledger.timed(rng.micros(low, high), |until| {
+                    error = sleep(until);
+                    ended_early = now() < until;
+                });
+                ensure!(error == 0, "clock_nanosleep failed");
+                ensure!(!ended_early, "a sleep ended early");
                 if !more {
                     return Ok(());
                 }
