@@ -165,12 +165,7 @@ fn meet(
 fn open(thread: &mut ThreadState, [kernel, user]: [u64; 2], state: WaitState, now: u64) {
     thread.sleeper_kernel = kernel;
     thread.sleeper_user = user;
-    publish(thread, state, now);
-}
-
-/// From here on wakers take the interval of a thread for open: so its state comes first.
-#[inline(always)]
-pub fn publish(thread: &mut ThreadState, state: WaitState, now: u64) {
+    // From here on wakers take the interval for open: so its state comes first.
     // SAFETY: members of one value.
     unsafe {
         (&raw mut thread.state).write_volatile(state as u32);
@@ -180,7 +175,7 @@ pub fn publish(thread: &mut ThreadState, state: WaitState, now: u64) {
 
 /// Forgets who woke a thread.
 #[inline(always)]
-pub fn clear_waker(thread: &mut ThreadState) {
+fn clear_waker(thread: &mut ThreadState) {
     thread.waker_kind = WakerKind::None as u32;
     thread.woken_at = 0;
     thread.waker = TaskId::default();
