@@ -26,20 +26,12 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    println!("{}", offwake(workspace, options.architecture)?.display());
-    Ok(())
-}
-
-/// Builds the profiler, and says where it is.
-pub(crate) fn offwake(workspace: &Workspace, architecture: &Architecture) -> Result<PathBuf> {
+    let architecture = options.architecture;
     architecture.ensure(workspace)?;
     command::run(cargo(workspace, architecture, "build").args(["-p", "offwake"]))?;
-    Ok(directory(workspace, architecture).join("offwake"))
-}
-
-/// Where static builds of programs are.
-pub(crate) fn directory(workspace: &Workspace, architecture: &Architecture) -> PathBuf {
-    target(workspace).join(architecture.target).join("release")
+    let built = target(workspace).join(architecture.target).join("release/offwake");
+    println!("{}", built.display());
+    Ok(())
 }
 
 /// A directory that tests of a static build may write to, as their compiler was told.

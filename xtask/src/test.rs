@@ -41,8 +41,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut make = Command::new("make");
     make.current_dir(&workspace.root).args(["-C", "examples/cpp"]);
     command::run(make.arg(format!("OUT={}", cpp.display())))?;
+    // The targets, by a test that has cargo build them: in one go with the tests, so that nothing is compiled twice, for other
+    // features of what both depend on.
     let mut build = command::cargo(&workspace.root);
-    command::run(build.args(["build", "-p", "offwake-examples"]))?;
+    command::run(build.args(["test", "--no-run", "--workspace", "--test", "targets"]))?;
 
     let skips = workspace.target.join("skipped-tests");
     fs::write(&skips, "").with_context(|| format!("cannot write {}", skips.display()))?;

@@ -1,6 +1,6 @@
 //! What goes into the virtual machine: all of it is static.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -39,18 +39,8 @@ pub(crate) fn programs(
         fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))
     };
 
-    take(&dist::offwake(workspace, architecture)?, "offwake")?;
-    let targets: BTreeSet<&str> = suites.iter().map(|suite| suite.target).collect();
-    for target in targets {
-        take(&test_executable(workspace, architecture, target)?, target)?;
-    }
-    let mut examples = dist::cargo(workspace, architecture, "build");
-    command::run(examples.args(["-p", "offwake-examples", "--bins"]))?;
-    let built = dist::directory(workspace, architecture);
-    for source in fs::read_dir(workspace.root.join("examples/src/bin"))? {
-        let source = source?.path();
-        let name = source.file_stem().context("a source without a name")?.to_string_lossy();
-        take(&built.join(&*name), &name)?;
+    for (name, executable) in executables(workspace, architecture, suites)? {
+        take(&executable, &name)?;
     }
     let disk = if suites.iter().any(|suite| suite.system != System::Busybox) {
         if *architecture == X86_64 {
@@ -80,26 +70,32 @@ fn make_cpp(workspace: &Workspace, into: &Path) -> Result<()> {
     command::run(make.arg(format!("LIBEVENT={}", libevent.display())))
 }
 
-/// Builds a test, and asks cargo where it is.
-fn test_executable(
+/// Builds the profiler, the tests and the examples, and asks cargo where they are. In one go: by itself each would be
+/// compiled for other features of what they depend on. Those of the examples' tests have cargo build the examples.
+fn executables(
     workspace: &Workspace,
     architecture: &Architecture,
-    name: &str,
-) -> Result<PathBuf> {
+    suites: &[&Suite],
+) -> Result<BTreeMap<String, PathBuf>> {
+    architecture.ensure(workspace)?;
     let mut cargo = dist::cargo(workspace, architecture, "test");
-    cargo.args(["-p", "offwake", "--no-run", "--message-format=json-render-diagnostics"]);
-    cargo.args(["--test", name]).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = cargo.output().context("cannot start cargo")?;
+    cargo.args(["-p", "offwake", "-p", "offwake-examples", "--no-run", "--test", "targets"]);
+    for target in suites.iter().map(|suite| suite.target).collect::<BTreeSet<_>>() {
+        cargo.args(["--test", target]);
+    }
+    cargo.arg("--message-format=json-render-diagnostics");
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("building the test {name} failed ({})", output.status);
+        bail!("building the tests failed ({})", output.status);
     }
     let messages = String::from_utf8(output.stdout)?;
-    let found = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find(|message| message["target"]["name"] == name && message["executable"].is_string());
-    let path = found.as_ref().and_then(|message| message["executable"].as_str());
-    Ok(path.with_context(|| format!("cargo has built no test {name}"))?.into())
+    let executables = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let name = message["target"]["name"].as_str()?.to_owned();
+        Some((name, message["executable"].as_str()?.into()))
+    });
+    Ok(executables.collect())
 }
 
 /// Copies the files of a directory, but for those of directories in it.
