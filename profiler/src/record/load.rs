@@ -18,7 +18,7 @@ use super::btf::{self, KernelTypes};
 use super::constants::Constants;
 use super::marks::{self, Marks};
 use super::pod::Pod;
-use super::probe::{Candidates, Flavour, Hook, Probe};
+use super::probe::{Candidates, Flavour, Hook, IN_OBJECT, Probe};
 use super::program::recursion_misses;
 use super::quiesce::wait_for_running_programs;
 use super::{
@@ -178,10 +178,9 @@ impl Probes {
             loader.override_global(name, value, true);
         }
         let mut bpf = loader.load(object(method.is_some(), unwinds)).map_err(no_maps)?;
-        for hook in flavour.hooks.iter().chain(&callbacks) {
-            let loaded = hook.load(&mut bpf, btf.as_ref());
-            loaded.map_err(|error| rejected(hook.program, &error))?;
-        }
+        let hooks = flavour.hooks.iter().chain(&callbacks);
+        let loaded = Hook::load_all(hooks, &mut bpf, btf.as_ref());
+        loaded.map_err(|(name, error)| rejected(name, &error))?;
         if let Some(btf) = &btf {
             let existing = existing(&mut bpf).load("task", btf);
             existing.map_err(|error| rejected(EXISTING, &error))?;
@@ -397,9 +396,6 @@ impl Probes {
         self.bpf.map_mut(name).expect(IN_OBJECT)
     }
 }
-
-/// Why a map or program must exist: its name and the object are built together.
-pub(super) const IN_OBJECT: &str = "part of the embedded object";
 
 fn existing(bpf: &mut Ebpf) -> &mut Iter {
     bpf.program_mut(EXISTING).expect(IN_OBJECT).try_into().expect("an iterator")

@@ -5,13 +5,12 @@ use anyhow::Result;
 use super::btf::KernelTypes;
 use super::kernel;
 use crate::arch::Architecture;
-use crate::symbolize::kallsyms;
 
 /// What the BPF programs read, but for registers: constants of theirs.
 pub(super) fn of_members(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>> {
     let task = |member: &str| types.offset_of("task_struct", &[member]);
     let has_prev_state = types.tracepoint_arguments("sched_switch") > Some(3);
-    let registers = thread_size()? - types.size_of("pt_regs")?;
+    let registers = thread_size(task("kasan_depth").is_ok()) - types.size_of("pt_regs")?;
     let regs_from_stack = if kernel::version().has_task_registers() { 0 } else { registers };
     let remembers = Architecture::OWN.facts().kernel.code.is_some();
     Ok(vec![
@@ -40,10 +39,10 @@ pub(super) fn of_members(types: &KernelTypes) -> Result<Vec<(&'static str, u32)>
 }
 
 /// `THREAD_SIZE`, bytes of a kernel stack: 4 pages of 4 KiB, twice that with KASAN, and at least
-/// a page (arch/x86/include/asm/page_64_types.h, arch/arm64/include/asm/memory.h).
-fn thread_size() -> Result<u32> {
-    let has_kasan = kallsyms::find(&["kasan_report"])?[0].is_some();
+/// a page (arch/x86/include/asm/page_64_types.h, arch/arm64/include/asm/memory.h). KASAN by tags of the
+/// hardware needs no more; it has no `task_struct::kasan_depth` either (include/linux/sched.h, since 5.12).
+fn thread_size(has_kasan: bool) -> u32 {
     // SAFETY: takes no pointers.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u32;
-    Ok(page.max(16384) << u32::from(has_kasan))
+    page.max(16384) << u32::from(has_kasan)
 }

@@ -14,10 +14,10 @@ use super::Config;
 use super::callback::Callback;
 use crate::record::btf::KernelTypes;
 use crate::record::constants::Constants;
-use crate::record::load::{IN_OBJECT, no_maps, object, raise_memory_limit, rejected};
+use crate::record::load::{no_maps, object, raise_memory_limit, rejected};
 use crate::record::marks::{self, Marks};
 use crate::record::pod::Pod;
-use crate::record::probe::{Hook, epoll_hooks};
+use crate::record::probe::{Hook, IN_OBJECT, epoll_hooks};
 use crate::record::program::recursion_misses;
 use crate::record::quiesce::wait_for_running_programs;
 use crate::record::{self, Filter, kernel, source};
@@ -81,9 +81,8 @@ impl Programs {
             loader.override_global(name, value, true);
         }
         let mut bpf = loader.load(object(false, false)).map_err(no_maps)?;
-        for hook in &hooks {
-            hook.load(&mut bpf, Some(&btf)).map_err(|error| rejected(hook.program, &error))?;
-        }
+        let loaded = Hook::load_all(hooks.iter(), &mut bpf, Some(&btf));
+        loaded.map_err(|(name, error)| rejected(name, &error))?;
         files(&mut bpf).load("task_file", &btf).map_err(|error| rejected(FILES, &error))?;
         if !callbacks.is_empty() {
             callback_program(&mut bpf).load().map_err(|error| rejected(CALLBACK, &error))?;

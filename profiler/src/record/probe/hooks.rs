@@ -4,13 +4,19 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::resume_unwind;
+use std::thread;
 
 use anyhow::{Context, Result};
 use aya::programs::{BtfTracePoint, KProbe, Program, ProgramError, RawTracePoint, TracePoint};
 use aya::{Btf, Ebpf};
 use aya_obj::generated::perf_type_id;
+use hashbrown::HashMap;
 
 use crate::record::descriptor;
+
+/// Why a map or program must exist: its name and the object are built together.
+pub(in crate::record) const IN_OBJECT: &str = "part of the embedded object";
 
 /// A program, and where it stands.
 pub(in crate::record) struct Hook {
@@ -60,13 +66,31 @@ impl Hook {
         Self { program, point: Point::Function(symbol) }
     }
 
-    /// Has the kernel verify the program.
-    pub(in crate::record) fn load(
-        &self,
+    /// Has the kernel verify programs, side by side: that is most of what it takes to begin.
+    ///
+    /// # Errors
+    /// The first program that the kernel does not take, and why.
+    pub(in crate::record) fn load_all<'a>(
+        hooks: impl Iterator<Item = &'a Self>,
         bpf: &mut Ebpf,
         types: Option<&Btf>,
-    ) -> Result<(), ProgramError> {
-        let program = program(bpf, self.program);
+    ) -> Result<(), (&'static str, ProgramError)> {
+        let mut programs: HashMap<&str, &mut Program> = bpf.programs_mut().collect();
+        thread::scope(|scope| {
+            let loads: Vec<_> = hooks
+                .map(|hook| {
+                    let program = programs.remove(hook.program).expect(IN_OBJECT);
+                    (hook.program, scope.spawn(move || hook.load(program, types)))
+                })
+                .collect();
+            loads.into_iter().try_for_each(|(name, load)| {
+                let loaded = load.join().unwrap_or_else(|panic| resume_unwind(panic));
+                loaded.map_err(|error| (name, error))
+            })
+        })
+    }
+
+    fn load(&self, program: &mut Program, types: Option<&Btf>) -> Result<(), ProgramError> {
         match &self.point {
             Point::Btf(name) => {
                 let program: &mut BtfTracePoint = program.try_into()?;
@@ -107,7 +131,7 @@ impl Hook {
 }
 
 fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> &'a mut Program {
-    bpf.program_mut(name).expect("part of the embedded object")
+    bpf.program_mut(name).expect(IN_OBJECT)
 }
 
 /// A `perf` event of the tracepoint, which runs the program on all CPUs as long as it is open

@@ -12,8 +12,8 @@ use aya_obj::generated::{perf_sw_ids, perf_type_id};
 
 pub(super) use self::candidates::Candidates;
 pub(super) use self::epoll::hooks as epoll_hooks;
-pub(super) use self::hooks::Hook;
 use self::hooks::Point;
+pub(super) use self::hooks::{Hook, IN_OBJECT};
 use self::tracefs::Tracefs;
 use super::btf::{self, KernelTypes};
 use super::{descriptor, kernel};
