@@ -4,7 +4,7 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use offwake_shared::{
     Sampling, TASK_WAKING, TaskId, ThreadState, UserRegisters, WaitKey, WaitState, WaitStats,
     WakerKind,
@@ -102,18 +102,16 @@ fn decide_at(thread: &mut ThreadState, place: usize, now: u64, counts: impl FnOn
     // The verifier does not see that the number is small; a mask does, if it is there.
     let place = &mut thread.sampling.places[black_box(place) & (Sampling::PLACES - 1)];
     let weight = place.next_weight(now, quota);
-    // SAFETY: the helper takes nothing.
-    let [round, keep] = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
     if counts() {
-        thread.sampling.decide(weight, round, keep);
+        thread.sampling.decide(weight);
     }
 }
 
-/// A thread becomes known. Until it decides, its intervals are recorded.
+/// The thread `tid` becomes known.
 #[inline(always)]
-pub fn begin(thread: &mut ThreadState) {
+pub fn begin(thread: &mut ThreadState, tid: u32) {
     if is_on() {
-        thread.sampling = Sampling { weight: 1, ..Sampling::default() };
+        thread.sampling = Sampling::new(tid);
     }
 }
 

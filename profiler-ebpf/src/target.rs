@@ -1,6 +1,5 @@
 //! Which threads are recorded.
 
-use aya_ebpf::helpers::bpf_get_current_comm;
 use offwake_shared::{Loss, Mark, filter};
 
 use crate::maps::{
@@ -14,7 +13,7 @@ use crate::{count, marks, memory};
 /// name and its cgroup.
 #[inline(always)]
 pub fn is_target(ids: Ids) -> bool {
-    passes(ids, || bpf_get_current_comm().unwrap_or_default()) && is_in_cgroup()
+    passes(ids, || Task::current().comm()) && is_in_cgroup()
 }
 
 /// As [`is_target`], of the current thread, `current`, without asking helpers for what its task tells.

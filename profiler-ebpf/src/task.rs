@@ -1,11 +1,9 @@
 //! Threads, as `task_struct` tells of them. Where nobody knows what is where in it, only the current
 //! thread can be asked, with helpers; see [`untyped`].
 
-use core::ffi::c_void;
-
 use aya_ebpf::Global;
 use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_task_pt_regs};
+use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
 };
@@ -182,17 +180,14 @@ impl Task {
         sum.wrapping_sub(self.member(&TASK_RUNTIME_BEFORE))
     }
 
-    /// The thread's own name.
+    /// The thread's own name; where nobody knows where that is, the current thread's.
     #[inline(always)]
     pub fn comm(self) -> [u8; 16] {
-        let mut comm = [0; 16];
-        // SAFETY: user space set the offset to that of a string of at most 16 bytes, with its end. Behind
-        // it there may be leftovers (up to 5.16), which this does not read.
-        unsafe {
-            let from = self.0.byte_add(TASK_COMM.load() as usize).cast::<c_void>();
-            bpf_probe_read_kernel_str((&raw mut comm).cast::<c_void>(), 16, from);
+        if HAS_TYPES.load() == 0 {
+            return bpf_get_current_comm().unwrap_or_default();
         }
-        comm
+        // To ask the helper would take ten times as long.
+        offwake_shared::comm(self.comm_words())
     }
 
     /// The memory of the thread's own name, as two little-endian words.
@@ -243,11 +238,10 @@ impl Task {
         exec_id_of(born ^ u64::from(self.execs()))
     }
 
-    /// The identity of this task under the current thread's name: of the current thread, or of
-    /// one that it is creating.
+    /// The identity of this task.
     #[inline(always)]
     pub fn id(self, ids: Ids) -> TaskId {
-        self.id_named(ids, bpf_get_current_comm().unwrap_or_default())
+        self.id_named(ids, self.comm())
     }
 
     /// The identity of this task under a name.

@@ -86,7 +86,7 @@ pub fn begin_without_stacks(prev: Task, state: Option<WaitState>, now: u64) {
         return;
     }
     let Some(scratch) = scratch(SWITCH) else { return };
-    let sleeper = prev.id_named(ids, prev.comm());
+    let sleeper = prev.id(ids);
     let known = known(tid, prev, now);
     let Some(thread) = meet(known, scratch, prev, &sleeper) else { return };
     // SAFETY: as in `begin`.
@@ -154,8 +154,8 @@ fn meet(
     }
     thread.off_since = 0;
     clear_waker(thread);
-    sample::begin(thread);
     let tid = prev.tid();
+    sample::begin(thread, tid);
     insert(tid, thread);
     THREADS.get_ptr_mut(tid)
 }

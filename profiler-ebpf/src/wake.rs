@@ -109,7 +109,7 @@ pub fn begin_new(ctx: &impl Context, tid: u32, ids: Ids, id: &TaskId) {
     set_waker(ctx, thread, 0);
     thread.off_since = now;
     thread.woken_at = now;
-    sample::begin(thread);
+    sample::begin(thread, tid);
     sample::woke(thread, now);
     wait::insert(tid, thread);
 }

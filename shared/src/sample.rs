@@ -32,10 +32,12 @@ pub struct Sampling {
     pub off_ns: u64,
     /// Of it, that on the run queue.
     pub runqueue_ns: u64,
+    /// What the next random number comes from.
+    pub random: u64,
     /// The places where it waits; the first is [`Self::ANYWHERE`].
     pub places: [Place; Sampling::PLACES],
 }
-assert_packed!(Sampling, 48 + 12 * Sampling::PLACES);
+assert_packed!(Sampling, 56 + 12 * Sampling::PLACES);
 
 /// Where a thread waits, as far as its registers tell: intervals of several places that share one of a few numbers
 /// have one quota.
@@ -77,14 +79,32 @@ impl Sampling {
         1 + ((hash * (Self::PLACES as u64 - 1)) >> 32) as usize
     }
 
-    /// Decides whether the interval that begins now in a place, of which [`Place::next_weight`] is the weight, is
-    /// recorded. `round` and `keep` are random.
+    /// Of a thread that becomes known: until it decides, its intervals are recorded. `seed`: another one for each thread.
     #[inline(always)]
-    pub fn decide(&mut self, weight: u64, round: u32, keep: u32) {
+    pub fn new(seed: u32) -> Self {
+        Self { weight: 1, random: (seed as u64) << 32, ..Self::default() }
+    }
+
+    /// Decides whether the interval that begins now in a place, of which [`Place::next_weight`] is the weight, is
+    /// recorded.
+    #[inline(always)]
+    pub fn decide(&mut self, weight: u64) {
+        let random = self.next_random();
+        let (round, keep) = (random & 0xffff, random >> 32);
         // A whole number, up or down by chance.
-        let weight = (weight + (round & 0xffff) as u64) >> 16;
-        let is_kept = (keep as u64 * weight) >> 32 == 0;
+        let weight = (weight + round) >> 16;
+        let is_kept = (keep * weight) >> 32 == 0;
         self.weight = if is_kept { weight as u32 } else { 0 };
+    }
+
+    /// SplitMix64, a generator of random numbers (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+    /// 2014). The kernel's own (`bpf_get_prandom_u32`) takes ten times as long.
+    #[inline(always)]
+    const fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.random ^ self.random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
     }
 
     /// The time of an interval before its wake-up and after it, in ns, as if nobody had recorded it.
@@ -250,11 +270,12 @@ mod tests {
         );
     }
 
-    /// A generator of numbers that are as good as random.
-    fn random(state: &mut u64) -> u32 {
-        *state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*state >> 32) as u32
+    #[test]
+    fn random_numbers_are_those_of_the_reference() {
+        // Of Java's `SplittableRandom` and of the reference in C, from the seed 0.
+        let mut sampling = Sampling::default();
+        let numbers = [(); 3].map(|()| sampling.next_random());
+        assert_eq!(numbers, [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
     }
 
     #[test]
@@ -262,15 +283,15 @@ mod tests {
         const N: u64 = 4000;
         const ROUNDS: u64 = 400;
         let exact: u64 = (0..N).map(|i| 1000 + i % 7 * 300).sum();
-        let mut state = 1;
         let (mut sum, mut squares, mut told) = (0.0, 0.0, 0.0);
-        for _round in 0..ROUNDS {
-            let (mut place, mut sampling) = (Place::default(), Sampling::default());
+        // As of so many threads, whose numbers follow each other.
+        for tid in 0..ROUNDS {
+            let (mut place, mut sampling) = (Place::default(), Sampling::new(tid as u32));
             let (mut estimate, mut variance) = (0u64, Variance::default());
             for i in 0..N {
                 let off_ns = 1000 + i % 7 * 300;
                 let weight = place.next_weight(i * 100_000, 37 * Sampling::ONE);
-                sampling.decide(weight, random(&mut state), random(&mut state));
+                sampling.decide(weight);
                 if sampling.weight > 0 {
                     estimate += off_ns * u64::from(sampling.weight);
                     variance.add_interval(off_ns, sampling.weight.into());

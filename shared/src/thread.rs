@@ -26,6 +26,24 @@ pub struct TaskId {
 }
 assert_packed!(TaskId, 32);
 
+/// The name in 16 bytes of memory, given as little-endian words: up to its end, behind which there may be leftovers (the
+/// kernel's `task_struct::comm`, up to 5.16).
+#[inline(always)]
+pub const fn comm([low, high]: [u64; 2]) -> [u8; 16] {
+    let mask = before_end(low);
+    let high = if mask == u64::MAX { high & before_end(high) } else { 0 };
+    ((high as u128) << 64 | (low & mask) as u128).to_le_bytes()
+}
+
+/// A mask of the bytes of a little-endian word that lie before its first 0.
+#[inline(always)]
+const fn before_end(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // The lowest bit of these is the highest one of the first byte that is 0.
+    let ends = word.wrapping_sub(ONES) & !word & ONES << 7;
+    (ends & ends.wrapping_neg()).wrapping_sub(1)
+}
+
 /// The open interval of one thread: a value of the map `THREADS`, whose key is the
 /// tid in the initial pid namespace.
 ///
@@ -89,6 +107,28 @@ assert_packed!(ThreadState, 16 + 8 + 32 + 16 + 8 + 8 + 32 + 16 + 8 + size_of::<S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_ends_with_its_first_0() {
+        for (memory, name) in [
+            (b"\0leftoverleftove", &b""[..]),
+            (b"a\0b\0cccccccccccc", b"a"),
+            (b"bash\0\x01\x80\xffleftove\0", b"bash"),
+            (b"seven77\0leftove\0", b"seven77"),
+            (b"eight888\0eftove\0", b"eight888"),
+            (b"\xff\x80\x01nine99\0ftov\0\0", b"\xff\x80\x01nine99"),
+            (b"fifteen_letters\0", b"fifteen_letters"),
+            (b"sixteen__letters", b"sixteen__letters"),
+        ] {
+            let (low, high) = memory.split_at(8);
+            let words =
+                [low, high].map(|half| u64::from_le_bytes(half.try_into().expect("a word")));
+            let comm = comm(words);
+            let (found, rest) = comm.split_at(name.len());
+            assert_eq!(found, name);
+            assert!(rest.iter().all(|&byte| byte == 0), "{name:?}: {rest:?}");
+        }
+    }
 
     #[test]
     fn a_wake_up_belongs_to_the_sleep_that_it_ends() {

@@ -9,7 +9,6 @@ mod wait;
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::task_struct;
-use aya_ebpf::helpers;
 use aya_ebpf::macros::{btf_tracepoint, uprobe};
 use aya_ebpf::programs::{BtfTracePointContext, ProbeContext};
 use offwake_shared::EpollThread;
@@ -51,7 +50,7 @@ fn epoll_enter(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let Some((task, ids)) = target_now() else { return 0 };
-    let thread = thread(ids);
+    let thread = thread(task, ids);
     let fd = read_at::<u64>(registers, &EPOLL_CALL_0) as i32;
     if waits {
         wait::begin(task.tid(), thread, fd, read_at(registers, &EPOLL_CALL_1));
@@ -83,12 +82,12 @@ fn epoll_exit(ctx: BtfTracePointContext) -> i32 {
     let fd = read_at::<u64>(registers, &EPOLL_CALL_0) as i32;
     let at = task.as_ptr() as u64;
     if accepts {
-        call::accepted(at, thread(ids), fd, result);
+        call::accepted(at, thread(task, ids), fd, result);
     } else if controls {
         let operation = read_at::<u64>(registers, &EPOLL_CALL_1) as u32;
         let other = read_at::<u64>(registers, &EPOLL_CALL_2) as i32;
         let event = read_at(registers, &EPOLL_CALL_3);
-        call::controlled(at, thread(ids), fd, operation, other, event);
+        call::controlled(at, thread(task, ids), fd, operation, other, event);
     } else {
         let bytes = result as u64;
         let (read, written) = if reads { (bytes, 0) } else { (0, bytes) };
@@ -131,8 +130,8 @@ fn softirq_of(current: Task) -> u32 {
 /// The function of `--callback`: libevent calls those with a descriptor, event bits and an argument.
 #[uprobe]
 fn epoll_callback(ctx: ProbeContext) -> u32 {
-    let Some((_, ids)) = target_now() else { return 0 };
-    call::callback(&ctx, thread(ids));
+    let Some((task, ids)) = target_now() else { return 0 };
+    call::callback(&ctx, thread(task, ids));
     0
 }
 
@@ -159,11 +158,7 @@ extern "C" fn epoll_files(ctx: *const Context) -> i32 {
     let task = Task::new(task);
     let ids = task::ids(task);
     if target::is_target_process(ids.tgid) {
-        call::open(
-            File(file as u64),
-            EpollThread { tgid: ids.tgid, tid: ids.tid, comm: task.comm() },
-            fd as i32,
-        );
+        call::open(File(file as u64), thread(task, ids), fd as i32);
     }
     0
 }
@@ -181,9 +176,8 @@ fn target_now() -> Option<(Task, Ids)> {
     target::is_target_process(ids.tgid).then_some((task, ids))
 }
 
-/// The current thread.
+/// A thread, which has these ids.
 #[inline(always)]
-fn thread(ids: Ids) -> EpollThread {
-    let comm = helpers::bpf_get_current_comm().unwrap_or_default();
-    EpollThread { tgid: ids.tgid, tid: ids.tid, comm }
+fn thread(task: Task, ids: Ids) -> EpollThread {
+    EpollThread { tgid: ids.tgid, tid: ids.tid, comm: task.comm() }
 }

@@ -63,7 +63,7 @@ pub fn wake(ctx: &impl Context, woken: Task) {
     let (item, is_certain) = ready(waiter.instance, index);
     let current = Task::current();
     let softirq = if offwake_is_softirq(index) != 0 { softirq_of(current) } else { 0 };
-    let waker = thread(task::current_ids(current));
+    let waker = thread(current, task::current_ids(current));
     send::event(|out: *mut EpollWake| {
         // SAFETY: the memory is of this type, and is written as a whole.
         let out = unsafe { &mut *out };

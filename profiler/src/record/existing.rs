@@ -62,7 +62,7 @@ pub(super) fn wait_of(
         sleeper_kernel,
         sleeper_user,
         state: state as u32,
-        sampling: Sampling { weight: 1, ..Sampling::default() },
+        sampling: Sampling::new(thread.task.tid),
         ..ThreadState::default()
     })
 }
