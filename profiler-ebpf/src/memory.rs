@@ -22,13 +22,6 @@ pub fn read<T: Copy + Default>(address: u64) -> T {
     value
 }
 
-/// The words of a name, each little-endian.
-#[inline(always)]
-pub const fn words(name: [u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = name;
-    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
-}
-
 /// The value at an offset that user space has set, from `base` on; see [`read`].
 #[inline(always)]
 pub fn read_at<T: Copy + Default>(base: u64, offset: &Global<u32>) -> T {

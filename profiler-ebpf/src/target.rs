@@ -1,13 +1,13 @@
 //! Which threads are recorded.
 
-use offwake_shared::{Loss, Mark, filter};
+use offwake_shared::{Loss, Mark, comm_words, filter};
 
 use crate::maps::{
     FILTER, FOLLOW, HAS_TYPES, ONLY_TGID, OWN_NAMESPACE, OWN_TGID, TARGET_CGROUP, TARGET_COMM_HIGH,
     TARGET_COMM_LOW, TARGET_COMM_MASK_HIGH, TARGET_COMM_MASK_LOW, TARGET_PIDS, TARGET_TIDS,
 };
 use crate::task::{self, Ids, Task};
-use crate::{count, marks, memory};
+use crate::{count, marks};
 
 /// Whether a thread is recorded: the current one, or one that it is creating, which shares its
 /// name and its cgroup.
@@ -90,7 +90,7 @@ fn is_target_thread(tid: u32) -> bool {
 
 #[inline(always)]
 fn is_target_comm(comm: [u8; 16]) -> bool {
-    let [low, high] = memory::words(comm);
+    let [low, high] = comm_words(comm);
     low == TARGET_COMM_LOW.load() && high == TARGET_COMM_HIGH.load()
 }
 

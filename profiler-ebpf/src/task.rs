@@ -7,7 +7,9 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
 };
-use offwake_shared::{Program, TASK_IDLE, TASK_KERNEL_THREAD, TaskId, UserRegisters};
+use offwake_shared::{
+    Program, TASK_IDLE, TASK_KERNEL_THREAD, TaskId, UserRegisters, comm, comm_words,
+};
 
 use crate::maps::{
     HAS_TYPES, MM_START_STACK, OWN_NAMESPACE, READ_DIRECT, REGS_FROM_STACK, TASK_COMM,
@@ -187,7 +189,7 @@ impl Task {
             return bpf_get_current_comm().unwrap_or_default();
         }
         // To ask the helper would take ten times as long.
-        offwake_shared::comm(self.comm_words())
+        comm(self.comm_words())
     }
 
     /// The memory of the thread's own name, as two little-endian words.
@@ -200,7 +202,7 @@ impl Task {
     /// Whether the thread's own name is this one, which is padded with 0.
     #[inline(always)]
     pub fn has_comm(self, comm: &[u8; 16]) -> bool {
-        self.comm_words() == memory::words(*comm)
+        self.comm_words() == comm_words(*comm)
     }
 
     /// The pointer that this was made from.

@@ -37,7 +37,7 @@ pub use sample::{Place, Sampling, Variance};
 pub use source::{SOURCE_NAME_LEN, Source, SourceDetail, SourceKind};
 pub use stack::{MAX_FRAMES, Stack, StackContext, StackRecord};
 pub use state::{TASK_WAKING, WaitState};
-pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState, comm};
+pub use thread::{TASK_IDLE, TASK_KERNEL_THREAD, TaskId, ThreadState, comm, comm_words};
 pub use unwind::{
     CfaKind, MAX_UNWIND_MAPPINGS, MAX_UNWIND_RULES, SavedKind, StackEnd, UNWIND_CHUNK,
     UNWIND_PAGE_BITS, UnwindMapping, UnwindProgram, UnwindRow, UnwindRule, UserRegisters,

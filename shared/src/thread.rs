@@ -26,7 +26,14 @@ pub struct TaskId {
 }
 assert_packed!(TaskId, 32);
 
-/// The name in 16 bytes of memory, given as little-endian words: up to its end, behind which there may be leftovers (the
+/// The words of a name, each little-endian.
+#[inline(always)]
+pub const fn comm_words(comm: [u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = comm;
+    [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p])]
+}
+
+/// The name in 16 bytes of memory, given as [`comm_words`]: up to its end, behind which there may be leftovers (the
 /// kernel's `task_struct::comm`, up to 5.16).
 #[inline(always)]
 pub const fn comm([low, high]: [u64; 2]) -> [u8; 16] {
@@ -111,19 +118,16 @@ mod tests {
     #[test]
     fn a_name_ends_with_its_first_0() {
         for (memory, name) in [
-            (b"\0leftoverleftove", &b""[..]),
-            (b"a\0b\0cccccccccccc", b"a"),
-            (b"bash\0\x01\x80\xffleftove\0", b"bash"),
-            (b"seven77\0leftove\0", b"seven77"),
-            (b"eight888\0eftove\0", b"eight888"),
-            (b"\xff\x80\x01nine99\0ftov\0\0", b"\xff\x80\x01nine99"),
-            (b"fifteen_letters\0", b"fifteen_letters"),
-            (b"sixteen__letters", b"sixteen__letters"),
+            (*b"\0leftoverleftove", &b""[..]),
+            (*b"a\0b\0cccccccccccc", b"a"),
+            (*b"bash\0\x01\x80\xffleftove\0", b"bash"),
+            (*b"seven77\0leftove\0", b"seven77"),
+            (*b"eight888\0eftove\0", b"eight888"),
+            (*b"\xff\x80\x01nine99\0ftov\0\0", b"\xff\x80\x01nine99"),
+            (*b"fifteen_letters\0", b"fifteen_letters"),
+            (*b"sixteen__letters", b"sixteen__letters"),
         ] {
-            let (low, high) = memory.split_at(8);
-            let words =
-                [low, high].map(|half| u64::from_le_bytes(half.try_into().expect("a word")));
-            let comm = comm(words);
+            let comm = comm(comm_words(memory));
             let (found, rest) = comm.split_at(name.len());
             assert_eq!(found, name);
             assert!(rest.iter().all(|&byte| byte == 0), "{name:?}: {rest:?}");

@@ -1,7 +1,7 @@
 //! The constants of one recording, which the BPF programs are loaded with.
 
 use anyhow::{Context, Result, ensure};
-use offwake_shared::{MAX_FRAMES, filter};
+use offwake_shared::{MAX_FRAMES, comm_words, filter};
 
 use super::btf::KernelTypes;
 use super::{Config, Filter, offsets, registers, source};
@@ -55,8 +55,8 @@ impl Constants {
         if let Some(name) = &filter.comm {
             comm[..name.len()].copy_from_slice(name.as_bytes());
         }
-        let [low, high] = name_words(comm);
-        let [mask_low, mask_high] = name_words(comm_mask(filter.comm.as_deref()));
+        let [low, high] = comm_words(comm);
+        let [mask_low, mask_high] = comm_words(comm_mask(filter.comm.as_deref()));
         let interrupts = interrupts::entries(system::has_cpu_flag).context(
             "cannot read the kernel's symbols, without which interrupts cannot be told from threads",
         )?;
@@ -97,12 +97,6 @@ impl Constants {
 fn comm_mask(name: Option<&str>) -> [u8; 16] {
     let len = name.map_or(0, |name| name.len() + 1);
     std::array::from_fn(|i| if i < len { u8::MAX } else { 0 })
-}
-
-/// The two words of a name, each little-endian.
-fn name_words(comm: [u8; 16]) -> [u64; 2] {
-    let (words, _) = comm.as_chunks::<8>();
-    [words[0], words[1]].map(u64::from_le_bytes)
 }
 
 /// The only process that is ever recorded; 0 where there may be more.
