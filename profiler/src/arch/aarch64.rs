@@ -3,7 +3,8 @@
 use offwake_shared::CfaKind;
 
 use super::{
-    Architecture, DwarfRegisters, Facts, InterruptEntries, Kernel, ReturnAddress, Sigreturn,
+    Architecture, DwarfRegisters, ENTRY_TEXT_END, Facts, InterruptEntries, Kernel, ReturnAddress,
+    Sigreturn,
 };
 
 /// Bytes of a register in `pt_regs`.
@@ -42,8 +43,8 @@ pub(super) static FACTS: Facts = Facts {
         ],
         has_signed_addresses: true,
         interrupt_entries: &[
-            InterruptEntries { cpu_flag: None, is_entry: is_interrupt_entry },
-            InterruptEntries { cpu_flag: None, is_entry: was_interrupt_entry },
+            InterruptEntries { cpu_flag: None, is_entry: is_interrupt_entry, end: ENTRY_TEXT_END },
+            InterruptEntries { cpu_flag: None, is_entry: was_interrupt_entry, end: ENTRY_TEXT_END },
         ],
         // Return addresses are signed, each for its place.
         code: None,

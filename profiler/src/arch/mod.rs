@@ -121,7 +121,12 @@ pub(crate) struct InterruptEntries {
     pub(crate) cpu_flag: Option<&'static str>,
     /// Whether the function of this name is one through which they come.
     pub(crate) is_entry: fn(&str) -> bool,
+    /// A symbol that they all lie before; `None`: they may be anywhere.
+    pub(crate) end: Option<&'static str>,
 }
+
+/// The end of the section `.entry.text` (include/asm-generic/vmlinux.lds.h).
+const ENTRY_TEXT_END: Option<&str> = Some("__entry_text_end");
 
 /// What is known of its kernel.
 pub(crate) struct Kernel {

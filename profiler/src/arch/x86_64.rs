@@ -2,7 +2,9 @@
 
 use offwake_shared::CfaKind;
 
-use super::{DwarfRegisters, Facts, InterruptEntries, Kernel, ReturnAddress, Sigreturn};
+use super::{
+    DwarfRegisters, ENTRY_TEXT_END, Facts, InterruptEntries, Kernel, ReturnAddress, Sigreturn,
+};
 
 pub(super) static FACTS: Facts = Facts {
     name: "x86-64",
@@ -46,8 +48,8 @@ pub(super) static FACTS: Facts = Facts {
         ],
         has_signed_addresses: false,
         interrupt_entries: &[
-            InterruptEntries { cpu_flag: Some("fred"), is_entry: is_fred_entry },
-            InterruptEntries { cpu_flag: None, is_entry: is_interrupt_entry },
+            InterruptEntries { cpu_flag: Some("fred"), is_entry: is_fred_entry, end: None },
+            InterruptEntries { cpu_flag: None, is_entry: is_interrupt_entry, end: ENTRY_TEXT_END },
         ],
         // All of `__START_KERNEL_map` up to the fixed mappings (Documentation/arch/x86/x86_64/mm.rst).
         code: Some(0xffff_ffff_8000_0000..0xffff_ffff_ff00_0000),

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use aya::{Btf, Endianness};
 use hashbrown::HashMap;
 
 use crate::snapshot::system;
@@ -21,16 +22,22 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
+
+/// How the names of types begin that stand for tracepoints, and for iterators.
+const TRACEPOINT: &str = "btf_trace_";
+const ITERATOR: &str = "bpf_iter_";
 
 /// Type information of the running kernel.
 pub(crate) struct KernelTypes {
@@ -42,6 +49,8 @@ pub(crate) struct KernelTypes {
     structs: HashMap<String, u32>,
     /// Ids of `typedef btf_trace_NAME`, by NAME: the tracepoints that BTF programs can attach to.
     tracepoints: HashMap<String, u32>,
+    /// Ids of functions `bpf_iter_NAME`, by NAME: among them are the iterators that programs can be.
+    iterators: HashMap<String, u32>,
 }
 
 /// What is needed where there are no types.
@@ -71,6 +80,7 @@ impl KernelTypes {
             types: vec![0],
             structs: HashMap::new(),
             tracepoints: HashMap::new(),
+            iterators: HashMap::new(),
         };
         if this.u32(0)? as u16 != MAGIC {
             bail!("not BTF of this machine's byte order");
@@ -94,8 +104,14 @@ impl KernelTypes {
                 }
                 KIND_TYPEDEF => {
                     let name = this.string(this.u32(at)?)?;
-                    if let Some(tracepoint) = name.strip_prefix("btf_trace_") {
-                        this.tracepoints.insert(tracepoint.to_owned(), this.u32(at + 8)?);
+                    if let Some(tracepoint) = name.strip_prefix(TRACEPOINT) {
+                        this.tracepoints.insert(tracepoint.to_owned(), id);
+                    }
+                }
+                KIND_FUNC => {
+                    let name = this.string(this.u32(at)?)?;
+                    if let Some(iterator) = name.strip_prefix(ITERATOR) {
+                        this.iterators.insert(iterator.to_owned(), id);
                     }
                 }
                 _ => {}
@@ -154,11 +170,36 @@ impl KernelTypes {
 
     /// How many arguments the tracepoint passes; `None` where there is no such tracepoint.
     pub(crate) fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
-        // A pointer to a prototype whose first parameter is the tracepoint's own data.
-        let pointer = *self.types.get(*self.tracepoints.get(name)? as usize)?;
+        // Of a pointer to a prototype whose first parameter is the tracepoint's own data.
+        let typedef = *self.types.get(*self.tracepoints.get(name)? as usize)?;
+        let pointer = *self.types.get(self.u32(typedef + 8).ok()? as usize)?;
         let prototype = *self.types.get(self.u32(pointer + 8).ok()? as usize)?;
         let (kind, len) = self.kind(prototype).ok()?;
         (kind == KIND_FUNC_PROTO).then(|| len.saturating_sub(1))
+    }
+
+    /// The tracepoints and iterators that programs are loaded for, each under its id: all that aya asks for. To read the
+    /// kernel's other types, too, takes it a multiple of the time; here each of them is a forward declaration.
+    pub(super) fn of_programs(&self) -> Result<Btf> {
+        let tracepoints =
+            self.tracepoints.iter().map(|(name, &id)| (id, KIND_TYPEDEF, TRACEPOINT, name));
+        let iterators = self.iterators.iter().map(|(name, &id)| (id, KIND_FUNC, ITERATOR, name));
+        // The name, the kind, and what it is of.
+        let words = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        let mut types = words(&[0, KIND_FWD << 24, 0]).repeat(self.types.len() - 1);
+        let mut strings = vec![0];
+        for (id, kind, prefix, name) in tracepoints.chain(iterators) {
+            let at = 12 * (id as usize - 1);
+            types[at..at + 12].copy_from_slice(&words(&[strings.len() as u32, kind << 24, 0]));
+            strings.extend(format!("{prefix}{name}\0").bytes());
+        }
+        let [types_len, strings_len] = [types.len() as u32, strings.len() as u32];
+        // Version 1; then the length of the header, and from its end on where types and strings are.
+        let header = [u32::from(MAGIC) | 1 << 16, 24, 0, types_len, types_len, strings_len];
+        let data = [words(&header), types, strings].concat();
+        Ok(Btf::parse(&data, Endianness::default())?)
     }
 
     /// Offset in bits and type of a member, looked for in anonymous members too.

@@ -4,12 +4,14 @@ use std::any::Any;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::resume_unwind;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::{CgroupArray, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Iter, ProgramError};
 use aya::sys::SyscallError;
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use offwake_shared::{
     Counters, ExistingThread, MAX_UNWIND_RULES, Mark, SourceDetail, ThreadState, UNWIND_CHUNK,
 };
@@ -124,13 +126,10 @@ impl Probes {
     ) -> Result<Self> {
         raise_memory_limit();
         let unwinds = unwind && flavour.has_types;
-        let constants = Constants::new(config, filter, &flavour.words, types, unwinds)?;
-        let btf = match types {
-            Some(_) => Some(Btf::from_sys_fs().context("cannot read the kernel's BTF")?),
-            None => None,
-        };
-        let mut loader = EbpfLoader::new();
-        loader.btf(btf.as_ref());
+        let (mut loader, constants) =
+            loader_beside(|| Constants::new(config, filter, &flavour.words, types, unwinds));
+        let constants = constants?;
+        let btf = types.map(KernelTypes::of_programs).transpose()?;
         let Capacity {
             threads,
             waits,
@@ -395,6 +394,19 @@ impl Probes {
     fn map_mut(&mut self, name: &str) -> &mut Map {
         self.bpf.map_mut(name).expect(IN_OBJECT)
     }
+}
+
+/// A loader, made while something else is done: aya reads all of the kernel's types for it, which nobody needs.
+pub(super) fn loader_beside<'a, T>(other: impl FnOnce() -> T) -> (EbpfLoader<'a>, T) {
+    thread::scope(|scope| {
+        let loader = scope.spawn(|| {
+            let mut loader = EbpfLoader::new();
+            loader.btf(None);
+            loader
+        });
+        let done = other();
+        (loader.join().unwrap_or_else(|panic| resume_unwind(panic)), done)
+    })
 }
 
 fn existing(bpf: &mut Ebpf) -> &mut Iter {

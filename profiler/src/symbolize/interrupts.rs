@@ -17,8 +17,10 @@ use crate::arch::Architecture;
 pub fn entries(has_cpu_flag: impl Fn(&str) -> bool) -> Result<Vec<Range<u64>>> {
     let mut ways: Vec<_> = Architecture::OWN.facts().kernel.interrupt_entries.iter().collect();
     ways.retain(|way| way.cpu_flag.is_none_or(&has_cpu_flag));
+    // The one that all ways lie before, if there is one.
+    let last = ways.iter().map(|way| way.end).reduce(|one, other| one.filter(|_| one == other));
     let mut text = Vec::new();
-    kallsyms::for_each_function(|address, name| {
+    kallsyms::for_each_function_to(last.flatten(), |address, name| {
         text.push((address, ways.iter().position(|way| (way.is_entry)(name))));
     })?;
     text.sort_unstable();
@@ -59,6 +61,19 @@ mod tests {
     fn neighbouring_entries_are_one_range() {
         let text = [(10, false), (20, true), (30, true), (40, false), (50, true), (60, false)];
         assert_eq!(ranges(&text), [20..40, 50..60]);
+    }
+
+    /// The rest of the kernel's symbols is not looked at.
+    #[test]
+    fn all_entries_of_this_kernel_lie_before_the_end() {
+        let table = std::fs::read_to_string(kallsyms::TABLE).unwrap();
+        let names: Vec<&str> =
+            table.lines().filter_map(|line| line.split_ascii_whitespace().nth(2)).collect();
+        for way in Architecture::OWN.facts().kernel.interrupt_entries {
+            let Some(end) = way.end else { continue };
+            let end = names.iter().position(|&name| name == end).expect("it has the symbol");
+            assert!(!names[end..].iter().any(|name| (way.is_entry)(name)));
+        }
     }
 
     #[test]

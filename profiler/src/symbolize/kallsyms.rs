@@ -12,7 +12,19 @@ pub(super) const TABLE: &str = "/proc/kallsyms";
 ///
 /// # Errors
 /// When the table cannot be read, or hides addresses (`kernel.kptr_restrict`, `CAP_SYSLOG`).
-pub(crate) fn for_each_function(mut visit: impl FnMut(u64, &str)) -> Result<()> {
+pub(crate) fn for_each_function(visit: impl FnMut(u64, &str)) -> Result<()> {
+    for_each_function_to(None, visit)
+}
+
+/// The same, up to a symbol, which is visited, too. They come in order of address (`scripts/kallsyms.c`), and the kernel
+/// takes 0.5 us to tell of one.
+///
+/// # Errors
+/// As for [`for_each_function`].
+pub(super) fn for_each_function_to(
+    last: Option<&str>,
+    mut visit: impl FnMut(u64, &str),
+) -> Result<()> {
     let mut reader = BufReader::new(File::open(TABLE).context(TABLE)?);
     let (mut line, mut highest) = (String::new(), 0);
     while reader.read_line(&mut line).context(TABLE)? > 0 {
@@ -28,6 +40,9 @@ pub(crate) fn for_each_function(mut visit: impl FnMut(u64, &str)) -> Result<()> 
             let address = u64::from_str_radix(address, 16).context(TABLE)?;
             highest = address.max(highest);
             visit(address, name);
+            if last == Some(name) {
+                break;
+            }
         }
         line.clear();
     }

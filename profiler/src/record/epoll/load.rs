@@ -5,16 +5,16 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
+use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Iter, UProbe};
-use aya::{Btf, Ebpf, EbpfLoader};
 use offwake_shared::{EpollBytes, EpollCounters, EpollFd, EpollWaiter, Mark, SourceDetail};
 
 use super::Config;
 use super::callback::Callback;
 use crate::record::btf::KernelTypes;
 use crate::record::constants::Constants;
-use crate::record::load::{no_maps, object, raise_memory_limit, rejected};
+use crate::record::load::{loader_beside, no_maps, object, raise_memory_limit, rejected};
 use crate::record::marks::{self, Marks};
 use crate::record::pod::Pod;
 use crate::record::probe::{Hook, IN_OBJECT, epoll_hooks};
@@ -61,10 +61,9 @@ impl Programs {
         raise_memory_limit();
         let types = KernelTypes::of_running_kernel()?;
         let hooks = epoll_hooks(&types)?;
-        let constants = constants(config, &types)?;
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let mut loader = EbpfLoader::new();
-        loader.btf(Some(&btf));
+        let (mut loader, constants) = loader_beside(|| constants(config, &types));
+        let constants = constants?;
+        let btf = types.of_programs()?;
         for map in UNUSED {
             loader.map_max_entries(map, 1);
         }
