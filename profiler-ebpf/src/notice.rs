@@ -3,7 +3,7 @@
 use offwake_shared::{Loss, Notice, NoticeKind, Program};
 
 use crate::maps::{NOTICES, SEEN};
-use crate::task::{self, Task};
+use crate::task::{self, Task, offwake_start_stack};
 use crate::{count, target};
 
 /// The current thread is about to run a new program. User space is told before it has a stack: what the program
@@ -14,7 +14,7 @@ pub fn executed() {
     let current = Task::current();
     let ids = task::current_ids(current);
     if target::is_target(ids) {
-        let _ = send(current.program(ids), current.start_stack(), NoticeKind::Executed);
+        let _ = send(current.program(ids), offwake_start_stack(), NoticeKind::Executed);
     }
 }
 
@@ -22,8 +22,8 @@ pub fn executed() {
 /// final place (`create_elf_tables` in fs/binfmt_elf.c); then user space is told again.
 /// Whether user space knows then.
 #[inline(always)]
-pub fn announce(program: Program, current: Task) -> bool {
-    let start_stack = current.start_stack();
+pub fn announce(program: Program) -> bool {
+    let start_stack = offwake_start_stack();
     if let Some(seen) = SEEN.get_ptr(program) {
         // SAFETY: the value is in the map; whoever writes it at the same time writes a u64 as well.
         if unsafe { *seen } == start_stack {

@@ -17,7 +17,7 @@ use crate::maps::{
     USER_STACKS,
 };
 use crate::notice::{announce, notify};
-use crate::task::Task;
+use crate::task::{Task, offwake_start_stack};
 use crate::unwind::{self, Walk};
 use crate::{arch, count, known, remember, source};
 
@@ -123,7 +123,6 @@ fn store_kernel(scratch: *mut Scratch, remembered: u64, is_interrupt: bool, reas
 pub fn user(
     ctx: &impl Context,
     scratch: *mut Scratch,
-    current: Task,
     id: &TaskId,
     registers: &UserRegisters,
 ) -> u64 {
@@ -141,7 +140,7 @@ pub fn user(
         }
     } else {
         // A thread that is exiting has given up its memory: it has no user stack any more.
-        if current.start_stack() == 0 {
+        if offwake_start_stack() == 0 {
             return 0;
         }
         // A worker of the kernel that shares the memory of a process.
@@ -155,8 +154,8 @@ pub fn user(
             if remembered != 0 && remember::is_good(index) {
                 return remembered;
             }
-            let can_learn = find_tables(walk, program, current);
-            unwind(stack, walk, registers, program, current);
+            let can_learn = find_tables(walk, program);
+            unwind(stack, walk, registers, program);
             if !can_learn {
                 remembered = 0;
                 walk.used.uncertain();
@@ -172,7 +171,7 @@ pub fn user(
         let stack_id = offwake_hash(index);
         // Where there is no room for a notice, the next stack like this one is as new as this.
         let mut told = known::tell(scratch, stack_id);
-        if told == Told::Now && !announce(program, current) {
+        if told == Told::Now && !announce(program) {
             known::forget(stack_id);
             told = Told::Not;
         }
@@ -186,7 +185,7 @@ pub fn user(
 /// Finds the tables of a program, by which its stacks are walked. Where they are missing, tells user space. Whether a
 /// stack may be remembered that is walked by what was found.
 #[inline(always)]
-fn find_tables(walk: &mut Walk, program: Program, current: Task) -> bool {
+fn find_tables(walk: &mut Walk, program: Program) -> bool {
     walk.program = UnwindProgram::default();
     if UNWIND.load() != 0 {
         if let Some(known) = UNWIND_PROGRAMS.get_ptr_mut(program) {
@@ -200,7 +199,7 @@ fn find_tables(walk: &mut Walk, program: Program, current: Task) -> bool {
                 }
             }
         } else {
-            announce(program, current);
+            announce(program);
         }
         if walk.program.generation == 0 {
             count::lost(Loss::UnwindTablesMissing);
@@ -212,32 +211,26 @@ fn find_tables(walk: &mut Walk, program: Program, current: Task) -> bool {
 
 /// Walks the stack by the tables of its program. Where they are out of date, tells user space.
 #[inline(always)]
-fn unwind(
-    stack: &mut Stack,
-    walk: &mut Walk,
-    registers: &UserRegisters,
-    program: Program,
-    current: Task,
-) {
+fn unwind(stack: &mut Stack, walk: &mut Walk, registers: &UserRegisters, program: Program) {
     // One call: the verifier follows all of it for each.
     unwind::walk(walk, stack, registers);
     if walk.program.generation != 0 && stack.end != StackEnd::Complete as u16 {
         // So that user space hears of it the next time, too.
         walk.used.uncertain();
-        tell_unmapped(stack, walk, program, current);
+        tell_unmapped(stack, walk, program);
     }
 }
 
 /// Tells user space that a walk ended where it should not: there may be code that is not known.
 #[inline(always)]
-fn tell_unmapped(stack: &Stack, walk: &Walk, program: Program, current: Task) {
+fn tell_unmapped(stack: &Stack, walk: &Walk, program: Program) {
     let end = stack.end;
     if end == StackEnd::Truncated as u16 {
         return;
     }
     let now = unsafe { bpf_ktime_get_ns() };
     if now < walk.program.quiet_until
-        || !notify(program, current.start_stack(), NoticeKind::Unmapped)
+        || !notify(program, offwake_start_stack(), NoticeKind::Unmapped)
     {
         return;
     }

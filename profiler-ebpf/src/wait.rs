@@ -56,7 +56,7 @@ pub fn begin(ctx: &impl Context, prev: Task, state: Option<WaitState>, now: u64)
     }
     let registers = prev.own_registers();
     let kernel = stack::kernel(ctx, scratch, prev, &registers);
-    let user = stack::user(ctx, scratch, prev, &thread.sleeper, &registers);
+    let user = stack::user(ctx, scratch, &thread.sleeper, &registers);
     open(thread, [kernel, user], state, now);
     sample::took(thread, now);
 }
@@ -241,7 +241,7 @@ pub fn end_with_stacks(ctx: &impl Context, now: u64) {
             thread.sleeper = sleeper;
             let registers = current.own_registers();
             thread.sleeper_kernel = stack::kernel(ctx, scratch, current, &registers);
-            thread.sleeper_user = stack::user(ctx, scratch, current, &thread.sleeper, &registers);
+            thread.sleeper_user = stack::user(ctx, scratch, &thread.sleeper, &registers);
         }
     }
     finish(thread, now);

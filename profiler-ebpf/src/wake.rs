@@ -132,7 +132,7 @@ fn set_waker(ctx: &impl Context, thread: &mut ThreadState, task: u64) {
         thread.waker_user = 0;
     } else {
         let waker = current.id(task::current_ids(current));
-        thread.waker_user = stack::user(ctx, scratch, current, &waker, &registers);
+        thread.waker_user = stack::user(ctx, scratch, &waker, &registers);
         thread.waker = waker;
     }
     // From memory: there is no room to keep it.

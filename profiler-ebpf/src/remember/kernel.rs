@@ -397,40 +397,51 @@ pub extern "C" fn offwake_narrow_kernel(index: u32, id: u64, is_interrupt: u32) 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn offwake_narrow_slot(index: u32, slot: u32, id: u64) -> u32 {
+    if cfg!(no_loop) {
+        return 0;
+    }
     let Some(recall_ptr) = RECALL.get_ptr_mut(index) else { return 0 };
     let Some(memory_ptr) = REMEMBERED_KERNEL.get_ptr_mut(slot) else { return 0 };
     let Some(scratch) = SCRATCH.get_ptr(index) else { return 0 };
     // SAFETY: this CPU's values, which no other program uses now.
     let (recall, memory, stack) =
         unsafe { (&mut *recall_ptr, &mut *memory_ptr, &(*scratch).stack) };
-    let len = memory.len as usize;
     if memory.id != id || is_other(recall, memory) {
         return 0;
     }
     recall.found = 0;
     recall.frame = FIRST_FRAME;
-    for i in 0..MAX_WORDS {
-        // See `offwake_compare_kernel`.
-        let i = black_box(i) & (MAX_WORDS - 1);
-        if i >= len {
-            break;
-        }
-        let (offset, value) = (memory.offsets[i], memory.values[i]);
-        if value_at(recall, offset) != value {
-            continue;
-        }
-        if value == frame(stack, recall.frame) {
-            recall.frame = recall.frame.wrapping_add(1);
-        }
-        let to = black_box(recall.found) as usize & (MAX_WORDS - 1);
-        memory.offsets[to] = offset;
-        memory.values[to] = value;
-        recall.found = recall.found.wrapping_add(1);
-    }
+    let mut context = Context { recall: recall_ptr, memory: memory_ptr, stack };
+    go_through(recall_ptr, (&raw mut context).cast(), keep_unchanged, 0, memory.len);
+    // SAFETY: as above.
+    let (recall, memory) = unsafe { (&*recall_ptr, &mut *memory_ptr) };
     let frames = u32::from(stack.len).wrapping_sub((memory.from_top != 0) as u32);
     // Each frame must still be there, in order. Else it is learnt anew.
     memory.len = if recall.frame >= frames { recall.found } else { 0 };
     (memory.len != 0) as u32
+}
+
+/// Keeps a word of the memory if it is as it is now.
+#[inline(never)]
+unsafe extern "C" fn keep_unchanged(index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: the context of `offwake_narrow_slot`, with pointers to values that nothing else uses.
+    let (recall, memory, stack) = unsafe {
+        let context = &*context.cast::<Context>();
+        (&mut *context.recall, &mut *context.memory, &*context.stack)
+    };
+    let from = black_box(index) as usize & (MAX_WORDS - 1);
+    let (offset, value) = (memory.offsets[from], memory.values[from]);
+    if value_at(recall, offset) != value {
+        return 0;
+    }
+    if value == frame(stack, recall.frame) {
+        recall.frame = recall.frame.wrapping_add(1);
+    }
+    let to = black_box(recall.found) as usize & (MAX_WORDS - 1);
+    memory.offsets[to] = offset;
+    memory.values[to] = value;
+    recall.found = recall.found.wrapping_add(1);
+    0
 }
 
 /// What a step of a loop needs, on the BPF stack of the program that learns.

@@ -69,8 +69,10 @@ fn flags(workspace: &Workspace, toolchain: &Toolchain, variant: &str) -> Result<
     // Of the machine that runs the programs, not the one that builds them: aya-ebpf looks for it, too.
     let architecture = variant.trim_end_matches(NO_LOOP).trim_end_matches(SOURCE);
     let architecture = format!("bpf_target_arch=\"{architecture}\"");
+    // Else what is set to zero, or copied where it may overlap, is so byte by byte, in a function.
+    let in_words = "link-arg=--disable-expand-memcpy-in-order";
     let mut flags: Vec<OsString> =
-        ["-C", "debuginfo=2", "-C", "link-arg=--btf", "--cfg", &architecture]
+        ["-C", "debuginfo=2", "-C", "link-arg=--btf", "-C", in_words, "--cfg", &architecture]
             .map(OsString::from)
             .to_vec();
     if variant.ends_with(NO_LOOP) {
