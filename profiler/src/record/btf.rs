@@ -260,7 +260,25 @@ impl KernelTypes {
 
 #[cfg(test)]
 mod tests {
+    use aya_obj::btf::BtfKind;
+
     use super::*;
+
+    #[test]
+    fn programs_are_loaded_for_the_ids_of_this_kernel() {
+        let all = Btf::from_sys_fs().unwrap();
+        let some = KernelTypes::of_running_kernel().unwrap().of_programs().unwrap();
+        for (name, kind) in [
+            ("btf_trace_sched_switch", BtfKind::Typedef),
+            ("btf_trace_sched_waking", BtfKind::Typedef),
+            ("bpf_iter_task", BtfKind::Func),
+            ("bpf_iter_task_file", BtfKind::Func),
+        ] {
+            let id = some.id_by_type_name_kind(name, kind).unwrap();
+            assert_eq!(id, all.id_by_type_name_kind(name, kind).unwrap(), "{name}");
+        }
+        assert!(some.id_by_type_name_kind("task_struct", BtfKind::Struct).is_err());
+    }
 
     #[test]
     fn finds_members_of_this_kernel() {

@@ -83,6 +83,9 @@ fn executables(
     for target in suites.iter().map(|suite| suite.target).collect::<BTreeSet<_>>() {
         cargo.args(["--test", target]);
     }
+    // The initial file system is read by an emulated machine: only what is profiled needs debug information.
+    cargo.args(["--config", "profile.release.debug = false"]);
+    cargo.args(["--config", "profile.release.package.offwake-examples.debug = 'line-tables-only'"]);
     cargo.arg("--message-format=json-render-diagnostics");
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.context("cannot start cargo")?;
