@@ -37,7 +37,7 @@ fn kprobe_switch(ctx: ProbeContext) -> u32 {
 fn kprobe_waking(ctx: ProbeContext) -> u32 {
     let task = task_argument(&ctx);
     let from = task.state();
-    if u64::from(from) & argument(&ctx, &REGS_ARGUMENT_1) != 0 {
+    if u64::from(from) & argument(&ctx, &REGS_ARGUMENT_1) != 0 && wait::may_know(task) {
         wake::record(&ctx, task.tid(), Some(task), from, Counts::First);
     }
     0

@@ -65,7 +65,10 @@ fn tracepoint_switch(ctx: TracePointContext) -> u32 {
 /// `sched:sched_waking` in `try_to_wake_up`, on the waker's CPU.
 #[tracepoint]
 fn tracepoint_waking(ctx: TracePointContext) -> u32 {
-    wake::record(&ctx, field(&ctx, &WAKING_PID), None, 0, Counts::Only);
+    let tid = field(&ctx, &WAKING_PID);
+    if marks::has(tid, Mark::Known) {
+        wake::record(&ctx, tid, None, 0, Counts::Only);
+    }
     0
 }
 

@@ -1,12 +1,12 @@
 //! Who ends an interval.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use offwake_shared::{Mark, TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
+use offwake_shared::{TASK_WAKING, TaskId, ThreadState, WaitState, WakerKind};
 
 use crate::context::Context;
 use crate::maps::{MAX_OFF_NS, STATES, THREADS, UNWIND, WAKE, scratch};
 use crate::task::{Ids, Task};
-use crate::{marks, sample, source, stack, target, task, unwind, wait};
+use crate::{sample, source, stack, target, task, unwind, wait};
 
 /// Which of several wake-ups of a sleep counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Counts {
     First,
 }
 
-/// Whoever runs now wakes the thread `tid`, which is this `task` and has this task state (0 where nobody
+/// Whoever runs now wakes the thread `tid`, which may be known, is this `task` and has this task state (0 where nobody
 /// knows).
 ///
 /// Each sleep ends with one of these events. Earlier ones belong to sleeps that
@@ -26,9 +26,6 @@ pub enum Counts {
 /// (`try_to_wake_up` waits for `on_cpu`).
 #[inline(always)]
 pub fn record(ctx: &impl Context, tid: u32, task: Option<Task>, state: u32, counts: Counts) {
-    if !marks::has(tid, Mark::Known) {
-        return;
-    }
     let Some(thread) = THREADS.get_ptr_mut(tid) else { return };
     // SAFETY: wakers of a thread exclude each other by its `pi_lock`, or nearly so; the thread's own CPU
     // writes other fields, but for those of `Sampling`.
