@@ -2,17 +2,30 @@
 
 use std::net::SocketAddr;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-/// One listener, which passes every request on to one upstream. Its workers have one socket each, or
-/// `shared_listener`: all the same.
-pub(crate) fn config(listener: SocketAddr, upstream: SocketAddr, shared_listener: bool) -> Value {
+/// How connections come to workers.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Listening {
+    /// All workers share one listening socket, instead of one for each by SO_REUSEPORT
+    #[arg(long)]
+    shared_listener: bool,
+
+    /// Give each worker as many connections as the others, so that one run is like another
+    #[arg(long)]
+    balanced: bool,
+}
+
+/// One listener, which passes every request on to one upstream.
+pub(crate) fn config(listener: SocketAddr, upstream: SocketAddr, listening: Listening) -> Value {
     const TYPES: &str = "type.googleapis.com/envoy.extensions.filters";
     json!({ "static_resources": {
         "listeners": [{
             "name": "ingress",
             "address": address(listener),
-            "enable_reuse_port": !shared_listener,
+            "enable_reuse_port": !listening.shared_listener,
+            "connection_balance_config": listening.balanced.then(|| json!({ "exact_balance": {} })),
             "filter_chains": [{ "filters": [{
                 "name": "envoy.filters.network.http_connection_manager",
                 "typed_config": {

