@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use offwake_shared::{
     Counters, ExistingThread, MarksChunk, Notice, Program, Stack, ThreadState, UNWIND_CHUNK,
-    UnwindMapping, UnwindProgram, UnwindRow, UnwindRule, WaitKey, WaitStats,
+    UnwindMapping, UnwindProgram, UnwindRow, UnwindRule, WaitSum,
 };
 
 use crate::remember::kernel::KernelMemory;
@@ -25,12 +25,13 @@ pub static MARKS: Array<MarksChunk, 1, MMAPABLE> = Array::new();
 const MMAPABLE: usize = 1 << 10;
 
 /// Finished intervals. Two maps, of which `CONTROL[0]` names the one in use: user space switches
-/// over and drains the other, so that it reads no sum that is still being added to.
+/// over and drains the other, so that it reads no sum that is still being added to. The key is a
+/// [`WaitKey::hash`](offwake_shared::WaitKey::hash).
 #[btf_map]
-pub static WAITS_0: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
+pub static WAITS_0: HashMap<u64, WaitSum, 32768> = HashMap::new();
 /// See [`WAITS_0`].
 #[btf_map]
-pub static WAITS_1: HashMap<WaitKey, WaitStats, 32768> = HashMap::new();
+pub static WAITS_1: HashMap<u64, WaitSum, 32768> = HashMap::new();
 /// 0 or 1: which of the two maps of waits is in use.
 #[btf_map]
 pub static CONTROL: Array<u32, 1> = Array::new();
@@ -117,9 +118,8 @@ pub struct Scratch {
     pub stack_id: u64,
     pub stack: Stack,
     pub thread: ThreadState,
-    pub key: WaitKey,
-    /// What new entries of the maps of waits begin with. Stays zero, as the kernel made it.
-    pub no_stats: WaitStats,
+    /// What a new entry of the maps of waits begins with. Its sums stay zero, as the kernel made them.
+    pub wait: WaitSum,
     pub walk: Walk,
 }
 /// One for the switch of threads, one for wake-ups: an interrupt's wake-up may come while a

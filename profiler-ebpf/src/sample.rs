@@ -207,7 +207,7 @@ pub fn settle(thread: &mut ThreadState, next: Option<&TaskId>) {
     }
     let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return };
     // SAFETY: see `Scratch`; the key is used nowhere else now.
-    let key = unsafe { &mut (*scratch).key };
+    let key = unsafe { &mut (*scratch).wait.key };
     *key = WaitKey {
         sleeper: thread.sleeper,
         waker: TaskId::default(),
@@ -233,8 +233,8 @@ pub fn settle(thread: &mut ThreadState, next: Option<&TaskId>) {
 pub extern "C" fn offwake_settle(count: u64, off_ns: u64, runqueue_ns: u64) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr_mut(SWITCH) else { return 0 };
     // SAFETY: see `Scratch`.
-    let (key, nothing) = unsafe { (&(*scratch).key, &(*scratch).no_stats) };
-    wait::put(key, nothing, |sum| {
+    let nothing = unsafe { &(*scratch).wait };
+    wait::put(nothing, |sum| {
         sum.count += count;
         sum.blocked_ns += off_ns - runqueue_ns;
         sum.runqueue_ns += runqueue_ns;

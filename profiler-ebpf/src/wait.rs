@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use offwake_shared::{
-    Loss, Mark, TaskId, ThreadState, WaitKey, WaitState, WaitStats, WakerKind, filter,
+    Loss, Mark, TaskId, ThreadState, WaitState, WaitStats, WaitSum, WakerKind, filter,
 };
 
 use crate::context::Context;
@@ -261,8 +261,7 @@ fn finish(thread: &mut ThreadState, end: u64) {
     if is_wanted(off_ns) {
         let Some(scratch) = scratch(SWITCH) else { return };
         // SAFETY: see `Scratch`; what is used here is used nowhere else.
-        let (key, nothing) = unsafe { (&mut (*scratch).key, &(*scratch).no_stats) };
-        aggregate(thread, off_ns, key, nothing);
+        aggregate(thread, off_ns, unsafe { &mut (*scratch).wait });
     }
     thread.off_since = 0;
     thread.woken_at = 0;
@@ -270,7 +269,7 @@ fn finish(thread: &mut ThreadState, end: u64) {
 }
 
 #[inline(always)]
-fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: &WaitStats) {
+fn aggregate(thread: &mut ThreadState, off_ns: u64, wait: &mut WaitSum) {
     let preempted = thread.state == WaitState::Preempted as u32;
     let has_waker = !preempted && thread.is_woken();
     let blocked_ns = if preempted {
@@ -290,6 +289,7 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
     if weight == 0 {
         return;
     }
+    let key = &mut wait.key;
     key.sleeper = thread.sleeper;
     key.sleeper_kernel = thread.sleeper_kernel;
     key.sleeper_user = thread.sleeper_user;
@@ -307,7 +307,7 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
         key.source = 0;
         key.waker_kind = WakerKind::None as u32;
     }
-    if !put(key, nothing, |sum| sample::add(sum, off_ns, runqueue_ns, weight)) {
+    if !put(wait, |sum| sample::add(sum, off_ns, runqueue_ns, weight)) {
         return;
     }
     count::with(|counters| {
@@ -316,19 +316,20 @@ fn aggregate(thread: &mut ThreadState, off_ns: u64, key: &mut WaitKey, nothing: 
     });
 }
 
-/// Adds to the sums of a key, which are `nothing` where there are none. Whether there was room.
+/// Adds to the sums that have the key of `nothing`, which they begin with. Whether there was room.
 #[inline(always)]
-pub fn put(key: &WaitKey, nothing: &WaitStats, add: impl FnOnce(&mut WaitStats)) -> bool {
+pub fn put(nothing: &WaitSum, add: impl FnOnce(&mut WaitStats)) -> bool {
     let second = CONTROL.get(0).is_some_and(|&active| active != 0);
-    let find = || if second { WAITS_1.get_ptr_mut(key) } else { WAITS_0.get_ptr_mut(key) };
+    let hash = nothing.key.hash();
+    let find = || if second { WAITS_1.get_ptr_mut(hash) } else { WAITS_0.get_ptr_mut(hash) };
     let mut found = find();
     if found.is_none() {
         // The sums are added to where they are: they do not fit the stack.
         let flags = u64::from(BPF_NOEXIST);
         let inserted = if second {
-            WAITS_1.insert(key, nothing, flags)
+            WAITS_1.insert(hash, nothing, flags)
         } else {
-            WAITS_0.insert(key, nothing, flags)
+            WAITS_0.insert(hash, nothing, flags)
         };
         if inserted.is_ok() {
             count::with(|counters| {
@@ -338,12 +339,14 @@ pub fn put(key: &WaitKey, nothing: &WaitStats, add: impl FnOnce(&mut WaitStats))
         }
         found = find();
     }
-    let Some(sum) = found else {
+    // SAFETY: the key names the sleeper, which runs on one CPU only, and user space reads this map
+    // only after no program uses it any more.
+    let sum = found.map(|sum| unsafe { &mut *sum });
+    // That another key has the same hash does not happen; if it did, there would be no room for this one.
+    let Some(sum) = sum.filter(|sum| sum.key.is(&nothing.key)) else {
         count::lost(Loss::WaitsFull);
         return false;
     };
-    // SAFETY: the key names the sleeper, which runs on one CPU only, and user space reads this map
-    // only after no program uses it any more.
-    add(unsafe { &mut *sum });
+    add(&mut sum.stats);
     true
 }

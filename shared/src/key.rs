@@ -55,8 +55,44 @@ pub struct WaitKey {
     pub waker_kind: u32,
 }
 assert_packed!(WaitKey, 2 * 32 + 5 * 8 + 8);
+const _: () = assert!(align_of::<WaitKey>() == 8, "it is read by words");
 
 impl WaitKey {
+    /// How many words of 64 bits it has.
+    const WORDS: usize = size_of::<Self>() / 8;
+
+    /// A hash of all that is in it, under which its sums are in a map: the kernel would take longer for one of so many bytes.
+    #[inline(always)]
+    pub const fn hash(&self) -> u64 {
+        let (words, mut hash, mut factor, mut i) = (self.words(), 0u64, 0u64, 0);
+        while i < Self::WORDS {
+            // An odd one for each word; the sum does not have to wait for the product before it, as a chain would.
+            factor = factor.wrapping_add(0x9e37_79b9_7f4a_7c16);
+            // A product has nothing of a bit below it.
+            let product = (words[i] ^ words[i] >> 32).wrapping_mul(factor ^ factor >> 29 | 1);
+            hash = hash.wrapping_add(product ^ product >> 32);
+            i += 1;
+        }
+        hash
+    }
+
+    /// Whether both are equal. Looks at all of them, so that the verifier has one path to walk.
+    #[inline(always)]
+    pub const fn is(&self, other: &Self) -> bool {
+        let (ours, theirs, mut differing, mut i) = (self.words(), other.words(), 0, 0);
+        while i < Self::WORDS {
+            differing |= ours[i] ^ theirs[i];
+            i += 1;
+        }
+        differing == 0
+    }
+
+    #[inline(always)]
+    const fn words(&self) -> &[u64; Self::WORDS] {
+        // SAFETY: it holds nothing but numbers, has no padding, and as many words, aligned like them.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+
     /// The waker is that which the thread's interval has told of.
     #[inline(always)]
     pub const fn set_waker(&mut self, thread: &ThreadState) {
@@ -126,5 +162,46 @@ impl WaitStats {
     /// Off-CPU time: blocked and on the run queue, in ns.
     pub const fn off_ns(&self) -> u64 {
         self.blocked_ns + self.runqueue_ns
+    }
+}
+
+/// A value of the maps of waits, whose key is the [`WaitKey::hash`].
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct WaitSum {
+    /// What the intervals have in common.
+    pub key: WaitKey,
+    /// Their sums.
+    pub stats: WaitStats,
+}
+assert_packed!(WaitSum, size_of::<WaitKey>() + size_of::<WaitStats>());
+
+#[cfg(test)]
+mod tests {
+    use core::array::from_fn;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_differ_in_a_bit_or_two_have_other_hashes() {
+        const BITS: usize = 64 * WaitKey::WORDS;
+        let with = |bits: [usize; 2]| {
+            let mut words = from_fn(|i| i as u64 * 0x0101_0101);
+            for bit in bits {
+                words[bit / 64] |= 1 << (bit % 64);
+            }
+            // SAFETY: plain data of the same size.
+            unsafe { core::mem::transmute::<[u64; WaitKey::WORDS], WaitKey>(words) }
+        };
+        for one in 0..BITS {
+            let key = with([one, one]);
+            assert!(key.is(&key));
+            for other in 0..one {
+                let both = with([one, other]);
+                let are_equal = key.is(&both);
+                assert_eq!(are_equal, key == both);
+                assert_eq!(are_equal, key.hash() == both.hash(), "{one} {other}");
+            }
+        }
     }
 }

@@ -29,7 +29,7 @@ pub use epoll::{
 };
 pub use existing::ExistingThread;
 pub use histogram::Histogram;
-pub use key::{WaitKey, WaitStats, WakerKind};
+pub use key::{WaitKey, WaitStats, WaitSum, WakerKind};
 pub use loss::Loss;
 pub use mark::{MARKS_CHUNK, Mark, MarksChunk};
 pub use notice::{Notice, NoticeKind, Program};

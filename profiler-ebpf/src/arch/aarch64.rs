@@ -171,7 +171,7 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
         && rule.other_offset.wrapping_sub(rule.fp_offset) == 8;
     if is_record {
         let record = cfa.wrapping_add(frame);
-        if !read(walk, record, 16) {
+        if !read::<2>(walk, record) {
             return unreadable(walk);
         }
         walk.used.word(record.wrapping_add(8), walk.words[1]);
@@ -207,7 +207,7 @@ pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
     if fp < walk.sp {
         return Step::End(StackEnd::Astray);
     }
-    if !read(walk, fp, 16) {
+    if !read::<2>(walk, fp) {
         walk.used.uncertain();
         return Step::End(StackEnd::Astray);
     }
@@ -238,7 +238,7 @@ pub fn before_signal(walk: &mut Walk) -> Step {
     /// Behind the `siginfo` and up to `uc_mcontext` of the `ucontext`, that is `regs[29]`; lr, sp and pc follow.
     const FP: u64 = 128 + 176 + 8 + 8 * 29;
     walk.used.uncertain();
-    if !read(walk, walk.sp.wrapping_add(FP), 8 * WORDS as u32) {
+    if !read::<WORDS>(walk, walk.sp.wrapping_add(FP)) {
         return Step::End(StackEnd::Unreadable);
     }
     walk.fp = walk.words[0];

@@ -152,7 +152,7 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
         walk.sp.wrapping_add(if byte >= offset { 16 } else { 8 })
     } else if kind == CfaKind::SpDeref as u8 || kind == CfaKind::FpDeref as u8 {
         let from = if kind == CfaKind::SpDeref as u8 { walk.sp } else { walk.fp };
-        if !read(walk, from.wrapping_add(offset), 8) {
+        if !read::<1>(walk, from.wrapping_add(offset)) {
             return unreadable(walk);
         }
         walk.used.word(from.wrapping_add(offset), walk.words[0]);
@@ -165,7 +165,7 @@ pub fn of_caller(walk: &mut Walk, rule: &UnwindRule, is_innermost: bool) -> Step
         return Step::End(StackEnd::Astray);
     }
     // Below the frame of the innermost function there may be no memory: then one by one.
-    let at_once = read(walk, cfa.wrapping_sub(SPAN), SPAN as u32);
+    let at_once = read::<WORDS>(walk, cfa.wrapping_sub(SPAN));
     if !at_once && !read_last(walk, cfa.wrapping_sub(8)) {
         return unreadable(walk);
     }
@@ -193,7 +193,7 @@ pub fn by_frame_pointer(walk: &mut Walk, is_innermost: bool) -> Step {
     if fp < walk.sp {
         return Step::End(StackEnd::Astray);
     }
-    if !read(walk, fp, 16) {
+    if !read::<2>(walk, fp) {
         walk.used.uncertain();
         return Step::End(StackEnd::Astray);
     }
@@ -216,7 +216,7 @@ pub fn before_signal(walk: &mut Walk) -> Step {
     /// Of `uc_mcontext.gregs[REG_RBP]`; rbx, rdx, rax, rcx, rsp and rip follow.
     const RBP: u64 = 40 + 8 * 10;
     walk.used.uncertain();
-    if !read(walk, walk.sp.wrapping_add(RBP), 8 * 7) {
+    if !read::<7>(walk, walk.sp.wrapping_add(RBP)) {
         return Step::End(StackEnd::Unreadable);
     }
     walk.fp = walk.words[0];

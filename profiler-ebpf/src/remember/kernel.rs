@@ -132,7 +132,7 @@ pub fn recall(
     let place = if is_call { registers.ip ^ u64::from(task.tid()) << 32 } else { depth };
     let first = first_slot(place ^ u64::from(index) << 60);
     if depth < 8 * MAX_DEPTH as u64 {
-        offwake_recall_kernel(index, sp, depth, first)
+        offwake_recall_kernel(index, depth, first)
     } else {
         offwake_recall_interrupts(index, sp, base, first)
     }
@@ -160,26 +160,33 @@ unsafe fn number(place: *mut u64, pointer: u64) -> u64 {
     }
 }
 
-/// Reads the stack of the task from `sp` on, `depth` bytes, and compares it with what is in the slots of a place, of
+/// Compares the stack of the task, `depth` bytes from [`Recall::start_of_task`] on, with what is in the slots of a place, of
 /// which `first` is the first.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn offwake_recall_kernel(index: u32, sp: u64, depth: u64, first: u32) -> u64 {
+pub extern "C" fn offwake_recall_kernel(index: u32, depth: u64, first: u32) -> u64 {
     let Some(recall) = RECALL.get_ptr_mut(index) else { return 0 };
     // SAFETY: this CPU's value, which no other program uses now.
     let recall = unsafe { &mut *recall };
     recall.bytes_of_interrupts = 0;
-    recall.bytes = read_words(recall, 0, sp, depth);
-    if recall.bytes == 0 {
-        return 0;
-    }
+    recall.bytes = depth as u32;
+    recall.read = 0;
     let id = offwake_find_kernel(index, first);
     if id == 0 {
         recall.first = first;
         recall.slot = slot_to_learn(recall, first);
-        recall.misses = recall.misses.wrapping_add(1);
+        missed(recall);
     }
     id
+}
+
+/// A stack was not found: what is learnt of it takes all of its words.
+#[inline(always)]
+fn missed(recall: &mut Recall) {
+    recall.misses = recall.misses.wrapping_add(1);
+    if !read_task(recall, recall.bytes) {
+        recall.bytes = 0;
+    }
 }
 
 /// The same where `sp` is on the stack of interrupts. `base`: where the stack of the task begins.
@@ -203,10 +210,8 @@ pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, firs
         return 0;
     }
     recall.start_of_task = start;
-    recall.bytes = read_words(recall, 0, start, depth);
-    if recall.bytes == 0 {
-        return 0;
-    }
+    recall.bytes = depth as u32;
+    recall.read = 0;
     // What an interrupt does has nothing to do with whom it interrupts.
     let of_interrupt = first_slot(u64::from(bytes) ^ 1 << 63);
     let mut id = offwake_find_kernel(index, first);
@@ -218,7 +223,7 @@ pub extern "C" fn offwake_recall_interrupts(index: u32, sp: u64, base: u64, firs
         recall.interrupt_first = of_interrupt;
         recall.slot = slot_to_learn(recall, first);
         recall.interrupt_slot = slot_to_learn(recall, of_interrupt);
-        recall.misses = recall.misses.wrapping_add(1);
+        missed(recall);
     }
     id
 }
@@ -234,6 +239,16 @@ fn read_words(recall: &mut Recall, at: usize, sp: u64, depth: u64) -> u32 {
         bpf_probe_read_kernel(words, bytes, sp as *const c_void)
     };
     if error == 0 { bytes } else { 0 }
+}
+
+/// Reads the first `bytes` of the stack of the task, unless that was done. Most of it is above what a memory has words of,
+/// and is not looked at. Whether it could be read.
+#[inline(always)]
+fn read_task(recall: &mut Recall, bytes: u32) -> bool {
+    if recall.read < bytes {
+        recall.read = read_words(recall, 0, recall.start_of_task, bytes.into());
+    }
+    recall.read >= bytes
 }
 
 /// Where the last word of the stack of interrupts is that `sp` is on; 0 if it is on none. `known`: what was found
@@ -307,7 +322,7 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
     // SAFETY: this CPU's values, which no other program uses now.
     let (recall, memory) = unsafe { (&mut *recall, &*memory) };
     let len = memory.len as usize;
-    if is_other(recall, memory) {
+    if is_other(recall, memory) || !read_task(recall, memory.bytes) {
         return 0;
     }
     for i in 0..MAX_WORDS {
@@ -320,27 +335,30 @@ pub extern "C" fn offwake_compare_kernel(index: u32, slot: u32) -> u64 {
             return 0;
         }
     }
+    if !has_outermost(recall, memory) {
+        return 0;
+    }
     recall.is_interrupt = (memory.from_top == 0) as u32;
     recall.reason = memory.reason;
     memory.id
 }
 
-/// Whether a memory is empty, or of a stack of other sizes or with another outermost frame than the one that was read,
-/// so that its words need not be looked at.
+/// Whether a memory is empty, or of a stack of other sizes than the one that is looked for, so that its words need not be
+/// looked at.
 #[inline(always)]
 fn is_other(recall: &Recall, memory: &KernelMemory) -> bool {
     memory.len == 0
         || memory.bytes > recall.bytes
         || memory.bytes_of_interrupts != recall.bytes_of_interrupts
         || memory.refusals != recall.refusals
-        || !has_outermost(recall, memory)
 }
 
 /// Whether the outermost frame is where it was; that of an interrupt is among the words.
 #[inline(always)]
 fn has_outermost(recall: &Recall, memory: &KernelMemory) -> bool {
-    let top = (recall.bytes >> 3).wrapping_sub(memory.from_top) as usize;
-    memory.from_top == 0 || recall.words[black_box(top) & (MAX_DEPTH - 1)] == memory.outermost
+    let at = recall.bytes.wrapping_sub(8 * memory.from_top);
+    memory.from_top == 0
+        || memory::read::<u64>(recall.start_of_task.wrapping_add(at.into())) == memory.outermost
 }
 
 /// What a word has that is at one of [`KernelMemory::offsets`], as one of [`KernelMemory::values`].
@@ -406,7 +424,7 @@ pub extern "C" fn offwake_narrow_slot(index: u32, slot: u32, id: u64) -> u32 {
     // SAFETY: this CPU's values, which no other program uses now.
     let (recall, memory, stack) =
         unsafe { (&mut *recall_ptr, &mut *memory_ptr, &(*scratch).stack) };
-    if memory.id != id || is_other(recall, memory) {
+    if memory.id != id || is_other(recall, memory) || !has_outermost(recall, memory) {
         return 0;
     }
     recall.found = 0;
@@ -476,8 +494,10 @@ pub extern "C" fn offwake_learn_kernel(index: u32, id: u64, is_interrupt: u32, r
     let (stack, memory) = unsafe { (&(*scratch).stack, &mut *memory_ptr) };
     memory.len = 0;
     let len = u32::from(stack.len);
+    // A stack that was found, and is another one, has not been read to its end.
     if id == 0
         || recall.bytes == 0
+        || recall.read < recall.bytes
         || len < FIRST_FRAME + 2
         || len > FRAMES as u32
         || len >= FRAMES_LIMIT.load()

@@ -69,8 +69,10 @@ pub struct Recall {
     pub is_interrupt: u32,
     /// Of the stack that was found; see [`kernel::found`].
     pub reason: u32,
-    /// Bytes in the first half of `words`; 0: nothing that could be remembered.
+    /// Bytes of the stack that the first half of `words` is for; 0: nothing that could be remembered.
     pub bytes: u32,
+    /// How many of them have been read: those of a stack that is not found, and of another one as many as it takes.
+    pub read: u32,
     /// Bytes in the second half of `words`.
     pub bytes_of_interrupts: u32,
     /// What [`crate::known::refusals`] said before the lookup.

@@ -31,6 +31,7 @@ pub struct Start {
 /// A stack that was walked.
 #[repr(C)]
 pub struct UserMemory {
+    /// 0: nothing is here.
     id: u64,
     start: Start,
     /// The frame pointer at the start, and all bits set if the walk looked at it.
@@ -41,7 +42,7 @@ pub struct UserMemory {
     other_mask: u64,
     /// See [`Recall::refusals`].
     refusals: u32,
-    /// How many words must be equal; 0: nothing is here.
+    /// How many words must be equal: none where a walk ended at the registers that it began with.
     len: u32,
     /// Bytes up to the last of them.
     bytes: u32,
@@ -108,7 +109,7 @@ pub extern "C" fn offwake_recall_user(index: u32, first: u32) -> u64 {
         let Some(memory) = REMEMBERED_USER.get_ptr(slot) else { return 0 };
         // SAFETY: as above; the table is this CPU's.
         let memory = unsafe { &*memory };
-        if memory.len == 0
+        if memory.id == 0
             || memory.refusals != recall.refusals
             || memory.start.changes != recall.start.changes
         {
@@ -129,7 +130,7 @@ pub extern "C" fn offwake_compare_user(index: u32, slot: u32) -> u64 {
     let (recall, memory) = unsafe { (&mut *recall, &*memory) };
     let (is, was) = (&recall.start, &memory.start);
     let len = memory.len as usize;
-    if len == 0
+    if memory.id == 0
         || is.ip != was.ip
         || is.sp != was.sp
         || is.changes != was.changes
@@ -147,7 +148,7 @@ pub extern "C" fn offwake_compare_user(index: u32, slot: u32) -> u64 {
     // SAFETY: the helper checks the address, and writes less than there is room for.
     unsafe {
         let words = recall.words.as_mut_ptr().cast();
-        if bpf_probe_read_user(words, bytes, is.sp as *const _) != 0 {
+        if bytes != 0 && bpf_probe_read_user(words, bytes, is.sp as *const _) != 0 {
             return 0;
         }
     }
@@ -186,9 +187,9 @@ pub extern "C" fn offwake_learn_user(index: u32, id: u64) -> u32 {
     let Some(scratch) = SCRATCH.get_ptr(index) else { return 0 };
     // SAFETY: as above.
     let (used, memory) = unsafe { (&(*scratch).walk.used, &mut *memory) };
-    memory.len = 0;
+    memory.id = 0;
     let len = used.len as usize;
-    if id == 0 || used.is_uncertain != 0 || len == 0 || len >= MAX_WORDS {
+    if id == 0 || used.is_uncertain != 0 || len >= MAX_WORDS {
         return 0;
     }
     for i in 0..MAX_WORDS {

@@ -22,6 +22,7 @@ use self::table::{CACHED_RULES, Cached};
 use crate::arch;
 use crate::maps::UNWIND_PROGRAMS;
 
+use self::memory::Ahead;
 pub use self::memory::{read, read_word};
 pub use self::used::Used;
 
@@ -43,8 +44,10 @@ pub struct Walk {
     pub is_return: u32,
     /// 1: `pc` was found by the frame pointer, which may point anywhere.
     pub is_guess: u32,
-    /// What is read of the stack at once.
+    /// What a frame needs of the stack.
     pub words: [u64; arch::WORDS],
+    /// What was read of it at once.
+    ahead: Ahead,
     /// What the walk depends on.
     pub used: Used,
     /// What was looked up before on this CPU.
@@ -69,6 +72,7 @@ pub fn walk(walk: &mut Walk, stack: &mut Stack, from: &UserRegisters) {
     walk.mapping.start = 0;
     walk.mapping.end = 0;
     walk.used.begin(from.sp);
+    walk.ahead.begin();
     walk.is_return = from.in_syscall as u32;
     walk.is_guess = 0;
     stack.len = 0;

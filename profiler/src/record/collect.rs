@@ -5,7 +5,7 @@ use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use offwake_shared::{
     ExistingThread, Sampling, Source, Stack, StackContext, StackEnd, StackRecord, TaskId,
-    ThreadState, WaitKey, WaitState, WaitStats, WakerKind,
+    ThreadState, WaitKey, WaitState, WaitStats, WaitSum, WakerKind,
 };
 
 use super::batch::{Buffers, Plain};
@@ -16,9 +16,7 @@ use super::{Config, existing};
 use crate::recording::{ImageId, RawStack, StackId, Waits};
 
 // SAFETY: ABI types: plain data without padding.
-unsafe impl Plain for WaitKey {}
-// SAFETY: as above.
-unsafe impl Plain for WaitStats {}
+unsafe impl Plain for WaitSum {}
 // SAFETY: as above.
 unsafe impl Plain for ThreadState {}
 // SAFETY: every bit pattern is a number.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use offwake_shared::{Counters, WaitKey, WaitStats};
+use offwake_shared::{Counters, WaitSum};
 
 use super::batch::Buffers;
 use super::collect::Collected;
@@ -36,7 +36,7 @@ pub(super) struct Maps {
 pub(super) struct Drain {
     maps: Maps,
     capacity: Capacity,
-    buffers: Buffers<WaitKey, WaitStats>,
+    buffers: Buffers<u64, WaitSum>,
     ids: Buffers<u64, u64>,
     /// Which of the two maps of waits the programs use.
     active: usize,
@@ -88,7 +88,7 @@ impl Drain {
         // From here on no program uses the full one any more.
         let map = self.maps.waits[full].fd().as_fd();
         self.buffers
-            .drain(map, |key, stats| collected.add_wait(key, stats))
+            .drain(map, |_, sum| collected.add_wait(&sum.key, &sum.stats))
             .context("cannot read the BPF map of waits")
     }
 

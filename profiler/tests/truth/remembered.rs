@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::kernel;
 use crate::support::profile::{Frame, Profile, has};
 use crate::support::recorder::{Recorded, Recorder};
 use crate::support::speed::amount;
@@ -14,13 +13,13 @@ fn a_stack_that_changed_in_one_frame_is_not_taken_for_the_one_before() {
     for unwind in ["fp", "auto"] {
         let (recorded, play) = record(&["--unwind", unwind]);
         let waits = compare(&recorded.profile, &play);
-        let remembered = remembered(&recorded);
+        let remembered = recorded.remembered();
         eprintln!("--unwind {unwind}: {waits} waits, {remembered} stacks not unwound again");
         assert_eq!(recorded.profile.lost("remembered_stack_wrong"), 0);
         // Each wait has two stacks in the kernel, which other machines unwind, and two in its program: more than half
         // of them are found, so both kinds are.
         let kinds = if cfg!(target_arch = "x86_64") { 2 } else { 1 };
-        if remembers(&recorded.profile) {
+        if recorded.remembers() {
             assert!(remembered > kinds * waits, "{remembered} of {waits}");
         }
     }
@@ -40,17 +39,12 @@ fn wakers_on_the_stack_of_interrupts_are_remembered() {
         profile.assert_nothing_lost();
         assert_eq!(profile.lost("remembered_stack_wrong"), 0);
         let waits: u64 = profile.waits.iter().map(|wait| wait.count).sum();
-        let remembered = remembered(&recorded);
+        let remembered = recorded.remembered();
         eprintln!("{name}: {waits} waits, {remembered} stacks not unwound again");
-        if remembers(profile) && cfg!(target_arch = "x86_64") {
+        if recorded.remembers() && cfg!(target_arch = "x86_64") {
             assert!(remembered * 10 > waits * 13, "{name}: {remembered} of {waits}");
         }
     }
-}
-
-/// Whether this kernel and this kind of probe are those with which stacks are remembered.
-fn remembers(profile: &Profile) -> bool {
-    kernel::version() >= (5, 17) && profile.recording.probe.starts_with("btf ")
 }
 
 #[test]
@@ -58,7 +52,7 @@ fn unwinding_every_stack_gives_the_same_answer() {
     let _turn = turn!();
     let (recorded, play) = record(&["--no-remember"]);
     compare(&recorded.profile, &play);
-    assert_eq!(remembered(&recorded), 0);
+    assert_eq!(recorded.remembered(), 0);
 }
 
 fn record(args: &[&str]) -> (Recorded, Play) {
@@ -68,13 +62,6 @@ fn record(args: &[&str]) -> (Recorded, Play) {
     let recorded = recorder.stop();
     recorded.profile.assert_nothing_lost();
     (recorded, play)
-}
-
-/// How many stacks were not unwound, as offwake says at its end.
-fn remembered(recorded: &Recorded) -> u64 {
-    let mut lines = recorded.stderr.lines();
-    let count = lines.find_map(|line| line.split_once("stacks not unwound again: "));
-    count.map_or(0, |(_, count)| count.parse().expect("a number"))
 }
 
 /// Asserts that each thread slept as often on each path as it says, and that whoever woke it was on the path

@@ -11,7 +11,7 @@ use crate::harness::compare::{
 };
 use crate::harness::gdb::{looks, stacks};
 use crate::harness::program::{Program, compile, pause, source};
-use crate::support::profile::{Frame, Profile, names, sum};
+use crate::support::profile::{Frame, Profile, Wait, names, sum};
 use crate::support::recorder::Recorder;
 use crate::support::signal;
 
@@ -70,6 +70,29 @@ fn waits_that_go_on_at_the_end() {
     let stopped = profile.waits.iter().filter(|wait| wait.waker.kind == "not_woken");
     assert_eq!(stopped.clone().count(), shapes.len() + 1, "{stopped:#?}");
     assert!(stopped.clone().all(|wait| user_frames(wait).count() > 1), "{stopped:#?}");
+}
+
+/// A walk by frame pointers that looks at no word of the stack, only at its registers, is not walked each time.
+#[test]
+fn a_stack_that_ends_where_it_begins_is_remembered() {
+    let _turn = turn!();
+    let directory = TempDir::new().unwrap();
+    let program = start(&directory, &[], &["headless"]);
+    let pid = program.pid().to_string();
+    // Without its kernel stack, each wait has this one.
+    let recorder = Recorder::start(&["-p", &pid, "--unwind", "fp", "-U"]);
+    pause();
+    let recorded = recorder.stop();
+    let profile = &recorded.profile;
+    let own = profile.waits.iter().filter(|wait| wait.sleeper.comm == "headless");
+    let asleep: Vec<&Wait> = own.filter(|wait| wait.state == "interruptible").collect();
+    assert!(asleep.iter().all(|wait| names(&wait.sleeper_stack) == ["headless"]), "{asleep:#?}");
+    let waits = sum(asleep.into_iter(), |wait| wait.count);
+    let remembered = recorded.remembered();
+    assert!(waits > 20 && profile.lost("user_stack_broken") >= waits, "{waits}: {recorded:?}");
+    if recorded.remembers() {
+        assert!(remembered * 4 > waits * 3, "{remembered} of {waits}");
+    }
 }
 
 /// As many frames as there is room for, and it is said that there are more.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::kernel::is_recording;
+use super::kernel::{is_recording, version};
 use super::profile::Profile;
 use super::{offwake, signal, until};
 
@@ -120,6 +120,18 @@ impl Recorded {
     /// The content of one of its output files.
     pub(crate) fn output(&self, name: &str) -> String {
         read(self.directory.path(), name)
+    }
+
+    /// How many stacks were not unwound, as offwake says at its end.
+    pub(crate) fn remembered(&self) -> u64 {
+        let mut lines = self.stderr.lines();
+        let count = lines.find_map(|line| line.split_once("stacks not unwound again: "));
+        count.map_or(0, |(_, count)| count.parse().expect("a number"))
+    }
+
+    /// Whether this kernel and this kind of probe are those with which stacks are remembered.
+    pub(crate) fn remembers(&self) -> bool {
+        version() >= (5, 17) && self.profile.recording.probe.starts_with("btf ")
     }
 }
 

@@ -54,6 +54,28 @@ NOIPA static long registers(long a, long b, long c, long d, long e, long f) {
 
 static void in_registers(void) { registers(1, 2, 3, 4, 5, 6); }
 
+// The same with a frame pointer of 0, which without call frame information is the end.
+NOIPA static void headless(void) {
+    static const struct timespec time = {0, 2000000};
+    for (;;) {
+#ifdef __aarch64__
+        register long number __asm__("x8") = SYS_nanosleep;
+        register const void *first __asm__("x0") = &time;
+        register long second __asm__("x1") = 0;
+        __asm__ volatile("mov x20, x29\n\tmov x29, xzr\n\tsvc #0\n\tmov x29, x20"
+                         : "+r"(first)
+                         : "r"(number), "r"(second)
+                         : "x20", "memory");
+#else
+        long result;
+        __asm__ volatile("mov %%rbp, %%r12\n\txor %%ebp, %%ebp\n\tsyscall\n\tmov %%r12, %%rbp"
+                         : "=a"(result)
+                         : "0"(SYS_nanosleep), "D"(&time), "S"(0)
+                         : "rcx", "r11", "r12", "memory");
+#endif
+    }
+}
+
 // The frame pointer (x29, rbp) holds what is no address.
 __asm__(".text\n"
 #ifdef __aarch64__
@@ -267,7 +289,8 @@ static const struct {
     {"plain", outer},          {"raw", raw},
     {"recursion20", recursion20}, {"recursion60", recursion60},
     {"recursion300", recursion300}, {"registers", in_registers},
-    {"rubbish", in_rubbish},   {"realigned", in_realigned},
+    {"headless", headless},    {"rubbish", in_rubbish},
+    {"realigned", in_realigned},
     {"alloca", in_alloca},     {"large", large},
     {"handler", handler},      {"interrupted", interrupted},
     {"alt_below", alt_below},  {"alt_above", alt_above},
