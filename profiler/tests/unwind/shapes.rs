@@ -87,7 +87,7 @@ fn a_stack_that_ends_where_it_begins_is_remembered() {
     let own = profile.waits.iter().filter(|wait| wait.sleeper.comm == "headless");
     let asleep: Vec<&Wait> = own.filter(|wait| wait.state == "interruptible").collect();
     assert!(asleep.iter().all(|wait| names(&wait.sleeper_stack) == ["headless"]), "{asleep:#?}");
-    let waits = sum(asleep.into_iter(), |wait| wait.count);
+    let waits = sum(asleep, |wait| wait.count);
     let remembered = recorded.remembered();
     assert!(waits > 20 && profile.lost("user_stack_broken") >= waits, "{waits}: {recorded:?}");
     if recorded.remembers() {
